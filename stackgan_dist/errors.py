@@ -1,0 +1,47 @@
+"""Errors that a user can act on, and the one place where a front door turns them into an exit code.
+
+A message says what was found, what was needed and what to change. Nobody needs a traceback for that.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+
+EXIT_USER_ERROR = 2
+
+
+class UserError(Exception):
+    """Something that the user can put right; its text is the whole explanation."""
+
+
+def front_door(main: Callable[[], None]) -> Callable[[], None]:
+    """Wrap a command's `main`: a UserError ends it with one message from rank 0 and exit code 2.
+
+    Under torchrun the message also goes into the agent's error file, so that it stands in the summary which
+    torchrun prints last.
+    """
+
+    @functools.wraps(main)
+    def guarded() -> None:
+        try:
+            main()
+        except UserError as error:
+            # Every rank finds the same fault before the process group starts; one of them speaks.
+            if os.environ.get("RANK", "0") == "0":
+                print(f"error: {error}", file=sys.stderr, flush=True)
+            _tell_torchrun(error)
+            sys.exit(EXIT_USER_ERROR)
+        except KeyboardInterrupt:
+            sys.exit(130)
+
+    return guarded
+
+
+def _tell_torchrun(error: Exception) -> None:
+    if "TORCHELASTIC_ERROR_FILE" in os.environ:
+        from torch.distributed.elastic.multiprocessing.errors import ErrorHandler
+
+        ErrorHandler().record_exception(error)
