@@ -14,7 +14,14 @@ EXIT_USER_ERROR = 2
 
 
 class UserError(Exception):
-    """Something that the user can put right; its text is the whole explanation."""
+    """Something that the user can put right; its text is the whole explanation.
+
+    Under torchrun every rank meets it alike, so rank 0 alone tells it.
+    """
+
+
+class RankError(UserError):
+    """A UserError that this rank met alone, so it tells it itself."""
 
 
 def front_door(main: Callable[[], None]) -> Callable[[], None]:
@@ -29,8 +36,10 @@ def front_door(main: Callable[[], None]) -> Callable[[], None]:
         try:
             main()
         except UserError as error:
-            # Every rank finds the same fault before the process group starts; one of them speaks.
-            if os.environ.get("RANK", "0") == "0":
+            rank = os.environ.get("RANK", "0")
+            if isinstance(error, RankError):
+                print(f"error on rank {rank}: {error}", file=sys.stderr, flush=True)
+            elif rank == "0":
                 print(f"error: {error}", file=sys.stderr, flush=True)
             _tell_torchrun(error)
             sys.exit(EXIT_USER_ERROR)

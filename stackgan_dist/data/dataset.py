@@ -1,0 +1,55 @@
+"""A packed data set as a run sees it: which folder, its index, its plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from stackgan_dist.config import DataConfig
+from stackgan_dist.data.cache import ShardCache
+from stackgan_dist.data.captions import CaptionSet
+from stackgan_dist.data.index import Index, load_index
+from stackgan_dist.data.loader import default_cache_folder, stored_size
+from stackgan_dist.data.storage import join
+from stackgan_dist.errors import UserError
+
+
+@dataclass(frozen=True)
+class PackedSet:
+    """One split of a data set at one picture size."""
+
+    url: str
+    """The folder of its index and shards."""
+    index: Index
+    cache_folder: Path
+    cache_bytes: int
+
+    def cache(self) -> ShardCache:
+        """A way to its shards."""
+        return ShardCache(self.url, self.index, self.cache_folder, self.cache_bytes)
+
+    def captions(self) -> CaptionSet:
+        """A way to its captions."""
+        return CaptionSet(self.url, self.index, self.cache_folder, self.cache_bytes)
+
+
+def open_packed(data: DataConfig, image_size: int, split: str | None = None) -> PackedSet:
+    """The split (default: the one to train on) of `data` for crops of `image_size` pixels.
+
+    Raises UserError with the command that makes it when it is not there.
+    """
+    size = stored_size(image_size)
+    split = split or data.split
+    url = join(data.url, split, str(size))
+    recipe = data.url.rstrip("/").rsplit("/", 1)[-1]
+    root = "" if recipe == "painted" else " --root DIR"
+    index = load_index(
+        url, how_to_make=f"python -m stackgan_dist.pack {recipe}{root} --out {data.url} --sizes {size}"
+    )
+    if index.image_size != size:
+        raise UserError(
+            f"{url} holds pictures of {index.image_size} pixels, crops of {image_size} need {size}; "
+            f"pack it with --sizes {size}"
+        )
+    folder = Path(data.cache) if data.cache else default_cache_folder()
+    return PackedSet(url, index, folder, int(data.cache_gb * 1e9))

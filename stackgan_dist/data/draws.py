@@ -1,0 +1,61 @@
+"""Everything random about row i of step t, as a pure function of (seed, t, i).
+
+Rows are numbered in the global batch, so a draw does not know how many ranks or workers there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stackgan_dist.data.randomness import hash64, integers, normal
+
+
+class Stream(IntEnum):
+    """One number per purpose keeps the draws of a row independent of each other. Never renumber: runs depend on it."""
+
+    SHARD_ORDER = 0
+    SAMPLE_ORDER = 1
+    CAPTION = 2
+    CROP_LEFT = 3
+    CROP_TOP = 4
+    FLIP = 5
+    WRONG_SAMPLE = 6
+    WRONG_CAPTION = 7
+    NOISE = 8
+    CONDITIONING = 9
+    SCORE_SAMPLE = 10
+    SCORE_CAPTION = 11
+    SCORE_NOISE = 12
+    SCORE_CONDITIONING = 13
+
+
+def crops(seed: int, step: int, rows: Sequence[int], slack: int) -> NDArray[np.int64]:
+    """Left and top of each row's crop, (n, 2), each uniform in 0..slack pixels, both ends included."""
+    where = np.asarray(rows)
+    lefts = integers(slack + 1, seed, Stream.CROP_LEFT, step, where)
+    tops = integers(slack + 1, seed, Stream.CROP_TOP, step, where)
+    return np.stack([lefts, tops], axis=1)
+
+
+def flips(seed: int, step: int, rows: Sequence[int]) -> NDArray[np.bool_]:
+    """Whether each row is mirrored left to right, (n,), with probability 0.5."""
+    return integers(2, seed, Stream.FLIP, step, np.asarray(rows)).astype(bool)
+
+
+def captions(seed: int, stream: Stream, step: int, row: int, available: int, wanted: int) -> NDArray[np.int64]:
+    """`wanted` of the `available` captions of a row's picture, without replacement."""
+    return np.argsort(hash64(seed, stream, step, row, np.arange(available)), kind="stable")[:wanted]
+
+
+def wrong_sample(seed: int, step: int, row: int, candidates: NDArray[np.int64]) -> int:
+    """One of the `candidates` (samples of another class) whose caption mismatches this row's picture."""
+    return int(candidates[integers(len(candidates), seed, Stream.WRONG_SAMPLE, step, row)])
+
+
+def gaussian(seed: int, stream: Stream, step: int, rows: Sequence[int], dim: int) -> NDArray[np.float32]:
+    """Standard normal numbers for each row, (n, dim)."""
+    return normal(seed, stream, step, np.asarray(rows)[:, None], np.arange(dim)).astype(np.float32)

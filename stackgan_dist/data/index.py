@@ -1,0 +1,106 @@
+"""`index.json`: what a folder of shards holds (the specification is shards/README.md).
+
+It is written last, so a half-packed folder has none, and it names every shard with its size, digest and sample
+count, so nothing truncated or altered can pass for complete. Its own digest is the identity of a run's data.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from stackgan_dist.data.storage import join, read_bytes
+from stackgan_dist.errors import UserError
+
+SCHEMA = 1
+INDEX_NAME = "index.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One tar of a data set."""
+
+    name: str
+    """File name inside the data set's folder."""
+    bytes: int
+    sha256: str
+    samples: int
+
+
+@dataclass(frozen=True)
+class Index:
+    """The content of `index.json`."""
+
+    name: str
+    """Name of the data set, e.g. "oxford102"."""
+    split: str
+    """"train" or "test"; the splits of a data set share no class where the source has classes."""
+    image_size: int
+    """Side of the stored square pictures in pixels: 76 for crops of 64, 152 for 128, 304 for 256."""
+    text_encoder: str
+    """Name of the encoder that made the embeddings (stackgan_dist.text)."""
+    text_dim: int
+    """Width of an embedding."""
+    captions_per_image: int
+    """Rows of every KEY.emb.npy."""
+    classes: tuple[str, ...]
+    """Class names; KEY.json gives the class by its name."""
+    samples: int
+    """Pictures in all shards."""
+    shards: tuple[Shard, ...]
+    recipe: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """What else decided the content: source, options, seed, samples per shard, digest of the source's records.
+    Tells `pack` whether a folder holds what it is asked for."""
+    schema: int = SCHEMA
+
+    def to_bytes(self) -> bytes:
+        """The file's content: stable JSON, so that equal data sets have equal digests."""
+        return (json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True) + "\n").encode()
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the file: changes whenever any byte of any shard does."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
+
+def parse_index(data: bytes, where: str) -> Index:
+    """Read the content of an index file; UserError naming `where` when it is not one of this schema."""
+    try:
+        fields = json.loads(data)
+        schema = fields["schema"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{where} is not an index of shards ({error}); pack the data set again") from error
+    if schema != SCHEMA:
+        raise UserError(
+            f"{where} has schema {schema}, this version reads schema {SCHEMA}; "
+            "pack the data set again or use the version that packed it"
+        )
+    try:
+        shards = tuple(Shard(**shard) for shard in fields.pop("shards"))
+        classes = tuple(fields.pop("classes"))
+        index = Index(**fields, classes=classes, shards=shards)
+    except (TypeError, KeyError) as error:
+        raise UserError(f"{where} lacks or misnames a field: {error}; pack the data set again") from error
+    total = sum(shard.samples for shard in index.shards)
+    if total != index.samples:
+        raise UserError(f"{where} says {index.samples} samples but its shards hold {total}; pack it again")
+    return index
+
+
+def load_index(url: str, *, how_to_make: str = "python -m stackgan_dist.pack RECIPE --out URL") -> Index:
+    """The index of the data set in the folder `url`.
+
+    Raises UserError when there is none (with `how_to_make`, the command that helps) or it is not readable.
+    """
+    where = join(url, INDEX_NAME)
+    try:
+        data = read_bytes(where)
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"no shards at {url} ({INDEX_NAME} is missing). Make them:\n  {how_to_make}") from None
+    except OSError as error:
+        raise UserError(f"cannot read {where}: {error}") from error
+    return parse_index(data, where)

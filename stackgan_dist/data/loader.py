@@ -1,0 +1,210 @@
+"""The rows of a rank, step by step: plan -> shard cache -> decode -> crop and flip -> batch.
+
+A batch is a pure function of (seed, step, rows), so the loader is a map from step to batch: any number of workers
+gives the same batches, and resuming means asking for a later step.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import simplejpeg
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from stackgan_dist.data import draws
+from stackgan_dist.data.cache import ShardCache
+from stackgan_dist.data.draws import Stream
+from stackgan_dist.data.index import Index
+from stackgan_dist.data.plan import Plan
+from stackgan_dist.data.shard import ShardReader
+from stackgan_dist.errors import UserError
+
+STORED_PER_CROPPED = 76 / 64
+"""A stored picture is this much larger than the crops that training takes of it."""
+
+
+def stored_size(image_size: int) -> int:
+    """Side of the stored pictures for crops of `image_size`: 76 for 64, 152 for 128, 304 for 256."""
+    return round(image_size * STORED_PER_CROPPED)
+
+
+class Batch(NamedTuple):
+    """A rank's rows of one global batch; n is the number of those rows."""
+
+    images: Tensor
+    """Real pictures, (n, 3, S, S), uint8."""
+    text: Tensor
+    """Embeddings of matching captions, (n, dim), float32."""
+    wrong_text: Tensor
+    """Embeddings of captions of another class, (n, dim), float32."""
+    z: Tensor
+    """Noise of the generator, (n, noise_dim), float32, standard normal."""
+    eps: Tensor
+    """Noise of each stage's conditioning augmentation, (n, stages, condition_dim), float32, standard normal."""
+    samples: Tensor
+    """(shard, sample) of each row, (n, 2), int64: what was consumed."""
+
+
+@dataclass(frozen=True)
+class BatchShape:
+    """What a training step wants of its rows."""
+
+    image_size: int
+    captions_per_text: int
+    """A text is the mean embedding of this many of the picture's captions, drawn anew each step."""
+    noise_dim: int
+    stages: int
+    condition_dim: int
+
+
+class StepDataset(Dataset["Batch | UserError"]):
+    """`dataset[step]` is the batch of `rows` at `step`, or the UserError that kept it from being made.
+
+    Errors are returned, since raising one in a loader process would bury its message in tracebacks. Files are opened
+    lazily, hence in the process that reads them: open connections must not cross a fork.
+    """
+
+    def __init__(
+        self, index: Index, plan: Plan, cache: ShardCache, rows: Sequence[int], shape: BatchShape, lookahead: int
+    ) -> None:
+        self._index = index
+        self._plan = plan
+        self._cache = cache
+        self._rows = rows
+        self._shape = shape
+        self._lookahead = lookahead
+        self._readers: OrderedDict[int, ShardReader] = OrderedDict()
+        self._prefetcher: _Prefetcher | None = None
+
+    def __getitem__(self, step: int) -> Batch | UserError:
+        try:
+            return self._make(step)
+        except UserError as error:
+            return error
+
+    def _make(self, step: int) -> Batch:
+        if self._prefetcher is None:
+            self._prefetcher = _Prefetcher(self._cache)
+        self._prefetcher.want(self._plan.shards_ahead(step, self._lookahead, self._rows))
+
+        plan, shape, rows = self._plan, self._shape, self._rows
+        places = plan.locate(step, rows)
+        crops = draws.crops(plan.seed, step, rows, self._index.image_size - shape.image_size)
+        flips = draws.flips(plan.seed, step, rows)
+        images = np.empty((len(rows), 3, shape.image_size, shape.image_size), dtype=np.uint8)
+        text = np.empty((len(rows), self._index.text_dim), dtype=np.float32)
+        wrong_text = np.empty_like(text)
+        for n, (row, (number, sample)) in enumerate(zip(rows, places, strict=True)):
+            reader = self._reader(number)
+            images[n] = self._picture(reader, sample, crops[n], bool(flips[n]))
+            text[n] = self._text(reader, sample, Stream.CAPTION, step, row)
+            wrong = draws.wrong_sample(plan.seed, step, row, reader.others(sample))
+            wrong_text[n] = self._text(reader, wrong, Stream.WRONG_CAPTION, step, row)
+        conditioning = draws.gaussian(
+            plan.seed, Stream.CONDITIONING, step, rows, shape.stages * shape.condition_dim
+        )
+        return Batch(
+            images=torch.from_numpy(images),
+            text=torch.from_numpy(text),
+            wrong_text=torch.from_numpy(wrong_text),
+            z=torch.from_numpy(draws.gaussian(plan.seed, Stream.NOISE, step, rows, shape.noise_dim)),
+            eps=torch.from_numpy(conditioning).unflatten(1, (shape.stages, shape.condition_dim)),
+            samples=torch.tensor(places),
+        )
+
+    def _reader(self, number: int) -> ShardReader:
+        """The reader of a shard; as many stay open as there are rows, since each row walks a lane of its own."""
+        if number not in self._readers:
+            shard = self._index.shards[number]
+            self._readers[number] = ShardReader(self._cache.open(number), shard.name, shard.samples)
+            if len(self._readers) > len(self._rows) + 1:
+                self._readers.popitem(last=False)[1].close()
+        self._readers.move_to_end(number)
+        return self._readers[number]
+
+    def _picture(self, reader: ShardReader, sample: int, crop: NDArray[np.int64], flip: bool) -> NDArray[np.uint8]:
+        try:
+            picture = simplejpeg.decode_jpeg(reader.jpeg(sample), colorspace="RGB")
+        except ValueError as error:
+            raise UserError(
+                f"{reader.name}: the picture of {reader.keys[sample]} cannot be decoded: {error}"
+            ) from error
+        side = self._index.image_size
+        if picture.shape != (side, side, 3):
+            raise UserError(
+                f"{reader.name}: the picture of {reader.keys[sample]} is {picture.shape[1]}x{picture.shape[0]}, its "
+                f"index says {side}x{side}; pack the set again"
+            )
+        left, top = crop
+        size = self._shape.image_size
+        cropped = picture[top : top + size, left : left + size]
+        return (cropped[:, ::-1] if flip else cropped).transpose(2, 0, 1)
+
+    def _text(self, reader: ShardReader, sample: int, stream: Stream, step: int, row: int) -> NDArray[np.float32]:
+        embeddings = reader.embeddings(sample)
+        chosen = draws.captions(self._plan.seed, stream, step, row, len(embeddings), self._shape.captions_per_text)
+        return embeddings[chosen].astype(np.float32).mean(axis=0)
+
+
+class _Prefetcher:
+    """Fetches shards in the background, in the order of need; faults are left to the reader that meets them."""
+
+    def __init__(self, cache: ShardCache) -> None:
+        self._cache = cache
+        self._wanted: list[int] = []
+        self._wake = threading.Event()
+        threading.Thread(target=self._run, name="shard-prefetch", daemon=True).start()
+
+    def want(self, shards: list[int]) -> None:
+        self._wanted = shards
+        self._wake.set()
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            for number in self._wanted:
+                try:
+                    self._cache.fetch_ahead(number)
+                except (UserError, OSError):
+                    break
+
+
+def make_loader(
+    dataset: StepDataset, first_step: int, last_step: int, workers: int, *, pin_memory: bool
+) -> DataLoader[Batch | UserError]:
+    """Batches of the steps [first_step, last_step) in order, made by `workers` processes (0: in this one)."""
+    return DataLoader(
+        dataset,
+        batch_size=None,  # the dataset already makes whole batches
+        sampler=range(first_step, last_step),
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=_shield_from_signals,
+        pin_memory=pin_memory,
+    )
+
+
+def _shield_from_signals(_worker: int) -> None:
+    """torchrun and Slurm signal whole process groups; a rank needs its workers until it has stopped by itself."""
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    torch.set_num_threads(1)
+
+
+def default_cache_folder() -> Path:
+    """Where remote shards are cached when nothing else is said: node-local, per user."""
+    import getpass
+    import tempfile
+
+    return Path(tempfile.gettempdir()) / f"stackgan_dist-{getpass.getuser()}" / "shards"

@@ -1,0 +1,189 @@
+"""One shard, packed: what a packing process does. Its bytes depend on the task alone, not on who does it."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import json
+import os
+import sys
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from stackgan_dist.data.index import Shard
+from stackgan_dist.data.pictures import PictureError, Square, encode_jpeg, load_picture
+from stackgan_dist.data.sources import Record, Source
+from stackgan_dist.data.storage import join, local_path, open_filesystem
+from stackgan_dist.errors import UserError
+from stackgan_dist.text import TextEncoder, load_encoder
+
+TEMPORARY_SUFFIX = ".tar.tmp"
+
+_PICTURES_AT_ONCE = 64
+"""Captions of so many pictures are encoded together: enough to fill batches, few enough to show progress."""
+
+
+class AbandonedError(Exception):
+    """The parent has given up; there is no shard."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one shard is made of."""
+
+    source: Source
+    records: tuple[Record, ...]
+    text_encoder: str
+    folders: tuple[tuple[int, str], ...]
+    """(side of the squares in pixels, URL of the folder), one tar for each."""
+    name: str
+    """File name of the tars."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What became of a task."""
+
+    shards: dict[int, Shard]
+    """Side of the squares -> its shard; empty when every picture was rejected."""
+    text_dim: int
+    classes: frozenset[str]
+    rejected: tuple[dict[str, str], ...]
+    """{"key", "id", "reason"} of every picture that cannot be decoded."""
+
+
+def pack_shard(task: Task, on_picture: Callable[[], bool] = lambda: True) -> Packed:
+    """Write the tars of `task`, the same samples in the same order at every size.
+
+    `on_picture` is called after every picture; when it answers False, the shard is abandoned.
+
+    Raises:
+        UserError: the encoder is not installed, or a folder cannot be written to.
+        AbandonedError: `on_picture` said so.
+    """
+    encoder = _encoder(task.text_encoder)
+    rejected: list[dict[str, str]] = []
+    kept: list[Record] = []
+    with ExitStack() as stack:
+        parts = {size: stack.enter_context(_temporary(url, task.name)) for size, url in task.folders}
+        tars = {
+            size: stack.enter_context(tarfile.open(path, "w", format=tarfile.USTAR_FORMAT))
+            for size, path in parts.items()
+        }
+        for record, embeddings in _encoded(task.records, encoder):
+            try:
+                image = load_picture(_opened(task.source, record))
+            except PictureError as error:
+                rejected.append({"key": record.key, "id": record.source_id, "reason": str(error)})
+            else:
+                kept.append(record)
+                for size, tar in tars.items():
+                    _add_sample(tar, record, image, size, embeddings)
+            if not on_picture():
+                raise AbandonedError
+        for tar in tars.values():
+            tar.close()
+        shards = {size: _publish(parts[size], join(url, task.name), len(kept)) for size, url in task.folders if kept}
+    classes = frozenset(record.class_name for record in kept)
+    return Packed(shards, encoder.dim, classes, tuple(rejected))
+
+
+@functools.cache
+def _encoder(name: str) -> TextEncoder:
+    encoder = load_encoder(name)
+    if "torch" in sys.modules:
+        # There is a process per core already; and how a sum is split among threads decides its last bit.
+        sys.modules["torch"].set_num_threads(1)
+    return encoder
+
+
+def _encoded(records: Sequence[Record], encoder: TextEncoder) -> Iterator[tuple[Record, NDArray[np.float16]]]:
+    for start in range(0, len(records), _PICTURES_AT_ONCE):
+        chunk = records[start : start + _PICTURES_AT_ONCE]
+        rows = encoder.encode([caption for record in chunk for caption in record.captions]).astype(np.float16)
+        ends = np.cumsum([len(record.captions) for record in chunk])
+        yield from zip(chunk, np.split(rows, ends[:-1]), strict=True)
+
+
+def _opened(source: Source, record: Record) -> Image.Image:
+    try:
+        return source.picture(record)
+    except OSError as error:  # missing, unreadable, or not a picture
+        raise PictureError(f"{type(error).__name__}: {error}") from error
+
+
+def _add_sample(
+    tar: tarfile.TarFile, record: Record, image: Image.Image, size: int, embeddings: NDArray[np.float16]
+) -> None:
+    square = Square.of(image)
+    array = io.BytesIO()
+    np.save(array, embeddings)
+    meta = json.dumps(_meta(record, square), sort_keys=True, ensure_ascii=False)
+    members = {
+        "emb.npy": array.getvalue(),
+        "jpg": encode_jpeg(square.resample(image, size)),
+        "json": meta.encode(),
+    }
+    for extension, data in members.items():
+        # A fresh TarInfo has owner 0, no names, mode 0644 and time 0: equal samples are equal bytes.
+        member = tarfile.TarInfo(f"{record.key}.{extension}")
+        member.size = len(data)
+        tar.addfile(member, io.BytesIO(data))
+
+
+def _meta(record: Record, square: Square) -> dict[str, Any]:
+    meta: dict[str, Any] = {"captions": record.captions, "class": record.class_name, "id": record.source_id}
+    if record.box is not None and (box := square.box(*record.box)) is not None:
+        meta["box"] = [round(number, 6) for number in box]
+    points = {name: square.point(x, y) for name, (x, y) in record.keypoints.items()}
+    inside = {name: [round(number, 6) for number in point] for name, point in points.items() if point is not None}
+    if inside:
+        meta["keypoints"] = inside
+    if record.attributes:
+        meta["attributes"] = dict(record.attributes)
+    return meta
+
+
+@contextmanager
+def _temporary(folder: str, name: str) -> Iterator[Path]:
+    """A file to write to, beside its destination if that is local (so that it can be renamed); gone afterwards."""
+    beside = local_path(folder)
+    try:
+        if beside is not None:
+            beside.mkdir(parents=True, exist_ok=True)
+        handle, path = tempfile.mkstemp(dir=beside, prefix=f".{Path(name).stem}.", suffix=TEMPORARY_SUFFIX)
+    except OSError as error:
+        raise UserError(f"cannot write to {beside or tempfile.gettempdir()}: {error.strerror}; change --out") from error
+    os.close(handle)
+    try:
+        yield Path(path)
+    finally:
+        Path(path).unlink(missing_ok=True)
+
+
+def _publish(part: Path, url: str, samples: int) -> Shard:
+    with part.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        os.fsync(file.fileno())
+    shard = Shard(name=url.rsplit("/", 1)[-1], bytes=part.stat().st_size, sha256=digest, samples=samples)
+    path = local_path(url)
+    if path is not None:
+        part.chmod(0o644)  # mkstemp's 0600 would hide it from the group
+        part.replace(path)
+        return shard
+    fs, remote = open_filesystem(url)
+    try:
+        fs.put_file(str(part), remote)
+    except Exception as error:  # every store has its own family of errors
+        raise UserError(f"cannot upload {url}: {type(error).__name__}: {error}") from error
+    return shard

@@ -1,0 +1,111 @@
+"""The packing processes: shards in parallel, progress on the screen, a prompt end when something goes wrong."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.sharedctypes import Synchronized
+from multiprocessing.synchronize import Event
+
+from tqdm import tqdm
+
+from stackgan_dist.data.packer import Packed, Task, pack_shard
+from stackgan_dist.errors import UserError
+
+_POLL_S = 0.25
+_LINE_EVERY_S = 5.0
+
+
+def run_tasks(tasks: Sequence[Task], workers: int, title: str) -> Iterator[tuple[int, Packed]]:
+    """Pack all `tasks`; yields (number of the task, what became of it) as they finish, in any order.
+
+    When the caller stops iterating, or a task fails, what is under way is abandoned within a picture.
+
+    Raises:
+        UserError: a task's own, or a process was killed.
+    """
+    context = multiprocessing.get_context("spawn")  # fsspec's threads do not survive a fork
+    done = context.Value("Q", 0)
+    stop = context.Event()
+    progress = _Progress(sum(len(task.records) for task in tasks), title)
+    executor = ProcessPoolExecutor(
+        max_workers=min(workers, len(tasks)), mp_context=context, initializer=_start_worker, initargs=(done, stop)
+    )
+    try:
+        pending: dict[Future[Packed], int] = {executor.submit(_work, task): n for n, task in enumerate(tasks)}
+        while pending:
+            finished, _ = wait(pending, timeout=_POLL_S, return_when=FIRST_COMPLETED)
+            progress.show(done.value)
+            for future in finished:
+                yield pending.pop(future), future.result()
+    except BrokenProcessPool as error:
+        raise UserError(
+            "a packing process was killed, most likely for lack of memory; lower --workers or --samples-per-shard"
+        ) from error
+    finally:
+        stop.set()
+        executor.shutdown(cancel_futures=True)
+        progress.close()
+
+
+class _Worker:
+    """What a packing process shares with its parent; such things can only be inherited, not sent with a task."""
+
+    done: Synchronized[int]
+    stop: Event
+
+
+def _start_worker(done: Synchronized[int], stop: Event) -> None:
+    _Worker.done, _Worker.stop = done, stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches everybody; the parent decides
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _work(task: Task) -> Packed:
+    return pack_shard(task, _count_picture)
+
+
+def _count_picture() -> bool:
+    with _Worker.done.get_lock():
+        _Worker.done.value += 1
+    return not _Worker.stop.is_set()
+
+
+class _Progress:
+    """A bar on a terminal, a plain line every few seconds elsewhere (a Slurm log is no terminal)."""
+
+    def __init__(self, total: int, title: str) -> None:
+        self._total, self._title = total, title
+        self._started = self._last_line = time.monotonic()
+        self._bar = tqdm(total=total, desc=title, unit="img") if sys.stderr.isatty() else None
+
+    def show(self, done: int) -> None:
+        if self._bar is not None:
+            self._bar.update(done - self._bar.n)
+        elif done and time.monotonic() - self._last_line >= _LINE_EVERY_S:
+            self._last_line = time.monotonic()
+            rate = done / (self._last_line - self._started)
+            left_s = (self._total - done) / rate
+            print(
+                f"{self._title}: {done}/{self._total} pictures, {rate:.0f} img/s, {left_s:.0f} s left",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,96 @@
+"""One shard, opened for access by offset.
+
+A shard is a plain WebDataset tar. Its headers are read once; after that a sample is one or two reads at known
+offsets, in any order.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stackgan_dist.errors import UserError
+
+
+class ShardReader:
+    """Random access to the samples of one tar.
+
+    Args:
+        file: the tar, opened for reading; the reader owns it.
+        name: what to call it in errors.
+        samples: the number of samples that the index promises.
+
+    Raises:
+        UserError: the tar is unreadable, or holds other samples than promised.
+    """
+
+    def __init__(self, file: BinaryIO, name: str, samples: int) -> None:
+        self.name = name
+        self._file = file
+        self._members: list[dict[str, tuple[int, int]]] = []
+        self.keys: list[str] = []
+        """Key of each sample, in the order of the tar."""
+        self._scan()
+        if len(self.keys) != samples:
+            raise UserError(f"{name} holds {len(self.keys)} samples, its index says {samples}; pack the set again")
+        names = [str(self.meta(sample).get("class", key)) for sample, key in enumerate(self.keys)]
+        self.classes: NDArray[np.int64] = np.unique(names, return_inverse=True)[1]
+        """A number per sample, equal for samples of one class (numbers mean nothing outside this shard)."""
+
+    def _scan(self) -> None:
+        by_key: dict[str, dict[str, tuple[int, int]]] = {}
+        try:
+            with tarfile.open(fileobj=self._file, mode="r:") as tar:
+                for member in tar:
+                    if member.isfile():
+                        key, _, extension = member.name.partition(".")
+                        by_key.setdefault(key, {})[extension] = (member.offset_data, member.size)
+        except tarfile.TarError as error:
+            raise UserError(f"{self.name} is not a readable tar: {error}; pack the set again") from error
+        self.keys = list(by_key)
+        self._members = list(by_key.values())
+
+    def _read(self, sample: int, extension: str) -> bytes:
+        try:
+            offset, size = self._members[sample][extension]
+        except KeyError:
+            raise UserError(
+                f"{self.name}: sample {self.keys[sample]} has no .{extension}, only "
+                f"{', '.join(sorted(self._members[sample]))}; pack the set again"
+            ) from None
+        return os.pread(self._file.fileno(), size, offset)
+
+    def jpeg(self, sample: int) -> bytes:
+        """The picture of a sample, encoded."""
+        return self._read(sample, "jpg")
+
+    def embeddings(self, sample: int) -> NDArray[np.float16]:
+        """Text embeddings of a sample, (captions, dim)."""
+        return np.load(io.BytesIO(self._read(sample, "emb.npy")), allow_pickle=False)
+
+    def meta(self, sample: int) -> dict[str, Any]:
+        """KEY.json of a sample: captions, class, id, and what else its source knows (shards/README.md)."""
+        return json.loads(self._read(sample, "json"))
+
+    def others(self, sample: int) -> NDArray[np.int64]:
+        """Samples of this shard that are of another class than `sample`.
+
+        Raises UserError when there are none: mismatched texts are drawn from the shard at hand.
+        """
+        candidates = np.flatnonzero(self.classes != self.classes[sample])
+        if len(candidates) == 0:
+            raise UserError(
+                f"{self.name} holds a single class, but matching-aware training needs texts of another one; "
+                "pack the set again with more --samples-per-shard"
+            )
+        return candidates
+
+    def close(self) -> None:
+        """Close the tar."""
+        self._file.close()

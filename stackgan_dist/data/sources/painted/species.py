@@ -1,0 +1,100 @@
+"""What a painted bird can look like: the palette, the backgrounds, and 240 species with balanced attributes.
+
+A species is a combination of attributes. There are many species with few pictures each, so that a generator has to
+learn what "a yellow belly" is and cannot get by with memorised combinations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
+
+import numpy as np
+
+from stackgan_dist.data.randomness import permutation
+from stackgan_dist.errors import UserError
+
+PARTS = ("back", "wing", "belly", "crown", "beak")
+"""The coloured parts. "back" is the main colour: back, neck, side of the head, tail."""
+
+PALETTE: Mapping[str, tuple[int, int, int]] = MappingProxyType(
+    {
+        "red": (212, 24, 36),
+        "orange": (255, 132, 0),
+        "yellow": (255, 226, 20),
+        "green": (28, 150, 50),
+        "blue": (30, 90, 232),
+        "purple": (122, 36, 178),
+        "pink": (255, 128, 196),
+        "brown": (122, 70, 30),
+        "black": (26, 26, 32),
+        "white": (252, 252, 250),
+    }
+)
+"""sRGB of the ten colours: far from each other and from the backgrounds, all of which are light and greyish."""
+
+BEAK_SHAPES = ("short", "long", "hooked")
+SIZES = ("small", "large")
+BACKGROUNDS = ("sky", "meadow", "branch", "sand", "dusk")
+
+TRAIN_SPECIES = 200
+TEST_SPECIES = 40
+
+_STREAM = 0x5EC1E5  # keeps these hashes apart from everybody else's
+
+
+@dataclass(frozen=True)
+class Species:
+    """One class of the data set: a colour for every part, the shape of the beak and the size."""
+
+    number: int
+    colours: Mapping[str, str]
+    """Part -> name in the palette; no part has the colour of the back, so that naming it says something."""
+    beak_shape: str
+    size: str
+
+    @property
+    def name(self) -> str:
+        """E.g. "018.large_blue_back_white_wing_yellow_belly_red_crown_short_orange_beak"."""
+        *parts, beak = (f"{self.colours[part]}_{part}" for part in PARTS)
+        return f"{self.number + 1:03d}.{self.size}_{'_'.join(parts)}_{self.beak_shape}_{beak}"
+
+
+@lru_cache(maxsize=4)
+def all_species(seed: int) -> tuple[Species, ...]:
+    """The 240 species of `seed`; the first 200 are for training, the other 40 for the test.
+
+    Every ten species in a row use each colour exactly once for each part, and every six each beak shape and size.
+    """
+    if not 0 <= seed < 2**63:
+        raise UserError(f"painted birds: seed is {seed}; it must be a non-negative integer below 2**63")
+    species: list[Species] = []
+    names = tuple(PALETTE)
+    for block in range((TRAIN_SPECIES + TEST_SPECIES) // len(names)):
+        columns = {"back": permutation(len(names), _STREAM, seed, block, 0)}
+        for number, part in enumerate(PARTS[1:], start=1):
+            columns[part] = _permutation_apart_from(columns["back"], seed, block, number)
+        for row in range(len(names)):
+            index = block * len(names) + row
+            shape = permutation(6, _STREAM, seed, index // 6, 99)[index % 6]
+            species.append(
+                Species(
+                    number=index,
+                    colours={part: names[columns[part][row]] for part in PARTS},
+                    beak_shape=BEAK_SHAPES[shape % 3],
+                    size=SIZES[shape // 3],
+                )
+            )
+    return tuple(species)
+
+
+def _permutation_apart_from(back: np.ndarray, seed: int, block: int, part: int) -> np.ndarray:
+    """The first hashed permutation that nowhere agrees with `back` (more than one in three does not)."""
+    attempt = 0
+    while True:
+        candidate = permutation(len(back), _STREAM, seed, block, part, attempt)
+        if not (candidate == back).any():
+            return candidate
+        attempt += 1

@@ -1,0 +1,1 @@
+"""Ranks: the process group, batch norm over all of them, and stopping together."""

@@ -1,0 +1,100 @@
+"""The process group, as torchrun describes it through the environment; a single process is a group of one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from stackgan_dist.errors import RankError
+
+_CHUNK_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Who this process is among its peers."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+    """Where this rank computes."""
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is rank 0, which alone writes, prints and draws."""
+        return self.rank == 0
+
+    @property
+    def distributed(self) -> bool:
+        """Whether there are peers."""
+        return self.world_size > 1
+
+
+def ranks_from_environment() -> tuple[int, int, int]:
+    """(rank, local rank, world size) as torchrun set them, or (0, 0, 1)."""
+    return tuple(
+        int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("LOCAL_RANK", 0), ("WORLD_SIZE", 1))
+    )  # type: ignore[return-value]
+
+
+@contextmanager
+def process_group(timeout_s: float, *, force_cpu: bool = False) -> Iterator[Ranks]:
+    """Join the process group (nccl on CUDA, gloo on CPU) and leave it at the end.
+
+    `timeout_s` bounds how long a collective waits for a peer that was cut off or hangs; torch's own half an hour
+    would cost a cluster more than the restart does.
+    """
+    rank, local_rank, world_size = ranks_from_environment()
+    if torch.cuda.is_available() and not force_cpu:
+        device = torch.device("cuda", local_rank)
+        torch.cuda.set_device(device)
+    else:
+        device = torch.device("cpu")
+    if world_size > 1:
+        dist.init_process_group(
+            backend="nccl" if device.type == "cuda" else "gloo",
+            timeout=timedelta(seconds=timeout_s),
+            device_id=device if device.type == "cuda" else None,
+        )
+    try:
+        yield Ranks(rank, world_size, device)
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+@contextmanager
+def explained_peer_loss(step: int) -> Iterator[None]:
+    """Turn what a collective raises when a peer is gone into one line; the peer's own error says why it left."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if isinstance(error, dist.DistError) or any(word in reason for word in ("gloo", "NCCL", "onnection")):
+            raise RankError(f"lost a peer at step {step:,} ({reason}); start again, the run resumes") from error
+        raise
+
+
+def broadcast_bytes(data: bytes | None, ranks: Ranks) -> bytes | None:
+    """What rank 0 passes as `data` (bytes or None), on every rank."""
+    if not ranks.distributed:
+        return data
+    size = torch.tensor([-1 if data is None else len(data)], device=ranks.device)
+    dist.broadcast(size, src=0)
+    total = int(size)
+    if total < 0:
+        return None
+    buffer = torch.empty(total, dtype=torch.uint8)
+    if data is not None and ranks.is_main:
+        buffer.copy_(torch.frombuffer(bytearray(data), dtype=torch.uint8))
+    for begin in range(0, total, _CHUNK_BYTES):
+        chunk = buffer[begin : begin + _CHUNK_BYTES].to(ranks.device)
+        dist.broadcast(chunk, src=0)
+        buffer[begin : begin + _CHUNK_BYTES] = chunk.cpu()
+    return buffer.numpy().tobytes()

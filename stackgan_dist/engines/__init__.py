@@ -1,0 +1,33 @@
+"""Engines: how the ranks share the training of one network. The step does not know which one it has."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+
+class Engine(Protocol):
+    """One network under training: its forward pass, its gradients over all ranks, its optimizer."""
+
+    module: nn.Module
+    """The plain network, for what must not take part in gradient synchronisation."""
+
+    def __call__(self, *inputs: Tensor) -> Any:
+        """The forward pass whose backward pass averages gradients over the ranks. Once per update."""
+        ...
+
+    def update(self, loss: Tensor, learning_rate: float) -> Tensor:
+        """Backward, average over the ranks, optimizer step. Returns the gradient's norm, a scalar on the device.
+
+        `loss` is this rank's share of the global loss, scaled so that the mean over ranks is the global loss.
+        """
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Network, optimizer and loss scaler."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put back what `state_dict` returned, on any number of ranks."""
+        ...

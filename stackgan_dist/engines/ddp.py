@@ -1,0 +1,71 @@
+"""The DDP engine: torch's DistributedDataParallel, Adam, and a loss scaler where fp16 needs one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from stackgan_dist.distributed.process_group import Ranks
+from stackgan_dist.distributed.sync_batchnorm import synchronise_batchnorm
+
+
+class DDPEngine:
+    """Trains `module` on all ranks.
+
+    Args:
+        module: the network, with its initial weights (rank 0's count).
+        ranks: who takes part.
+        betas: Adam's.
+        scale_loss: scale the loss against fp16's underflow.
+    """
+
+    def __init__(self, module: nn.Module, ranks: Ranks, betas: tuple[float, float], *, scale_loss: bool) -> None:
+        module = module.to(ranks.device)
+        if ranks.distributed:
+            module = synchronise_batchnorm(module, ranks.device)
+        self.module = module
+        self._forward: nn.Module = module
+        if ranks.distributed:
+            self._forward = DistributedDataParallel(
+                module,
+                # Batch norm's statistics are global already; sending them again would break two forward passes.
+                broadcast_buffers=False,
+                gradient_as_bucket_view=True,
+            )
+        self._parameters = [p for p in module.parameters() if p.requires_grad]
+        self._optimizer = torch.optim.Adam(self._parameters, betas=betas, fused=True)
+        self._scaler = torch.amp.GradScaler(ranks.device.type, enabled=scale_loss)
+
+    def __call__(self, *inputs: Tensor) -> Any:
+        """See Engine."""
+        return self._forward(*inputs)
+
+    def update(self, loss: Tensor, learning_rate: float) -> Tensor:
+        """See Engine."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate
+        self._optimizer.zero_grad()
+        self._scaler.scale(loss).backward()
+        self._scaler.unscale_(self._optimizer)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        return norm
+
+    def state_dict(self) -> dict[str, Any]:
+        """See Engine."""
+        return {
+            "network": self.module.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "scaler": self._scaler.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See Engine."""
+        self.module.load_state_dict(state["network"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        if state["scaler"]:  # empty when the run was not in fp16 before
+            self._scaler.load_state_dict(state["scaler"])

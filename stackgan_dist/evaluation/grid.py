@@ -1,0 +1,53 @@
+"""Pictures side by side, with the words they were drawn from."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+_MARGIN = 6
+_LABEL_WIDTH = 260
+_FONT_SIZE = 14
+_INK = (40, 40, 40)
+
+
+def to_pixels(images: Tensor) -> Tensor:
+    """Images (N, 3, S, S) in [-1, 1] as uint8 on the CPU."""
+    return ((images.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
+
+
+def to_picture(pixels: Tensor) -> Image.Image:
+    """One image (3, S, S), uint8, as a picture."""
+    return Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()))
+
+
+def labelled_grid(
+    rows: Sequence[Sequence[Image.Image]], labels: Sequence[str], headings: Sequence[str], cell: int
+) -> Image.Image:
+    """Rows of pictures, each scaled to `cell` pixels, with a sentence to the left and a heading over each column.
+
+    Small pictures are enlarged without smoothing, so that nobody is deceived about their sharpness.
+    """
+    font = ImageFont.load_default(_FONT_SIZE)
+    columns = max(len(row) for row in rows)
+    top = _FONT_SIZE + 2 * _MARGIN
+    width = _LABEL_WIDTH + columns * (cell + _MARGIN) + _MARGIN
+    sheet = Image.new("RGB", (width, top + len(rows) * (cell + _MARGIN)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for column, heading in enumerate(headings):
+        draw.text((_LABEL_WIDTH + column * (cell + _MARGIN), _MARGIN), heading, _INK, font)
+    lines_that_fit = max(1, cell // (_FONT_SIZE + 4))
+    for number, (row, label) in enumerate(zip(rows, labels, strict=True)):
+        y = top + number * (cell + _MARGIN)
+        text = textwrap.fill(label, 34, max_lines=lines_that_fit, placeholder=" ...")
+        draw.multiline_text((_MARGIN, y + _MARGIN), text, _INK, font)
+        for column, picture in enumerate(row):
+            method = Image.Resampling.NEAREST if picture.width < cell else Image.Resampling.LANCZOS
+            scaled = picture.resize((cell, cell), method) if picture.width != cell else picture
+            sheet.paste(scaled, (_LABEL_WIDTH + column * (cell + _MARGIN), y))
+    return sheet

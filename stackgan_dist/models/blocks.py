@@ -1,0 +1,119 @@
+"""The layers that StackGAN's networks are built of, and how their weights start.
+
+No convolution has a bias: batch normalisation follows all of them but the first and the last.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stackgan_dist.models.config import Recipe
+
+LEAKY_SLOPE = 0.2
+FOLDED_FROM = 8  # input side in pixels from which the folded form of UpsampleConv is faster
+
+
+def relu() -> nn.Module:
+    """The generators' activation."""
+    return nn.ReLU()
+
+
+def leaky_relu() -> nn.Module:
+    """The discriminators' activation."""
+    return nn.LeakyReLU(LEAKY_SLOPE)
+
+
+def conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+    """A convolution that keeps the side (kernel 1 or 3) or, with kernel 4 and stride 2, halves it."""
+    return nn.Conv2d(inputs, outputs, kernel, stride, padding=(kernel - 1) // 2, bias=False)
+
+
+def normalised(convolution: nn.Conv2d, *activation: nn.Module) -> nn.Sequential:
+    """Convolution, batch normalisation and, where one is given, an activation."""
+    return nn.Sequential(convolution, nn.BatchNorm2d(convolution.out_channels), *activation)
+
+
+class UpsampleConv(nn.Conv2d):
+    """Nearest-neighbour up-sampling by 2, then a 3x3 convolution (paper section 4: "up-sampling block").
+
+    (N, inputs, H, W) -> (N, outputs, 2H, 2W). Each output pixel sees only 2x2 different input pixels, so the pair
+    equals one transposed convolution of stride 2 whose 4x4 kernel is the 3x3 one summed over a 2x2 box: 4/9 of the
+    multiplications and no up-sampled copy. The weight keeps its 3x3 form, (outputs, inputs, 3, 3).
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, kernel_size=3, padding=1, bias=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        if min(input.shape[-2:]) < FOLDED_FROM:
+            return super().forward(F.interpolate(input, scale_factor=2, mode="nearest"))
+        return F.conv_transpose2d(input, self._folded(), stride=2, padding=1)
+
+    def _folded(self) -> Tensor:
+        """The 4x4 kernel, (inputs, outputs, 4, 4)."""
+        kernel = F.pad(self.weight.flip(2, 3).transpose(0, 1), (1, 1, 1, 1))
+        rows = kernel[:, :, 1:] + kernel[:, :, :-1]
+        return rows[..., 1:] + rows[..., :-1]
+
+
+def upsample(inputs: int, outputs: int) -> nn.Sequential:
+    """The paper's up-sampling block: (N, inputs, H, W) -> (N, outputs, 2H, 2W)."""
+    return normalised(UpsampleConv(inputs, outputs), relu())
+
+
+def to_image(inputs: int) -> nn.Sequential:
+    """The last layer of a generator that is already at full size: (N, inputs, S, S) -> (N, 3, S, S) in [-1, 1]."""
+    return nn.Sequential(conv(inputs, 3, 3), nn.Tanh())
+
+
+class Residual(nn.Module):
+    """activation(x + body(x)), all of one shape."""
+
+    def __init__(self, body: nn.Module, activation: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.activation(x + self.body(x))
+
+
+def bottleneck(channels: int, activation: nn.Module) -> Residual:
+    """1x1 to a quarter of the channels, 3x3, and 3x3 back (the authors' TensorFlow code, after GAN-INT-CLS)."""
+    quarter = channels // 4
+    body = nn.Sequential(
+        normalised(conv(channels, quarter, 1), activation),
+        normalised(conv(quarter, quarter, 3), activation),
+        normalised(conv(quarter, channels, 3)),
+    )
+    return Residual(body, activation)
+
+
+def residual(channels: int) -> Residual:
+    """Two 3x3 convolutions: the residual block of the Stage-II generator."""
+    body = nn.Sequential(normalised(conv(channels, channels, 3), relu()), normalised(conv(channels, channels, 3)))
+    return Residual(body, relu())
+
+
+def tile(vector: Tensor, features: Tensor) -> Tensor:
+    """Append `vector` (N, D) to `features` (N, C, H, W) at every place: (N, C + D, H, W)."""
+    return torch.cat([features, vector[:, :, None, None].expand(-1, -1, *features.shape[2:])], dim=1)
+
+
+def initialise(network: nn.Module, recipe: Recipe) -> None:
+    """Start the weights as the authors do, from torch's global random numbers: the caller seeds them.
+
+    Convolutions N(0, 0.02), in the `paper` recipe cut off at two standard deviations (TensorFlow's truncated
+    normal); fully connected layers N(0, 0.02) with bias 0; batch normalisation N(1, 0.02) with shift 0.
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d) and recipe == "paper":
+            nn.init.trunc_normal_(layer.weight, std=0.02, a=-0.04, b=0.04)
+        elif isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.normal_(layer.weight, std=0.02)
+        elif isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+            nn.init.normal_(layer.weight, mean=1.0, std=0.02)
+        if isinstance(layer, nn.Linear) and layer.bias is not None:
+            nn.init.zeros_(layer.bias)

@@ -1,0 +1,34 @@
+"""What the networks hand to the training step: the words that models and losses have in common."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Fakes(NamedTuple):
+    """What a generator makes of N texts."""
+
+    image: Tensor
+    """(N, 3, S, S) in [-1, 1]."""
+
+    mu: Tensor
+    """(N, condition_dim): mean of the distribution that this stage drew its text condition from."""
+
+    log_sigma: Tensor
+    """(N, condition_dim): log of its standard deviation. Where nothing was drawn (no conditioning augmentation, or
+    no text in Stage-II) `mu` and `log_sigma` are both 0: the prior itself, whose KL divergence is exactly 0."""
+
+    low_resolution: Tensor | None
+    """(N, 3, 64, 64) in [-1, 1]: the Stage-I image that a Stage-II generator started from; None in Stage-I."""
+
+
+class Scores(NamedTuple):
+    """A discriminator's opinion of N pairs as logits: above 0 means "real and matching"."""
+
+    conditional: Tensor
+    """(N,): is it a real image AND does the text belong to it?"""
+
+    unconditional: Tensor | None
+    """(N,): is it a real image? Only the `pytorch` recipe asks, in Stage-II."""

@@ -1,0 +1,71 @@
+"""The Stage-I generator: from the text's embedding and noise to a first small image (paper section 3.3)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from stackgan_dist.models.blocks import UpsampleConv, bottleneck, normalised, relu, to_image, upsample
+from stackgan_dist.models.conditioning import ConditioningAugmentation
+from stackgan_dist.models.config import ModelConfig
+from stackgan_dist.models.interface import Fakes
+
+
+class Stage1Generator(nn.Module):
+    """text, noise -> image of `config.image_size` pixels.
+
+    `paper` has the residual blocks at 4x4 and 8x8 of the authors' TensorFlow code (14.3 M parameters at the default
+    widths); their input carries no activation, as there. `pytorch` is up-sampling blocks only (10.3 M). Images
+    above 64 pixels take more up-sampling blocks, each with half the channels (Table 2, "256x256 Stage-I GAN").
+    """
+
+    def __init__(self, config: ModelConfig, text_dim: int) -> None:
+        super().__init__()
+        self.recipe = config.recipe
+        self.channels = 8 * config.generator_width  # at 4x4
+        self.conditioning = ConditioningAugmentation(config, text_dim)
+        features = self.channels * 4 * 4
+        self.project = nn.Sequential(
+            nn.Linear(config.condition_dim + config.noise_dim, features, bias=config.recipe == "paper"),
+            nn.BatchNorm1d(features),
+        )
+        doublings = (config.image_size // 4).bit_length() - 1
+        build = _residual_body if config.recipe == "paper" else _plain_body
+        self.body = build(self.channels, doublings)
+
+    def forward(self, text: Tensor, z: Tensor, eps: Tensor) -> Fakes:
+        """Make one image for each row.
+
+        text (N, text_dim); z (N, noise_dim) and eps (N, 1, condition_dim), both from N(0, 1).
+        """
+        condition = self.conditioning(text, eps[:, 0])
+        code = [condition.c, z] if self.recipe == "paper" else [z, condition.c]
+        features = self.project(torch.cat(code, dim=1)).view(-1, self.channels, 4, 4)
+        return Fakes(self.body(features), condition.mu, condition.log_sigma, low_resolution=None)
+
+    def discriminator_condition(self, text: Tensor) -> Tensor:
+        """What the discriminator is to judge an image against, given text (N, text_dim).
+
+        `paper`: the text itself, for the discriminator has a layer of its own for it. `pytorch`: mu
+        (N, condition_dim) of the conditioning augmentation, through which no gradient flows.
+        """
+        if self.recipe == "paper":
+            return text
+        with torch.no_grad():
+            return self.conditioning.mean(text)
+
+
+def _residual_body(channels: int, doublings: int) -> nn.Sequential:
+    layers: list[nn.Module] = [
+        bottleneck(channels, relu()),
+        normalised(UpsampleConv(channels, channels // 2)),
+        bottleneck(channels // 2, relu()),
+    ]
+    widths = [channels >> n for n in range(1, doublings)]
+    layers += [upsample(wide, wide // 2) for wide in widths[:-1]]
+    return nn.Sequential(*layers, UpsampleConv(widths[-1], 3), nn.Tanh())
+
+
+def _plain_body(channels: int, doublings: int) -> nn.Sequential:
+    widths = [channels >> n for n in range(doublings)]
+    return nn.Sequential(relu(), *(upsample(wide, wide // 2) for wide in widths), to_image(channels >> doublings))

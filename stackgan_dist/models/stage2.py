@@ -1,0 +1,75 @@
+"""The Stage-II generator: reads the text again and turns a Stage-I image into a large one (paper section 3.4)."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from stackgan_dist.models.blocks import conv, normalised, relu, residual, tile, to_image, upsample
+from stackgan_dist.models.conditioning import ConditioningAugmentation, nothing_drawn
+from stackgan_dist.models.config import ModelConfig
+from stackgan_dist.models.interface import Fakes
+from stackgan_dist.models.stage1 import Stage1Generator
+
+
+class Stage2Generator(nn.Module):
+    """text, noise -> Stage-I image -> image of 128 or 256 pixels. Both recipes have this network.
+
+    The Stage-I generator is a frozen part of it (`stage1`): no gradients and always in eval mode. The authors' codes
+    leave its batch normalisation in training mode, by which a fixed network keeps changing.
+    """
+
+    def __init__(self, config: ModelConfig, text_dim: int, stage1_config: ModelConfig) -> None:
+        super().__init__()
+        self.recipe = config.recipe
+        self.stage1 = Stage1Generator(stage1_config, text_dim).requires_grad_(False).eval()
+        self.conditioning = ConditioningAugmentation(config, text_dim) if config.text_in_stage2 else None
+        width = config.generator_width
+        self.encode = nn.Sequential(
+            conv(3, width, 3),
+            relu(),
+            normalised(conv(width, 2 * width, 4, stride=2), relu()),
+            normalised(conv(2 * width, 4 * width, 4, stride=2), relu()),
+        )
+        joined = 4 * width + (config.condition_dim if config.text_in_stage2 else 0)
+        self.join = normalised(conv(joined, 4 * width, 3), relu())
+        self.refine = nn.Sequential(*(residual(4 * width) for _ in range(config.stage2_residual_blocks)))
+        widths = [4 * width]  # at 16x16
+        while 16 << (len(widths) - 1) < config.image_size:
+            widths.append(widths[-1] // 2)
+        self.decode = nn.Sequential(
+            *(upsample(wide, wide // 2) for wide in widths[:-1]),
+            to_image(widths[-1]),
+        )
+
+    def forward(self, text: Tensor, z: Tensor, eps: Tensor) -> Fakes:
+        """Make one image for each row.
+
+        text (N, text_dim); z (N, noise_dim) and eps (N, 2, condition_dim), both from N(0, 1): Stage-I's conditioning
+        augmentation takes eps[:, 0] and Stage-II's own eps[:, 1].
+        """
+        with torch.no_grad():
+            low_resolution = self.stage1(text, z, eps[:, :1]).image
+        features = self.encode(low_resolution)
+        if self.conditioning is None:
+            mu, log_sigma = nothing_drawn(eps[:, 1])
+        else:
+            c, mu, log_sigma = self.conditioning(text, eps[:, 1])
+            features = tile(c, features)
+        image = self.decode(self.refine(self.join(features)))
+        return Fakes(image, mu, log_sigma, low_resolution)
+
+    def discriminator_condition(self, text: Tensor) -> Tensor:
+        """As Stage-I's, with mu of Stage-II's conditioning augmentation (of Stage-I's where Stage-II reads no text)."""
+        if self.recipe == "paper":
+            return text
+        with torch.no_grad():
+            return (self.conditioning or self.stage1.conditioning).mean(text)
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch Stage-II alone: the frozen Stage-I stays in eval mode."""
+        super().train(mode)
+        self.stage1.eval()
+        return self

@@ -1,0 +1,111 @@
+"""Train Stage-I or Stage-II: `torchrun [--nnodes N ...] -m stackgan_dist.train [--preset NAME] [--FLAG VALUE ...]`.
+
+    torchrun --nproc-per-node 8 -m stackgan_dist.train --preset oxford102-stage1
+    torchrun --nproc-per-node 8 -m stackgan_dist.train --preset oxford102-stage2 --training.batch-size 128
+
+Starting it again goes on where it stopped. --help lists every flag with the preset's value.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+from stackgan_dist.config import DEFAULT_PRESET, PRESETS, Config, preset
+from stackgan_dist.data.dataset import PackedSet, open_packed
+from stackgan_dist.data.plan import Plan
+from stackgan_dist.distributed.process_group import process_group, ranks_from_environment
+from stackgan_dist.distributed.stop import listen_for_stop
+from stackgan_dist.errors import UserError, front_door
+from stackgan_dist.models import ModelConfig, build_discriminator, build_generator
+from stackgan_dist.training.checkpoint import list_steps
+from stackgan_dist.training.loop import train
+from stackgan_dist.training.run_folder import RunFolder
+from stackgan_dist.training.trained import load_trained
+
+
+def parse(arguments: list[str]) -> Config:
+    """The configuration that a command line asks for: a preset, then its changes."""
+    import tyro
+
+    name = DEFAULT_PRESET
+    rest = []
+    iterator = iter(arguments)
+    for argument in iterator:
+        if argument == "--preset":
+            name = next(iterator, "")
+        elif argument.startswith("--preset="):
+            name = argument.removeprefix("--preset=")
+        else:
+            rest.append(argument)
+    presets = "\n".join(f"  --preset {key}: {make.__doc__}" for key, make in PRESETS.items())
+    description = f"{__doc__}\nPresets (default {DEFAULT_PRESET}):\n{presets}"
+    return tyro.cli(
+        Config,
+        default=preset(name),
+        args=rest,
+        prog="python -m stackgan_dist.train",
+        description=description,
+        console_outputs=ranks_from_environment()[0] == 0,
+    )
+
+
+@front_door
+def main() -> None:
+    """Parse, validate, connect, train."""
+    config = parse(sys.argv[1:])
+    rank, _, world_size = ranks_from_environment()
+
+    # Everything that can be wrong is found here, before ranks wait for each other.
+    config.validate(world_size)
+    folder = RunFolder(Path(config.run.folder) / config.run.name)
+    data = open_packed(config.data, config.model.image_size)
+    Plan([shard.samples for shard in data.index.shards], config.training.seed, config.training.batch_size)
+    has_checkpoint = bool(list_steps(folder.checkpoints))
+    if config.resume == "never" and has_checkpoint:
+        raise UserError(f"{folder.path} has checkpoints and --resume is never; choose another --run.name")
+    stage1 = _load_stage1(config, data) if config.stage1 else None
+    with torch.device("meta"):
+        build_generator(config.model, data.index.text_dim, stage1[0] if stage1 else None)
+        build_discriminator(config.model, data.index.text_dim)
+
+    with listen_for_stop() as stop, process_group(config.run.timeout_s) as ranks:
+        if rank == 0:
+            folder.mark(None)
+            folder.write_config(config, data.index)
+        train(config, data, _captions_to_show(config, data), stage1, folder, ranks, stop)
+
+
+def _load_stage1(config: Config, data: PackedSet) -> tuple[ModelConfig, dict[str, torch.Tensor]]:
+    """Model and weights of the Stage-I run that a Stage-II run starts from; UserError when they do not fit."""
+    assert config.stage1 is not None
+    try:
+        trained = load_trained(config.stage1, lambda message: None)
+    except UserError as error:
+        raise UserError(f"Stage-II needs a trained Stage-I (--stage1): {error}") from error
+    if trained.config.model.stage != 1:
+        raise UserError(
+            f"--stage1 {config.stage1} is a Stage-{'I' * trained.config.model.stage} run; give a Stage-I run"
+        )
+    index = data.index
+    if (trained.data.text_encoder, trained.data.text_dim) != (index.text_encoder, index.text_dim):
+        raise UserError(
+            f"--stage1 {config.stage1} was trained on texts of {trained.data.text_encoder} ({trained.data.text_dim}), "
+            f"{data.url} has texts of {index.text_encoder} ({index.text_dim}); pack it with --encoder "
+            f"{trained.data.text_encoder} or train Stage-I on it"
+        )
+    return trained.config.model, trained.weights
+
+
+def _captions_to_show(config: Config, data: PackedSet) -> PackedSet:
+    """Where the sample grids take their captions from: unseen classes if they are packed, else the training set."""
+    try:
+        return open_packed(config.data, config.model.image_size, split="test")
+    except UserError:
+        return data
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""Checkpoints: atomic, verified, written in the background by rank 0.
+
+A checkpoint is a folder `step-000001000/` with `state.pt` and `commit.json`. The commit record holds the size and
+sha256 of the state and is written last, so a checkpoint without one, or whose bytes do not match it, does not count.
+Reading takes the newest one that verifies and says which it passed over and why.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from stackgan_dist.data.storage import join, list_names, read_bytes, remove, write_bytes
+from stackgan_dist.errors import UserError
+
+_PREFIX = "step-"
+_STATE = "state.pt"
+_COMMIT = "commit.json"
+
+
+@dataclass(frozen=True)
+class FoundCheckpoint:
+    """A checkpoint that verified."""
+
+    url: str
+    step: int
+    data: bytes
+    """The content of state.pt; `unpack` it."""
+
+
+class Checkpointer:
+    """Writes the checkpoints of a run, one at a time, in the background.
+
+    Args:
+        url: the folder of the run's checkpoints, on any fsspec URL.
+        keep_last: how many of the newest are kept.
+        milestone_steps: those at multiples of this are kept for good; 0: none.
+        report: is told, in one line, about a save that failed; training goes on then.
+    """
+
+    def __init__(self, url: str, *, keep_last: int, milestone_steps: int, report: Callable[[str], None]) -> None:
+        self._url = url
+        self._keep_last = keep_last
+        self._milestone_steps = milestone_steps
+        self._report = report
+        self._thread: threading.Thread | None = None
+        self.last_committed: int | None = None
+        """Step of the newest checkpoint that this process committed."""
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Copy `state` to host memory and write it in the background; waits only for a save that is under way."""
+        self.wait()
+        snapshot = to_host(state)
+        # Not a daemon: the interpreter must not end in the middle of a write.
+        self._thread = threading.Thread(target=self._write, args=(step, snapshot), name="checkpoint")
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Wait until the save under way, if any, is committed or has failed."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _write(self, step: int, snapshot: dict[str, Any]) -> None:
+        folder = join(self._url, f"{_PREFIX}{step:09d}")
+        try:
+            data = pack(snapshot)
+            write_bytes(join(folder, _STATE), data)
+            commit = {"step": step, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            write_bytes(join(folder, _COMMIT), json.dumps(commit).encode())
+        except Exception as error:  # a full disk must not end a run that can go on
+            self._report(f"checkpoint of step {step} could not be written to {folder}: {error}; training goes on")
+            return
+        self.last_committed = step
+        try:
+            self._remove_old(step)
+        except Exception as error:
+            self._report(f"old checkpoints could not be removed from {self._url}: {error}")
+
+    def _remove_old(self, newest: int) -> None:
+        committed = [step for step in list_steps(self._url) if step <= newest]
+        for step in committed[: -self._keep_last]:
+            if not (self._milestone_steps and step % self._milestone_steps == 0):
+                folder = join(self._url, f"{_PREFIX}{step:09d}")
+                # The record goes first: what is half removed must not look whole.
+                remove(join(folder, _COMMIT))
+                remove(folder)
+
+
+def list_steps(url: str) -> list[int]:
+    """Steps that have a checkpoint folder under `url`, ascending, whether it verifies or not."""
+    names = [name.removeprefix(_PREFIX) for name in list_names(url) if name.startswith(_PREFIX)]
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+def find_newest(url: str, report: Callable[[str], None]) -> FoundCheckpoint | None:
+    """The newest checkpoint under `url` that verifies, or None; `report` is told about each one passed over."""
+    for step in reversed(list_steps(url)):
+        folder = join(url, f"{_PREFIX}{step:09d}")
+        try:
+            return read_checkpoint(folder)
+        except UserError as error:
+            report(f"passed over: {error}")
+    return None
+
+
+def read_checkpoint(folder: str) -> FoundCheckpoint:
+    """The checkpoint in `folder`, verified against its commit record; UserError with the reason if it does not."""
+    try:
+        commit = json.loads(read_bytes(join(folder, _COMMIT)))
+        step, size, sha256 = int(commit["step"]), int(commit["bytes"]), str(commit["sha256"])
+    except FileNotFoundError:
+        raise UserError(f"checkpoint {folder} was never committed ({_COMMIT} is missing)") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"checkpoint {folder} has an unreadable {_COMMIT}: {error}") from error
+    try:
+        data = read_bytes(join(folder, _STATE))
+    except FileNotFoundError:
+        raise UserError(f"checkpoint {folder} has lost its {_STATE}") from None
+    if len(data) != size:
+        raise UserError(f"checkpoint {folder} has {len(data)} bytes of state, {size} were committed")
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise UserError(f"checkpoint {folder} is damaged: its sha256 is not the committed one")
+    return FoundCheckpoint(folder, step, data)
+
+
+def pack(state: dict[str, Any]) -> bytes:
+    """`state`, tensors and plain values, as the bytes of a torch file."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+def unpack(data: bytes, where: str) -> dict[str, Any]:
+    """The inverse of `pack`, on the CPU. Nothing in `data` is executed; UserError naming `where` if it is no state."""
+    try:
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(f"{where} holds no state of tensors and plain values: {error}") from error
+
+
+def to_host(value: Any) -> Any:
+    """A copy of a nested state in host memory, which later updates do not change."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: to_host(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(to_host(item) for item in value)
+    return value

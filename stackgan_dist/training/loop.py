@@ -1,0 +1,228 @@
+"""The whole of a training run, to be read from top to bottom."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import torch
+import torch.distributed as dist
+
+from stackgan_dist.config import Config, differences, from_json, to_json
+from stackgan_dist.data.dataset import PackedSet
+from stackgan_dist.data.loader import Batch, BatchShape, StepDataset, make_loader
+from stackgan_dist.data.plan import Plan, rows_of_rank
+from stackgan_dist.distributed.process_group import Ranks, broadcast_bytes, explained_peer_loss
+from stackgan_dist.distributed.stop import StopRequest
+from stackgan_dist.errors import RankError, UserError
+from stackgan_dist.models import ModelConfig
+from stackgan_dist.training.checkpoint import Checkpointer, find_newest, list_steps, unpack
+from stackgan_dist.training.monitor import Monitor, WaitClock
+from stackgan_dist.training.precision import resolve_precision
+from stackgan_dist.training.run_folder import DataIdentity, Ending, RunFolder
+from stackgan_dist.training.samples import FixedSamples
+from stackgan_dist.training.state import TrainingState, learning_rate
+from stackgan_dist.training.step import StepReport
+
+METRICS = tuple(field.name for field in dataclasses.fields(StepReport))
+
+
+def train(
+    config: Config,
+    data: PackedSet,
+    sample_captions: PackedSet,
+    stage1: tuple[ModelConfig, dict[str, torch.Tensor]] | None,
+    folder: RunFolder,
+    ranks: Ranks,
+    stop: StopRequest,
+) -> Ending:
+    """Train until the run is done or stopped; returns which. All arguments are validated already."""
+    training, run = config.training, config.run
+
+    # The plan: every rank knows every step; the position of the run is one integer.
+    plan = Plan([shard.samples for shard in data.index.shards], training.seed, training.batch_size)
+    last_step = training.epochs * plan.steps_per_epoch
+    rows = rows_of_rank(training.batch_size, ranks.rank, ranks.world_size)
+    shape = BatchShape(
+        image_size=config.model.image_size,
+        captions_per_text=training.captions_per_text,
+        noise_dim=config.model.noise_dim,
+        stages=config.model.stage,
+        condition_dim=config.model.condition_dim,
+    )
+    dataset = StepDataset(data.index, plan, data.cache(), rows, shape, config.data.lookahead_steps)
+
+    # Networks, optimizers, moving average.
+    precision = resolve_precision(training.precision, ranks.device)
+    state = TrainingState(config, data.index.text_dim, stage1, ranks, precision)
+    state.rehearse(to_device(_blank_batch(len(rows), shape, data.index.text_dim), ranks.device))
+
+    # Go on where the run stopped.
+    messages: list[str] = []
+    step = _resume(state, config, data.index.digest, folder, ranks, messages)
+
+    # What rank 0 does for all.
+    monitor = samples = None
+    if ranks.is_main:
+        title = f"stage-{'I' * config.model.stage}"
+        monitor = Monitor(folder, step, last_step, training.batch_size, title)
+        samples = FixedSamples(
+            sample_captions.captions(),
+            run.sample_captions,
+            config.model,
+            training.seed,
+            ranks.device,
+            precision.weights,
+        )
+        for message in [*messages, _describe(config, data, ranks, last_step, plan.steps_per_epoch)]:
+            monitor.say(message)
+        monitor.text("config", f"```json\n{to_json(config)}\n```")
+    checkpointer = Checkpointer(
+        folder.checkpoints,
+        keep_last=run.keep_last,
+        milestone_steps=run.milestone_steps,
+        report=monitor.say if monitor else lambda _: None,
+    )
+
+    def save(at: int) -> None:
+        if ranks.is_main:
+            content = {
+                "step": at,
+                "config": to_json(config),
+                "stage1_model": dataclasses.asdict(stage1[0]) if stage1 else None,
+                "data": dataclasses.asdict(DataIdentity.of(data.index)),
+                "world_size": ranks.world_size,
+                "state": state.state_dict(),
+            }
+            checkpointer.save(at, content)
+
+    def draw(at: int) -> None:
+        if monitor and samples:
+            picture = samples.draw(state.drawing_generators)
+            folder.samples.mkdir(exist_ok=True)
+            picture.save(folder.samples / f"step-{at:09d}.png")
+            monitor.picture(at, "samples", picture)
+
+    # Train.
+    workers = config.data.workers
+    loader = make_loader(dataset, step, last_step, workers, pin_memory=ranks.device.type == "cuda")
+    clock = WaitClock()
+    sums = torch.zeros(len(METRICS), dtype=torch.float64)
+    summed = 0
+    stopped = False
+    try:
+        for batch in clock.watch(loader):
+            if isinstance(batch, UserError):
+                raise RankError(f"at step {step:,}: {batch}")
+            with explained_peer_loss(step):
+                report = state.step(to_device(batch, ranks.device), step, plan.steps_per_epoch)
+                means, stopped = _agree(report, len(rows) / training.batch_size, stop, ranks)
+            # Under a loss scaler an infinite gradient is routine: that update is skipped and the scale lowered.
+            watched = means[: METRICS.index("real")] if precision.scale_loss else means
+            if not all(math.isfinite(value) for value in watched.tolist()):
+                checkpointer.wait()
+                raise UserError(_not_finite(step, means, list_steps(folder.checkpoints), folder))
+            step += 1
+            sums += means
+            summed += 1
+            if step % run.tick_steps == 0 or step == last_step or stopped:
+                elapsed_s, waited = clock.lap()
+                if monitor:
+                    metrics = dict(zip(METRICS, (sums / summed).tolist(), strict=True))
+                    metrics["learning_rate"] = learning_rate(config, plan.epoch(step - 1))
+                    monitor.tick(step, metrics, elapsed_s, summed, waited)
+                sums.zero_()
+                summed = 0
+            if step % run.sample_steps == 0 or step == last_step:
+                draw(step)
+            if step % run.checkpoint_steps == 0 or step == last_step or stopped:
+                save(step)
+            if stopped:
+                break
+
+        # Close: the marker is left only once the last checkpoint is safe.
+        checkpointer.wait()
+        ending: Ending = "DONE" if step == last_step else "PREEMPTED"
+        if ranks.is_main and checkpointer.last_committed != step and step not in list_steps(folder.checkpoints):
+            raise UserError(
+                f"the last checkpoint (step {step}) could not be written; free space, then start again"
+            )
+        if monitor:
+            folder.mark(ending, f"step {step} of {last_step}")
+            reason = f" on {stop.signal_name}" if stop.raised else ""
+            monitor.say(f"{ending} at step {step:,} of {last_step:,}{reason}; checkpoint in {folder.checkpoints}")
+        return ending
+    finally:
+        checkpointer.wait()
+        if monitor:
+            monitor.close()
+
+
+def _resume(
+    state: TrainingState, config: Config, data_digest: str, folder: RunFolder, ranks: Ranks, messages: list[str]
+) -> int:
+    """Load the newest good checkpoint on every rank; returns the step to go on with, 0 for a fresh run."""
+    found = find_newest(folder.checkpoints, messages.append) if ranks.is_main else None
+    # Rank 0 reads and sends: nodes need not share a disk, and no rank can pick another checkpoint.
+    data = broadcast_bytes(found.data if found else None, ranks)
+    if data is None:
+        return 0
+    content = unpack(data, f"the newest checkpoint of {folder.path}")
+    changed = differences(config, from_json(content["config"], folder.checkpoints))
+    if (theirs := content["data"]["digest"]) != data_digest:
+        changed.append(f"digest of the data's index: {data_digest[:12]} here, {theirs[:12]} there")
+    if changed:
+        raise UserError(
+            f"{folder.path} holds a run of another configuration ({'; '.join(changed)}); "
+            "choose another --run.name, or go back to that configuration"
+        )
+    state.load_state_dict(content["state"])
+    messages.append(
+        f"resumed at step {content['step']:,}, saved on {content['world_size']} rank(s), now {ranks.world_size}"
+    )
+    return int(content["step"])
+
+
+def _agree(report: StepReport, weight: float, stop: StopRequest, ranks: Ranks) -> tuple[torch.Tensor, bool]:
+    """Metrics over the global batch (float64, on the CPU), and whether any rank was asked to stop: one collective."""
+    values = torch.stack([getattr(report, name).double() for name in METRICS]) * weight
+    message = torch.cat([values, values.new_tensor([float(stop.raised)])])
+    if ranks.distributed:
+        dist.all_reduce(message)
+    message = message.cpu()
+    return message[:-1], bool(message[-1] > 0)
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """`batch` on `device`."""
+    return Batch(*(tensor.to(device, non_blocking=True) for tensor in batch))
+
+
+def _blank_batch(rows: int, shape: BatchShape, text_dim: int) -> Batch:
+    """Rows without content, for the rehearsal."""
+    noise = torch.linspace(-1, 1, rows).unsqueeze(1)
+    return Batch(
+        images=torch.zeros(rows, 3, shape.image_size, shape.image_size, dtype=torch.uint8),
+        text=noise.expand(rows, text_dim),
+        wrong_text=noise.expand(rows, text_dim),
+        z=noise.expand(rows, shape.noise_dim),
+        eps=noise.unsqueeze(1).expand(rows, shape.stages, shape.condition_dim),
+        samples=torch.zeros(rows, 2, dtype=torch.int64),
+    )
+
+
+def _describe(config: Config, data: PackedSet, ranks: Ranks, last_step: int, steps_per_epoch: int) -> str:
+    return (
+        f"{config.model.image_size} px on {data.url} ({data.index.samples:,} pictures, {data.index.text_encoder}), "
+        f"{ranks.world_size} rank(s) on {ranks.device.type}, batch {config.training.batch_size}, "
+        f"{last_step:,} steps = {config.training.epochs} epochs of {steps_per_epoch}"
+    )
+
+
+def _not_finite(step: int, means: torch.Tensor, checkpoints: list[int], folder: RunFolder) -> str:
+    values = ", ".join(f"{name} {value:.4g}" for name, value in zip(METRICS, means.tolist(), strict=True))
+    good = f"the last checkpoint is of step {checkpoints[-1]}" if checkpoints else "there is no checkpoint yet"
+    return (
+        f"a loss or gradient is not finite at step {step} ({values}); nothing of it was saved, {good} in "
+        f"{folder.checkpoints}. Lower --training.learning-rate, or try --training.precision fp32"
+    )

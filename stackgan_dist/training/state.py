@@ -1,0 +1,105 @@
+"""Everything that a run changes while it trains: built fresh, saved and loaded as one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from stackgan_dist.config import Config
+from stackgan_dist.data.loader import Batch
+from stackgan_dist.distributed.process_group import Ranks
+from stackgan_dist.engines import Engine
+from stackgan_dist.engines.ddp import DDPEngine
+from stackgan_dist.models import Generator, ModelConfig, build_discriminator, build_generator
+from stackgan_dist.training.checkpoint import to_host
+from stackgan_dist.training.ema import MovingAverage
+from stackgan_dist.training.precision import Precision
+from stackgan_dist.training.step import MatchingAware, StepReport, train_step
+
+
+class TrainingState:
+    """Both networks with their optimizers, and the generator's moving average.
+
+    Args:
+        config: the run.
+        text_dim: width of its text embeddings.
+        stage1: for Stage-II, the model configuration and the weights of the frozen Stage-I generator.
+        ranks: who takes part; all build the same weights from the seed.
+        precision: number formats.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        text_dim: int,
+        stage1: tuple[ModelConfig, dict[str, torch.Tensor]] | None,
+        ranks: Ranks,
+        precision: Precision,
+    ) -> None:
+        training = config.training
+        torch.manual_seed(training.seed)
+        generator = build_generator(config.model, text_dim, stage1[0] if stage1 else None)
+        if stage1 is not None:
+            generator.stage1.load_state_dict(stage1[1])  # type: ignore[union-attr]
+        discriminator = MatchingAware(build_discriminator(config.model, text_dim))
+        betas = (training.adam_beta1, training.adam_beta2)
+        self.generator: Engine
+        self.discriminator: Engine
+        self.generator, self.discriminator = (
+            DDPEngine(network.to(precision.weights), ranks, betas, scale_loss=precision.scale_loss)
+            for network in (generator, discriminator)
+        )
+        self.ema = MovingAverage(self.generator.module, training.ema_half_life_images)
+        self._config, self._ranks, self._precision = config, ranks, precision
+
+    def step(self, batch: Batch, step: int, steps_per_epoch: int) -> StepReport:
+        """Train on this rank's rows of global batch `step`."""
+        training = self._config.training
+        report = train_step(
+            self.generator,
+            self.discriminator,
+            batch,
+            learning_rate=learning_rate(config=self._config, epoch=step // steps_per_epoch),
+            kl_weight=training.kl_weight,
+            share=len(batch.images) * self._ranks.world_size / training.batch_size,
+            precision=self._precision,
+        )
+        self.ema.update(self.generator.module, (step + 1) * training.batch_size, training.batch_size)
+        return report
+
+    def rehearse(self, batch: Batch) -> None:
+        """One step whose effects are undone.
+
+        DDP arranges its gradients anew after the first backward pass, by which sums over three or more ranks change
+        in their last bit. After a rehearsal a resumed run's first step is already like any other, hence bit-equal to
+        that of a run that never stopped.
+        """
+        before = to_host(self.state_dict())
+        self.step(batch, 0, 1)
+        self.load_state_dict(before)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values only."""
+        return {
+            "generator": self.generator.state_dict(),
+            "discriminator": self.discriminator.state_dict(),
+            "ema": self.ema.network.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put back what `state_dict` returned, on any number of ranks."""
+        self.generator.load_state_dict(state["generator"])
+        self.discriminator.load_state_dict(state["discriminator"])
+        self.ema.network.load_state_dict(state["ema"])
+
+    @property
+    def drawing_generators(self) -> dict[str, Generator]:
+        """The generators to draw samples with, by name."""
+        return {"ema": self.ema.network, "raw": self.generator.module}  # type: ignore[dict-item]
+
+
+def learning_rate(config: Config, epoch: int) -> float:
+    """Adam's learning rate in `epoch`: halved at every multiple of `halve_every_epochs`."""
+    every = config.training.halve_every_epochs
+    return config.training.learning_rate * 0.5 ** (epoch // every if every else 0)
