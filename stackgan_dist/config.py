@@ -132,9 +132,7 @@ class Config:
                 "start fewer ranks or raise --training.batch-size"
             )
         if "://" in run.folder:
-            raise UserError(
-                f"--run.folder is {run.folder}; runs are written to a local or mounted folder: give a path"
-            )
+            raise UserError(f"--run.folder is {run.folder}; runs are written to a local or mounted folder: give a path")
         if self.model.stage == 2 and self.stage1 is None:
             raise UserError("Stage-II starts from a trained Stage-I; give its run folder with --stage1")
         if self.model.stage == 1 and self.stage1 is not None:
@@ -238,9 +236,7 @@ def _demo(stage: Config, *, generator_width: int, discriminator_width: int) -> C
             captions_per_text=1,
             ema_half_life_images=2_000,
         ),
-        run=dataclasses.replace(
-            stage.run, tick_steps=50, checkpoint_steps=500, sample_steps=500, sample_captions=8
-        ),
+        run=dataclasses.replace(stage.run, tick_steps=50, checkpoint_steps=500, sample_steps=500, sample_captions=8),
     )
 
 

@@ -29,7 +29,7 @@ from stackgan_dist.text import TextEncoder, load_encoder
 
 TEMPORARY_SUFFIX = ".tar.tmp"
 
-_PICTURES_AT_ONCE = 64
+_PICTURES_AT_ONCE = 16
 """Captions of so many pictures are encoded together: enough to fill batches, few enough to show progress."""
 
 

@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import json
 import re
+import reprlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -126,7 +127,7 @@ def _check_classes(classes: set[str] | frozenset[str], records: Sequence[Record]
 def _digest(records: Sequence[Record]) -> str:
     """sha256 of all that the source says about the pictures, so that a changed source is noticed."""
     digest = hashlib.sha256()
-    for record in records:
+    for record in sorted(records, key=lambda record: record.key):
         digest.update(json.dumps(dataclasses.asdict(record), sort_keys=True).encode())
     return digest.hexdigest()
 
@@ -154,7 +155,10 @@ def _is_packed(folder: str, recipe: Recipe, made_by: dict[str, Any]) -> bool:
     wanted = {"name": recipe.name, "text_encoder": recipe.text_encoder, **made_by}
     differing = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
     if differing:
-        differences = "; ".join(f"{key}: {found.get(key)!r} there, {wanted.get(key)!r} asked for" for key in differing)
+        differences = "; ".join(
+            f"{key}: {reprlib.repr(found.get(key))} there, {reprlib.repr(wanted.get(key))} asked for"
+            for key in differing
+        )
         raise UserError(
             f"{folder} holds another data set ({differences}). Choose another --out, or replace it with --overwrite"
         )

@@ -68,15 +68,17 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, ...]:
         axes = [axis for axis in range(x.dim()) if axis != 1]
-        # Two passes: the variance about the global mean does not cancel as E[x^2] - E[x]^2 does.
-        totals = torch.cat([x.sum(axes), x.new_tensor([x.numel() / x.shape[1]])])
-        dist.all_reduce(totals)
-        count = totals[-1]
-        mean = totals[:-1] / count
+        # One collective: each rank's count, mean and sum of squares about its own mean, combined as Chan, Golub and
+        # LeVeque do (1979). E[x^2] - E[x]^2 would cancel; summing gathered parts has one order on every rank.
+        local_count = x.numel() // x.shape[1]
+        local_mean = x.sum(axes) / max(local_count, 1)
+        local_squares = (x - _along_channels(local_mean, x)).square().sum(axes)
+        parts = _gather(torch.cat([x.new_tensor([local_count]), local_mean, local_squares]))
+        counts, (means, squares) = parts[:, :1], parts[:, 1:].chunk(2, dim=1)
+        count = counts.sum()
+        mean = (counts * means).sum(0) / count
+        variance = (squares + counts * (means - mean).square()).sum(0) / count
         centred = x - _along_channels(mean, x)
-        squares = centred.square().sum(axes)
-        dist.all_reduce(squares)
-        variance = squares / count
         inverse_std = torch.rsqrt(variance + eps)
         ctx.save_for_backward(centred, inverse_std, weight, count)
         ctx.mark_non_differentiable(mean, variance, count)
@@ -84,7 +86,7 @@ class _Normalise(torch.autograd.Function):
         return torch.addcmul(_along_channels(bias, x), centred, scale), mean, variance, count
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad = grads[0]
         centred, inverse_std, weight, count = ctx.saved_tensors
         axes = [axis for axis in range(grad.dim()) if axis != 1]
@@ -97,6 +99,14 @@ class _Normalise(torch.autograd.Function):
         x_grad -= centred * _along_channels(mean_grad_centred * inverse_std.square(), grad)
         x_grad *= _along_channels(inverse_std * weight, grad)
         return x_grad, weight_grad, bias_grad, None
+
+
+def _gather(part: Tensor) -> Tensor:
+    """`part` (n,) of every rank, (ranks, n)."""
+    ranks = dist.get_world_size()
+    parts = part.new_empty(ranks * len(part))
+    dist.all_gather_into_tensor(parts, part)
+    return parts.view(ranks, len(part))
 
 
 def _along_channels(vector: Tensor, like: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -10,6 +11,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.distributed.sync_batchnorm import synchronise_batchnorm
+
+# Batch norm's statistics are global already; sending them again would break two forward passes. torch renamed the
+# switch in 2.13.
+_NO_BUFFER_BROADCAST: dict[str, Any] = (
+    {"forward_sync_buffers": False}
+    if "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+    else {"broadcast_buffers": False}
+)
 
 
 class DDPEngine:
@@ -31,9 +40,8 @@ class DDPEngine:
         if ranks.distributed:
             self._forward = DistributedDataParallel(
                 module,
-                # Batch norm's statistics are global already; sending them again would break two forward passes.
-                broadcast_buffers=False,
                 gradient_as_bucket_view=True,
+                **_NO_BUFFER_BROADCAST,
             )
         self._parameters = [p for p in module.parameters() if p.requires_grad]
         self._optimizer = torch.optim.Adam(self._parameters, betas=betas, fused=True)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-import pickle
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import parse_qsl
@@ -25,6 +26,8 @@ FID_CLASSES = 1008
 """Outputs of the graph of 2015-12-05; no other Inception-v3 has as many."""
 FID_SHA256_PREFIX = "6726825d"
 """Of pt_inception-2015-12-05-6726825d.pth, the conversion of that graph by pytorch-fid; its file name says so."""
+BATCH_SIZE = 32
+"""Pictures per pass of a network; a call with fewer, or with a rest, pays for a full one."""
 POOLINGS: tuple[Pooling, ...] = ("torchvision", "tensorflow")
 
 
@@ -68,6 +71,7 @@ class Classifier(Protocol):
         ...
 
 
+@dataclass
 class NetworkClassifier:
     """A Classifier out of a network, an affine change of the pixels' range and a bilinear change of their number.
 
@@ -75,46 +79,43 @@ class NetworkClassifier:
     centres, and averaging rather than skipping pixels where the picture gets smaller.
     """
 
-    def __init__(
-        self,
-        name: str,
-        network: nn.Module,
-        predict: Callable[[Tensor], Prediction],
-        *,
-        classes: int,
-        feature_width: int,
-        size: int,
-        scale: float,
-        shift: float,
-        background: int,
-        weights_sha256: str,
-        comparable_with: str,
-        is_stand_in: bool,
-        details: dict[str, Any],
-        device: torch.device | str,
-    ) -> None:
-        self.name = name
-        self.classes = classes
-        self.feature_width = feature_width
-        self.is_stand_in = is_stand_in
-        self.comparable_with = comparable_with
-        self._network = network.eval().requires_grad_(False).to(device)
-        self._predict = predict
-        self._size, self._scale, self._shift, self._background = size, scale, shift, background
-        self._weights_sha256 = weights_sha256
-        self._details = details
-        self._device = device
+    name: str
+    classes: int
+    feature_width: int
+    is_stand_in: bool
+    comparable_with: str
+    network: Callable[[Tensor], Prediction]
+    """Frozen, on `device`; logits with the background classes."""
+    device: torch.device | str
+    size: int
+    scale: float
+    shift: float
+    background: int
+    """Logits to cut, at the front."""
+    weights_sha256: str
+    details: dict[str, Any]
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Prediction:
         """See Classifier; the images may lie on any device."""
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"images must be (N, 3, S, S), found {tuple(images.shape)}")
-        x = images.to(self._device, torch.float32)
-        if x.shape[2:] != (self._size, self._size):
-            x = F.interpolate(x, (self._size, self._size), mode="bilinear", antialias=True)
-        logits, features = self._predict(x * self._scale + self._shift)
-        return Prediction(logits[:, self._background :], features)
+        parts = [self._predict_batch(part) for part in images.split(BATCH_SIZE)]
+        return Prediction(torch.cat([part.logits for part in parts]), torch.cat([part.features for part in parts]))
+
+    def _predict_batch(self, images: Tensor) -> Prediction:
+        n = len(images)
+        x = images.to(self.device, torch.float32, memory_format=torch.contiguous_format)
+        # Libraries choose their kernels by the size of the batch, and kernels differ in the last bits: filled up, every
+        # batch is computed alike, and a score does not feel how its samples were divided among ranks.
+        x = F.pad(x, (0, 0, 0, 0, 0, 0, 0, BATCH_SIZE - n))
+        if x.shape[2:] != (self.size, self.size):
+            x = F.interpolate(x, (self.size, self.size), mode="bilinear", antialias=True)
+        x = (x * self.scale + self.shift).contiguous(
+            memory_format=torch.channels_last
+        )  # 1.4 to 1.8 times faster on a CPU
+        logits, features = self.network(x)
+        return Prediction(logits[:n, self.background :], features[:n])
 
     def logits(self, images: Tensor) -> Tensor:
         """See Classifier."""
@@ -128,13 +129,13 @@ class NetworkClassifier:
         """See Classifier."""
         return {
             "classifier": self.name,
-            "weights_sha256": self._weights_sha256,
+            "weights_sha256": self.weights_sha256,
             "classes": self.classes,
-            "background_classes_cut": self._background,
+            "background_classes_cut": self.background,
             "stand_in": self.is_stand_in,
             "comparable_with": self.comparable_with,
-            "input": f"{self._size}x{self._size}, bilinear, {self._scale:.6g} * x + {self._shift:.6g} of x in [-1, 1]",
-            **self._details,
+            "input": f"{self.size}x{self.size}, bilinear, {self.scale:.6g} * x + {self.shift:.6g} of x in [-1, 1]",
+            **self.details,
         }
 
 
@@ -174,27 +175,27 @@ def _efficientnet_lite0(device: torch.device | str) -> Classifier:
     state, digest = _read_state_dict(path)
     network = EfficientNet.from_name("efficientnet-lite0")
     network.load_state_dict(state)
+    network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
 
     def predict(x: Tensor) -> Prediction:
         features = network.extract_features(x).mean(dim=(2, 3))
         return Prediction(network._fc(features), features)
 
     return NetworkClassifier(
-        "efficientnet-lite0",
-        network,
-        predict,
+        name="efficientnet-lite0",
         classes=network._fc.out_features,
         feature_width=network._fc.in_features,
+        is_stand_in=True,
+        comparable_with="nothing published: a stand-in; only scores of this same classifier",
+        network=predict,
+        device=device,
         size=224,
         # The network's own normalisation is (p - 127) / 128 of p in [0, 255], and p = 127.5 * (x + 1).
         scale=127.5 / 128,
         shift=0.5 / 128,
         background=0,
         weights_sha256=digest,
-        comparable_with="nothing published: a stand-in; only scores of this same classifier",
-        is_stand_in=True,
         details={"network": "EfficientNet-Lite0, ImageNet"},
-        device=device,
     )
 
 
@@ -202,8 +203,8 @@ def _inception_v3(path: Path, options: dict[str, str], device: torch.device | st
     background, pooling, published = _inception_options(path, options)
     if not path.is_file():
         raise UserError(
-            f"no classifier {str(path)!r}: it is neither a known name (efficientnet-lite0) nor a file with the weights of "
-            "an Inception-v3, such as torchvision's inception_v3_google-*.pth"
+            f"no classifier {str(path)!r}: it is neither a known name (efficientnet-lite0) nor a file with the weights "
+            "of an Inception-v3, such as torchvision's inception_v3_google-*.pth"
         )
     state, digest = _read_state_dict(path)
     outputs = state["fc.weight"].shape[0] if "fc.weight" in state and state["fc.weight"].ndim else 1000
@@ -211,6 +212,10 @@ def _inception_v3(path: Path, options: dict[str, str], device: torch.device | st
         raise UserError(f"{path} has {outputs} outputs: background={background} leaves fewer than 2 classes; lower it")
     is_fid = outputs == FID_CLASSES
     if is_fid:
+        if "pooling" in options:
+            raise UserError(
+                f"{path} has the {FID_CLASSES} outputs of the FID network, whose pooling is known: leave it out"
+            )
         pooling = "fid"
     network = InceptionV3(outputs, auxiliary_head="AuxLogits.fc.weight" in state, pooling=pooling)
     _check_layout(path, network, state)
@@ -223,6 +228,8 @@ def _inception_v3(path: Path, options: dict[str, str], device: torch.device | st
         # weights of the last layer and leaves its bias out.
         nn.init.zeros_(network.fc.bias)
 
+    network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+
     def predict(x: Tensor) -> Prediction:
         output = network(x)
         return Prediction(output.logits, output.features)
@@ -234,20 +241,19 @@ def _inception_v3(path: Path, options: dict[str, str], device: torch.device | st
     else:
         is_stand_in, comparable_with = True, "nothing published: only scores of this same file"
     return NetworkClassifier(
-        path.name,
-        network,
-        predict,
+        name=path.name,
         classes=outputs - background,
         feature_width=network.fc.in_features,
+        is_stand_in=is_stand_in,
+        comparable_with=comparable_with,
+        network=predict,
+        device=device,
         size=299,
         scale=scale,
         shift=shift,
         background=background,
         weights_sha256=digest,
-        comparable_with=comparable_with,
-        is_stand_in=is_stand_in,
         details={"network": "Inception-v3", "pooling": pooling, "bias_of_logits": not is_fid},
-        device=device,
     )
 
 
@@ -275,11 +281,12 @@ def _read_state_dict(path: Path) -> tuple[dict[str, Tensor], str]:
     content = path.read_bytes()
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # the reader fails in as many ways as bytes can be wrong
+        code = re.search(r"GLOBAL ([\w.]+)", str(error))
+        found = f"it refers to code ({code[1]}), which is not run" if code else "it is damaged or of another format"
         raise UserError(
-            f"{path} cannot be read as weights: it is damaged, no torch.save file, or one that holds more than tensors, "
-            f"which could run code and is refused. Save the bare weights: torch.save(network.state_dict(), ...). "
-            f"torch says: {_reason(error)}"
+            f"{path} cannot be read as weights: {found}. Needed is a bare state dict: "
+            "torch.save(network.state_dict(), ...)"
         ) from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(
@@ -287,12 +294,6 @@ def _read_state_dict(path: Path) -> tuple[dict[str, Tensor], str]:
             "torch.save(network.state_dict(), ...)"
         )
     return state, hashlib.sha256(content).hexdigest()
-
-
-def _reason(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if "Unsupported" in line or "GLOBAL" in line]
-    return (telling or lines or [type(error).__name__])[0]
 
 
 def _contents(state: object) -> str:

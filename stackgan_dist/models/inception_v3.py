@@ -70,7 +70,8 @@ class Mixed(nn.Module):
         self._plan: list[list[tuple[str, ...]]] = []
         self.out_channels = 0
         for branch in branches:
-            width, plan = channels, []
+            width = channels
+            plan: list[tuple[str, ...]] = []
             for step in branch:
                 if isinstance(step, nn.Module):
                     self.pool = step
@@ -222,7 +223,7 @@ class InceptionV3(nn.Module):
         self.fc = nn.Linear(2048, classes)
 
     def forward(self, images: Tensor) -> InceptionOutput:
-        """(N, 3, S, S) in [-1, 1] -> logits (N, classes), features (N, 2048) and, in training, the side head's logits"""
+        """(N, 3, S, S) in [-1, 1] -> logits, features and, in training, the side head's logits."""
         x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(images)))
         x = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(F.max_pool2d(x, 3, 2)))
         x = self.Mixed_5d(self.Mixed_5c(self.Mixed_5b(F.max_pool2d(x, 3, 2))))

@@ -66,14 +66,7 @@ def train(
     if ranks.is_main:
         title = f"stage-{'I' * config.model.stage}"
         monitor = Monitor(folder, step, last_step, training.batch_size, title)
-        samples = FixedSamples(
-            sample_captions.captions(),
-            run.sample_captions,
-            config.model,
-            training.seed,
-            ranks.device,
-            precision.weights,
-        )
+        samples = FixedSamples(sample_captions.captions(), run.sample_captions, config.model, training.seed)
         for message in [*messages, _describe(config, data, ranks, last_step, plan.steps_per_epoch)]:
             monitor.say(message)
         monitor.text("config", f"```json\n{to_json(config)}\n```")
@@ -144,9 +137,7 @@ def train(
         checkpointer.wait()
         ending: Ending = "DONE" if step == last_step else "PREEMPTED"
         if ranks.is_main and checkpointer.last_committed != step and step not in list_steps(folder.checkpoints):
-            raise UserError(
-                f"the last checkpoint (step {step}) could not be written; free space, then start again"
-            )
+            raise UserError(f"the last checkpoint (step {step}) could not be written; free space, then start again")
         if monitor:
             folder.mark(ending, f"step {step} of {last_step}")
             reason = f" on {stop.signal_name}" if stop.raised else ""

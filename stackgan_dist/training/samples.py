@@ -5,13 +5,12 @@ from __future__ import annotations
 import io
 
 import numpy as np
-import torch
 from PIL import Image
 
-from stackgan_dist.data import draws
 from stackgan_dist.data.captions import CaptionSet
 from stackgan_dist.data.draws import Stream
 from stackgan_dist.data.randomness import permutation
+from stackgan_dist.evaluation.drawing import choose_caption, draw
 from stackgan_dist.evaluation.grid import labelled_grid, to_picture, to_pixels
 from stackgan_dist.models import Generator, ModelConfig
 
@@ -24,45 +23,25 @@ class FixedSamples:
     Args:
         captions: where to choose from, best of classes that are not trained on.
         count: how many.
-        model: gives the noise its shape.
+        model: what the generators are.
         seed: chooses captions and noise.
-        device: where the generator is.
-        dtype: of its weights.
     """
 
-    def __init__(
-        self,
-        captions: CaptionSet,
-        count: int,
-        model: ModelConfig,
-        seed: int,
-        device: torch.device,
-        dtype: torch.dtype,
-    ) -> None:
-        pictures = permutation(len(captions), seed, Stream.SCORE_SAMPLE)[:count]
-        chosen = [captions.caption(int(picture), n) for n, picture in enumerate(pictures)]
-        rows = range(len(chosen))
+    def __init__(self, captions: CaptionSet, count: int, model: ModelConfig, seed: int) -> None:
+        order = permutation(len(captions), seed, Stream.SCORE_SAMPLE)
+        chosen = [choose_caption(captions, number, seed, order) for number in range(count)]
         self._sentences = [caption.sentence for caption in chosen]
+        self._text = np.stack([caption.embedding for caption in chosen])
         self._real = [Image.open(io.BytesIO(caption.jpeg)).convert("RGB") for caption in chosen]
-        text = np.stack([caption.embedding for caption in chosen])
-        z = draws.gaussian(seed, Stream.SCORE_NOISE, 0, rows, model.noise_dim)
-        eps = draws.gaussian(seed, Stream.SCORE_CONDITIONING, 0, rows, model.stage * model.condition_dim)
-        self._text, self._z, self._eps = (
-            torch.from_numpy(array).to(device, dtype)
-            for array in (text, z, eps.reshape(len(chosen), model.stage, model.condition_dim))
-        )
+        self._model, self._seed = model, seed
 
-    @torch.no_grad()
     def draw(self, generators: dict[str, Generator]) -> Image.Image:
-        """One column for each generator (and for the Stage-I image below it), beside a real picture."""
+        """One column for each generator, after the Stage-I picture below it if any, beside the real picture."""
         columns: dict[str, list[Image.Image]] = {}
         for name, generator in generators.items():
-            was_training = generator.training
-            generator.eval()
-            fakes = generator(self._text, self._z, self._eps)
-            generator.train(was_training)
-            if fakes.low_resolution is not None and "stage-I" not in columns:
-                columns["stage-I"] = [to_picture(pixels) for pixels in to_pixels(fakes.low_resolution)]
+            fakes = draw(generator, self._model, self._text, range(len(self._text)), self._seed)
+            if fakes.low_resolution is not None:
+                columns.setdefault("stage-I", [to_picture(pixels) for pixels in to_pixels(fakes.low_resolution)])
             columns[name] = [to_picture(pixels) for pixels in to_pixels(fakes.image)]
         columns["real"] = self._real
         return labelled_grid(list(zip(*columns.values(), strict=True)), self._sentences, list(columns), _CELL)

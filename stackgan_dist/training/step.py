@@ -82,9 +82,7 @@ def train_step(
             ranks of their losses the mean over the rows of the global batch.
     """
     real = batch.images.to(precision.weights) / 127.5 - 1
-    text, wrong_text, z, eps = (
-        t.to(precision.weights) for t in (batch.text, batch.wrong_text, batch.z, batch.eps)
-    )
+    text, wrong_text, z, eps = (t.to(precision.weights) for t in (batch.text, batch.wrong_text, batch.z, batch.eps))
 
     # Fakes, one set for both updates.
     with precision.autocast():
@@ -95,9 +93,7 @@ def train_step(
         with torch.no_grad():
             condition = _generator(generator).discriminator_condition(text)
             wrong_condition = _generator(generator).discriminator_condition(wrong_text)
-        real_scores, wrong_scores, fake_scores = discriminator(
-            real, fakes.image.detach(), condition, wrong_condition
-        )
+        real_scores, wrong_scores, fake_scores = discriminator(real, fakes.image.detach(), condition, wrong_condition)
     d_loss = discriminator_loss(real_scores, wrong_scores, fake_scores)
     d_gradient = discriminator.update(d_loss * share, learning_rate)
 

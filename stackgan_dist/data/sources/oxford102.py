@@ -89,12 +89,12 @@ class Oxford102:
         except ImportError as error:
             raise UserError("reading imagelabels.mat needs scipy: pip install 'stackgan_dist[oxford102]'") from error
         path = self._root / "imagelabels.mat"
+        if not path.is_file():
+            raise UserError(f"there is no {path}; it comes with the pictures on the data set's page")
         try:
             labels = loadmat(path)["labels"].ravel().tolist()
-        except FileNotFoundError:
-            raise UserError(f"there is no {path}; it comes with the pictures on the data set's page") from None
-        except (KeyError, ValueError, NotImplementedError, OSError) as error:
-            raise UserError(f"{path} is not the label file of Oxford-102: {error}") from error
+        except Exception as error:  # scipy has half a dozen ways to reject a file
+            raise UserError(f"{path} is not the label file of Oxford-102: {error!r}") from error
         return [int(label) for label in labels]
 
     def _class_names(self) -> dict[int, str]:

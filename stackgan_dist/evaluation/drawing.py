@@ -1,0 +1,82 @@
+"""Drawing pictures from texts. Picture k of a drawing has noise of its own, whoever draws it and in whatever batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stackgan_dist.data import draws
+from stackgan_dist.data.captions import Caption, CaptionSet
+from stackgan_dist.data.draws import Stream
+from stackgan_dist.data.randomness import integers, permutation
+from stackgan_dist.models import Fakes, Generator, ModelConfig
+
+
+@torch.no_grad()
+def draw(
+    generator: Generator, model: ModelConfig, text: NDArray[np.float32], numbers: Sequence[int], seed: int
+) -> Fakes:
+    """Pictures `numbers` of the drawing with this `seed`, one for each row of `text` (n, dim).
+
+    The generator is switched to eval mode for it and back.
+    """
+    weights = next(generator.parameters())
+    z = draws.gaussian(seed, Stream.SCORE_NOISE, 0, numbers, model.noise_dim)
+    eps = draws.gaussian(seed, Stream.SCORE_CONDITIONING, 0, numbers, model.stage * model.condition_dim)
+    was_training = generator.training
+    generator.eval()
+    fakes = generator(
+        *(
+            torch.from_numpy(array).to(weights.device, weights.dtype)
+            for array in (text, z, eps.reshape(len(text), model.stage, model.condition_dim))
+        )
+    )
+    generator.train(was_training)
+    return fakes
+
+
+def choose_caption(captions: CaptionSet, number: int, seed: int, order: NDArray[np.int64]) -> Caption:
+    """The caption that picture `number` is drawn from: walks all pictures in `order`, with one of their captions."""
+    return captions.caption(
+        int(order[number % len(order)]),
+        int(integers(captions.index.captions_per_image, seed, Stream.SCORE_CAPTION, number)),
+    )
+
+
+@dataclass(frozen=True)
+class DrawnBatch:
+    """Some numbered samples of a drawing."""
+
+    numbers: Tensor
+    """(n,), int64."""
+    images: Tensor
+    """(n, 3, S, S) in [-1, 1]."""
+    sentences: list[str]
+
+
+class Drawing:
+    """`samples` pictures drawn from the captions of a data set, divided among ranks.
+
+    Whole batches are dealt out, so that every batch is computed alike on any number of ranks.
+    """
+
+    def __init__(
+        self, generator: Generator, model: ModelConfig, captions: CaptionSet, samples: int, batch_size: int, seed: int
+    ) -> None:
+        self._generator, self._model, self._captions = generator, model, captions
+        self._samples, self._batch_size, self._seed = samples, batch_size, seed
+        self._order = permutation(len(captions), seed, Stream.SCORE_SAMPLE)
+
+    def batches(self, rank: int, world_size: int) -> Iterator[DrawnBatch]:
+        """The batches of one rank."""
+        for begin in range(rank * self._batch_size, self._samples, world_size * self._batch_size):
+            numbers = range(begin, min(begin + self._batch_size, self._samples))
+            chosen = [choose_caption(self._captions, n, self._seed, self._order) for n in numbers]
+            text = np.stack([caption.embedding for caption in chosen])
+            fakes = draw(self._generator, self._model, text, numbers, self._seed)
+            yield DrawnBatch(torch.tensor(numbers), fakes.image, [caption.sentence for caption in chosen])

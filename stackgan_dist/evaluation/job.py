@@ -1,0 +1,143 @@
+"""What the distributed measuring jobs share: the run and captions to measure, progress, sums over ranks, the report."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from stackgan_dist.data.dataset import PackedSet, open_packed
+from stackgan_dist.distributed.process_group import Ranks
+from stackgan_dist.errors import UserError
+from stackgan_dist.evaluation.drawing import Drawing, DrawnBatch
+from stackgan_dist.training.trained import Trained, load_trained
+
+_PROGRESS_EVERY_S = 5.0
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What to measure."""
+
+    run: str
+    """A run, a folder with the runs of both stages (the last stage is taken), or a checkpoint."""
+    data: str | None = None
+    """Packed data set with the captions (default: the run's own)."""
+    split: str = "test"
+    """Its split; the paper scores captions of classes that were not trained on."""
+    weights: Literal["ema", "raw"] = "ema"
+    """The generator's moving average, or its weights as they were at the last step."""
+    seed: int = 0
+    """Chooses captions and noise. Sample k of a score is the same on any number of ranks."""
+    batch_size: int = 64
+    """Samples per batch; compare scores of equal batch sizes, since kernels round differently."""
+    timeout_s: float = 300.0
+    """A rank that does not answer for this long is taken for lost."""
+
+
+@dataclass(frozen=True)
+class OpenSubject:
+    """A subject, found and checked."""
+
+    subject: Subject
+    trained: Trained
+    captions: PackedSet
+
+    def drawing(self, samples: int, ranks: Ranks) -> Drawing:
+        """The drawing of `samples` samples."""
+        return Drawing(
+            self.trained.generator(ranks.device),
+            self.trained.config.model,
+            self.captions.captions(),
+            samples,
+            self.subject.batch_size,
+            self.subject.seed,
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """What every reported score carries about its subject."""
+        return {
+            "checkpoint": self.trained.checkpoint,
+            "step": self.trained.step,
+            "weights": self.subject.weights,
+            "image_size": self.trained.config.model.image_size,
+            "captions": self.captions.url,
+            "captions_digest": self.captions.index.digest,
+            "seed": self.subject.seed,
+            "batch_size": self.subject.batch_size,
+            "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        }
+
+
+def open_subject(subject: Subject) -> OpenSubject:
+    """Find the run's newest good checkpoint and its captions; UserError when they are missing or do not fit."""
+    trained = load_trained(subject.run, lambda message: None, raw=subject.weights == "raw")
+    data = replace(trained.config.data, url=subject.data or trained.config.data.url)
+    captions = open_packed(data, trained.config.model.image_size, subject.split)
+    ours, theirs = captions.index, trained.data
+    if (ours.text_encoder, ours.text_dim) != (theirs.text_encoder, theirs.text_dim):
+        raise UserError(
+            f"{captions.url} has texts of {ours.text_encoder} ({ours.text_dim}), the run was trained on "
+            f"{theirs.text_encoder} ({theirs.text_dim}); pack it with --encoder {theirs.text_encoder}"
+        )
+    return OpenSubject(subject, trained, captions)
+
+
+def with_progress(batches: Iterator[DrawnBatch], what: str, total: int, ranks: Ranks) -> Iterator[DrawnBatch]:
+    """`batches`, with a line on rank 0 now and then about how far the job is."""
+    begin = last = time.monotonic()
+    done = 0
+    for batch in batches:
+        yield batch
+        done = min(total, done + len(batch.numbers) * ranks.world_size)
+        now = time.monotonic()
+        if ranks.is_main and now - last > _PROGRESS_EVERY_S:
+            last = now
+            speed = done / (now - begin)
+            left_s = (total - done) / speed
+            print(f"{what}: {done:,}/{total:,} samples, {speed:,.0f} img/s, {left_s:.0f} s left", flush=True)
+
+
+def sum_over_ranks(tensor: Tensor, ranks: Ranks) -> None:
+    """Add up `tensor` of all ranks, in place."""
+    if ranks.distributed:
+        on_device = tensor.to(ranks.device)
+        dist.all_reduce(on_device)
+        tensor.copy_(on_device)
+
+
+def append_score(folder: Path, row: dict[str, Any]) -> Path:
+    """Add a score, with everything that identifies it, to the run's scores.jsonl; returns the file."""
+    file = folder / "scores.jsonl"
+    with file.open("a", encoding="utf-8") as handle:
+        handle.write(json.dumps(row) + "\n")
+    return file
+
+
+def with_run_flag(arguments: list[str]) -> list[str]:
+    """`RUN --flag ...` as `--run RUN --flag ...`.
+
+    torchrun under Python 3.11 stops at `--run`, even behind the module's name, because it might abbreviate one of its
+    own flags; so the run may be given without it.
+    """
+    return ["--run", *arguments] if arguments and not arguments[0].startswith("-") else arguments
+
+
+def check_samples(samples: int) -> None:
+    """UserError unless `samples` is a number of samples."""
+    if samples < 1:
+        raise UserError(f"--samples is {samples}, it must be at least 1")
+
+
+def one_thread_per_rank(ranks: Ranks) -> None:
+    """Keep ranks that share a CPU from fighting for its cores."""
+    if ranks.distributed and ranks.device.type == "cpu":
+        torch.set_num_threads(1)

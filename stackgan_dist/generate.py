@@ -1,0 +1,97 @@
+"""Draw pictures for new sentences: `python -m stackgan_dist.generate --run runs/demo "a small red bird ..." ...`.
+
+Writes one PNG per picture, and a grid of all of them with Stage-I beside Stage-II.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import tyro
+
+from stackgan_dist.errors import UserError, front_door
+from stackgan_dist.evaluation.drawing import draw
+from stackgan_dist.evaluation.grid import labelled_grid, to_picture, to_pixels
+from stackgan_dist.text import load_encoder
+from stackgan_dist.training.trained import load_trained
+
+_BATCH = 16
+_SMALLEST_CELL = 128
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to draw."""
+
+    sentences: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Sentences, each in quotes."""
+    run: str
+    """A run, a folder with the runs of both stages (the last stage is taken), or a checkpoint."""
+    count: int = 4
+    """Pictures per sentence; they differ by their noise."""
+    seed: int = 0
+    """Another seed gives other pictures."""
+    out: str | None = None
+    """Folder for the pictures (default: generated/ in the run)."""
+    weights: Literal["ema", "raw"] = "ema"
+    """The generator's moving average, or its weights as they were at the last step."""
+    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    """Where to draw."""
+
+
+@front_door
+def main() -> None:
+    """Parse, load, draw, write."""
+    options = tyro.cli(Options, prog="python -m stackgan_dist.generate", description=__doc__)
+    _check(options.sentences, options.count)
+    trained = load_trained(options.run, print, raw=options.weights == "raw")
+    text = load_encoder(trained.data.text_encoder).encode(options.sentences)
+    generator = trained.generator(torch.device(options.device))
+    out = Path(options.out) if options.out else trained.folder.path / "generated"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to {out}: {error.strerror}; give another folder with --out") from error
+
+    rows = []
+    for number in range(len(options.sentences)):
+        finals, lows = [], []
+        # Picture j of a sentence has noise j, whatever else is drawn: sentences can be compared picture by picture.
+        for begin in range(0, options.count, _BATCH):
+            numbers = range(begin, min(begin + _BATCH, options.count))
+            embeddings = text[number : number + 1].repeat(len(numbers), axis=0)
+            fakes = draw(generator, trained.config.model, embeddings, numbers, options.seed)
+            finals += [to_picture(pixels) for pixels in to_pixels(fakes.image)]
+            if fakes.low_resolution is not None:
+                lows += [to_picture(pixels) for pixels in to_pixels(fakes.low_resolution)]
+        for picture_number, picture in enumerate(finals):
+            picture.save(out / f"{number:03d}-{picture_number:03d}.png")
+        for picture_number, picture in enumerate(lows):
+            picture.save(out / f"{number:03d}-{picture_number:03d}-stage1.png")
+        rows.append([picture for pair in zip(lows, finals, strict=True) for picture in pair] if lows else finals)
+
+    headings = ["Stage-I", "Stage-II"] * options.count if lows else ["Stage-I"] * options.count
+    cell = max(_SMALLEST_CELL, trained.config.model.image_size)
+    labelled_grid(rows, options.sentences, headings, cell).save(out / "grid.png")
+    print(
+        f"{len(rows) * options.count} pictures of {trained.config.model.image_size} px drawn by {trained.checkpoint} "
+        f"({options.weights}); all of them: {out / 'grid.png'}"
+    )
+
+
+def _check(sentences: Sequence[str], count: int) -> None:
+    if not sentences:
+        raise UserError('there is nothing to draw; give one or more sentences, e.g. "a small red bird"')
+    for number, sentence in enumerate(sentences, 1):
+        if not sentence.strip():
+            raise UserError(f'sentence {number} is empty; say what to draw, e.g. "a small red bird"')
+    if count < 1:
+        raise UserError(f"--count is {count}, it must be at least 1")
+
+
+if __name__ == "__main__":
+    main()

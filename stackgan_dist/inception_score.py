@@ -1,0 +1,78 @@
+"""Inception Score of a run: `torchrun [--nproc-per-node N] -m stackgan_dist.inception_score runs/demo`.
+
+Samples are numbered, so any number of ranks gives the same score. The classifier is part of the score: the built-in
+one needs no download but is a stand-in, whose scores must not stand beside published ones.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, dataclass
+from typing import Annotated
+
+import tyro
+
+from stackgan_dist.distributed.process_group import process_group, ranks_from_environment
+from stackgan_dist.errors import front_door
+from stackgan_dist.evaluation.classifier import load_classifier
+from stackgan_dist.evaluation.job import (
+    Subject,
+    append_score,
+    check_samples,
+    one_thread_per_rank,
+    open_subject,
+    sum_over_ranks,
+    with_progress,
+    with_run_flag,
+)
+from stackgan_dist.evaluation.score import InceptionScoreSums
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to score, and how."""
+
+    subject: Annotated[Subject, tyro.conf.arg(name="")]
+    samples: int = 30_000
+    """Pictures to draw; the paper's number is 30,000."""
+    splits: int = 10
+    """Consecutive parts of the samples; the score is their mean, its error their standard deviation."""
+    classifier: str = "efficientnet-lite0"
+    """efficientnet-lite0, a stand-in that needs no download, or the path of an Inception-v3 weights file."""
+
+
+@front_door
+def main() -> None:
+    """Parse, validate, connect, draw and classify, add up, report."""
+    is_main = ranks_from_environment()[0] == 0
+    options = tyro.cli(
+        Options,
+        args=with_run_flag(sys.argv[1:]),
+        prog="python -m stackgan_dist.inception_score",
+        description=__doc__,
+        console_outputs=is_main,
+    )
+    check_samples(options.samples)
+    subject = open_subject(options.subject)
+    # Looked at before ranks wait for each other: a wrong file or a missing package is the commonest mistake.
+    InceptionScoreSums(options.samples, options.splits, load_classifier(options.classifier).classes)
+
+    with process_group(options.subject.timeout_s) as ranks:
+        one_thread_per_rank(ranks)
+        classifier = load_classifier(options.classifier, ranks.device)
+        sums = InceptionScoreSums(options.samples, options.splits, classifier.classes)
+        drawn = subject.drawing(options.samples, ranks).batches(ranks.rank, ranks.world_size)
+        for batch in with_progress(drawn, "inception score", options.samples, ranks):
+            sums.add(batch.numbers, classifier.logits(batch.images))
+        sum_over_ranks(sums.tensor, ranks)
+
+        if ranks.is_main:
+            score = sums.result()
+            row = {"score": "inception", **asdict(score), **classifier.describe(), **subject.describe()}
+            file = append_score(subject.trained.folder.path, row)
+            print(f"Inception Score {score}\n  of {subject.trained.checkpoint}, captions of {subject.captions.url}")
+            print(f"  by {classifier.name}: {classifier.comparable_with}\n  recorded in {file}")
+
+
+if __name__ == "__main__":
+    main()

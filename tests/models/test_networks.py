@@ -1,0 +1,315 @@
+"""The networks against the published ones (parameters, arithmetic) and against what the training step expects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from stackgan_dist.models import (
+    Discriminator,
+    Fakes,
+    Generator,
+    ModelConfig,
+    Scores,
+    Stage2Generator,
+    blocks,
+    build_discriminator,
+    build_generator,
+)
+
+COCO: dict[str, Any] = {"generator_width": 192, "discriminator_width": 96, "residual_blocks": 2}
+TINY: dict[str, Any] = {"generator_width": 8, "discriminator_width": 4, "condition_dim": 6, "noise_dim": 5}
+TEXT_DIM = 10
+SIZES = [(1, 64), (1, 128), (1, 256), (2, 128), (2, 256)]
+every_network = pytest.mark.parametrize(
+    ("recipe", "stage", "image_size"), [(recipe, *size) for recipe in ("paper", "pytorch") for size in SIZES]
+)
+
+
+def parameters(network: nn.Module, trainable_only: bool = False) -> int:
+    return sum(w.numel() for w in network.parameters() if w.requires_grad or not trainable_only)
+
+
+def tiny(**settings: Any) -> tuple[Generator, Discriminator]:
+    torch.manual_seed(0)
+    config = ModelConfig(**TINY, **settings)
+    return build_generator(config, TEXT_DIM), build_discriminator(config, TEXT_DIM)
+
+
+def noise(rows: int, stage: int, **kwargs: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """text, z, eps."""
+    generator = torch.Generator().manual_seed(1)
+    shapes = [(rows, TEXT_DIM), (rows, TINY["noise_dim"]), (rows, stage, TINY["condition_dim"])]
+    text, z, eps = (torch.randn(shape, generator=generator, **kwargs) for shape in shapes)
+    return text, z, eps
+
+
+# The layers are those of the authors' codes: their numbers of parameters, and of multiplications.
+
+
+@pytest.mark.parametrize(
+    ("settings", "generator", "with_stage1", "discriminator"),
+    [
+        ({}, 14_264_192, 14_264_192, 4_029_824),
+        ({"stage": 2, "image_size": 256}, 26_290_080, 26_290_080 + 14_264_192, 48_603_520),
+        ({"recipe": "pytorch"}, 10_301_248, 10_301_248, 5_715_713),
+        ({"recipe": "pytorch", "stage": 2, "image_size": 256}, 26_290_080, 36_591_328, 71_269_122),
+        ({"recipe": "pytorch", **COCO}, 20_020_832, 20_020_832, 12_407_425),
+        (
+            {"recipe": "pytorch", "stage": 2, "image_size": 256, **COCO},
+            37_130_480,
+            37_130_480 + 20_020_832,
+            159_889_538,
+        ),
+        ({"stage": 2, "image_size": 128}, 16_831_168, 16_831_168 + 14_264_192, None),
+    ],
+)
+def test_parameters_are_the_authors(
+    settings: dict[str, Any], generator: int, with_stage1: int, discriminator: int | None
+) -> None:
+    config = ModelConfig(**settings)
+    with torch.device("meta"):
+        g, d = build_generator(config, 1024), build_discriminator(config, 1024)
+    assert parameters(g, trainable_only=True) == generator
+    assert parameters(g) == with_stage1
+    if discriminator is not None:
+        assert parameters(d) == discriminator
+
+
+@pytest.mark.parametrize(
+    ("settings", "generator", "discriminator"),
+    [
+        ({}, 2.0538, 0.2441),
+        ({"stage": 2, "image_size": 256}, 23.1269 + 2.0538, 5.5897),
+        ({"recipe": "pytorch"}, 2.4381, 0.3020),
+        ({"recipe": "pytorch", "stage": 2, "image_size": 256}, 25.5649, 6.3188),
+        ({"recipe": "pytorch", **COCO}, 5.4688, 0.6606),
+        ({"recipe": "pytorch", "stage": 2, "image_size": 256, **COCO}, 40.8305 + 5.4688, 14.1275),
+    ],
+)
+def test_arithmetic_is_the_authors(
+    settings: dict[str, Any], generator: float, discriminator: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forward GFLOP per image, with up-sampling and convolution as the two steps that they are in those codes."""
+    monkeypatch.setattr(blocks, "FOLDED_FROM", 1_000_000)
+    g_gflop, d_gflop = _gflop(ModelConfig(**settings))
+    assert g_gflop == pytest.approx(generator, abs=1.1e-4)
+    assert d_gflop == pytest.approx(discriminator, abs=6e-5)
+
+
+def test_folding_saves_five_ninths_of_the_up_sampling_from_8x8_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    folded, _ = _gflop(ModelConfig())
+    monkeypatch.setattr(blocks, "FOLDED_FROM", 1_000_000)
+    plain, _ = _gflop(ModelConfig())
+    channels_and_sides = [(512, 256, 16), (256, 128, 32), (128, 3, 64)]
+    up_sampling = sum(2 * 9 * few * many * side**2 for many, few, side in channels_and_sides) / 1e9
+    assert plain - folded == pytest.approx(up_sampling * 5 / 9, rel=1e-6)
+
+
+def _gflop(config: ModelConfig) -> tuple[float, float]:
+    with torch.device("meta"):
+        g, d = build_generator(config, 1024).eval(), build_discriminator(config, 1024).eval()
+        text = torch.empty(1, 1024)
+        z, eps = torch.empty(1, config.noise_dim), torch.empty(1, config.stage, config.condition_dim)
+        with FlopCounterMode(display=False) as of_generator:
+            image = g(text, z, eps).image
+        condition = text if config.recipe == "paper" else torch.empty(1, config.condition_dim)
+        with FlopCounterMode(display=False) as of_discriminator:
+            d(image, condition)
+    return of_generator.get_total_flops() / 1e9, of_discriminator.get_total_flops() / 1e9
+
+
+# What the training step expects.
+
+
+@every_network
+def test_shapes_and_ranges(recipe: str, stage: int, image_size: int) -> None:
+    g, d = tiny(recipe=recipe, stage=stage, image_size=image_size)
+    text, z, eps = noise(2, stage)
+    with torch.no_grad():
+        fakes = g(text, z, eps)
+        condition = g.discriminator_condition(text)
+        features = d.features(fakes.image)
+        scores = d.score(features, condition)
+    assert isinstance(fakes, Fakes)
+    assert fakes.image.shape == (2, 3, image_size, image_size)
+    assert fakes.image.abs().max() <= 1
+    assert fakes.mu.shape == fakes.log_sigma.shape == (2, 6)
+    assert features.shape == (2, 32, 4, 4)
+    assert scores.conditional.shape == (2,)
+    if stage == 1:
+        assert fakes.low_resolution is None
+    else:
+        assert fakes.low_resolution is not None
+        assert fakes.low_resolution.shape == (2, 3, 64, 64)
+    assert condition.shape == ((2, TEXT_DIM) if recipe == "paper" else (2, 6))
+    if recipe == "pytorch" and stage == 2:
+        assert scores.unconditional is not None
+        assert scores.unconditional.shape == (2,)
+    else:
+        assert scores.unconditional is None
+
+
+@pytest.mark.parametrize("recipe", ["paper", "pytorch"])
+@pytest.mark.parametrize(
+    ("stage", "image_size", "variant"),
+    [
+        *((*size, {}) for size in SIZES),
+        (1, 64, {"conditioning_augmentation": False}),
+        (2, 128, {"conditioning_augmentation": False}),
+        (2, 128, {"text_in_stage2": False}),
+    ],
+)
+def test_gradients_reach_every_trainable_parameter_and_no_other(
+    recipe: str, stage: int, image_size: int, variant: dict[str, bool]
+) -> None:
+    g, d = tiny(recipe=recipe, stage=stage, image_size=image_size, **variant)
+    text, z, eps = noise(3, stage)
+    fakes = g(text, z, eps)
+    scores = d(fakes.image, g.discriminator_condition(text))
+    logits = [logit for logit in scores if logit is not None]
+    (sum(logit.sum() for logit in logits) + fakes.mu.sum() + fakes.log_sigma.sum()).backward()
+
+    missed = [
+        name
+        for network in (g, d)
+        for name, weight in network.named_parameters()
+        if weight.requires_grad and (weight.grad is None or not torch.any(weight.grad != 0))
+    ]
+    assert missed == []
+    assert [w for w in g.parameters() if not w.requires_grad and w.grad is not None] == []
+
+
+def test_the_condition_of_the_pytorch_discriminator_carries_no_gradient() -> None:
+    for stage, image_size in ((1, 64), (2, 128)):
+        g, _ = tiny(recipe="pytorch", stage=stage, image_size=image_size)
+        text, z, eps = noise(2, stage)
+        condition = g.discriminator_condition(text)
+        assert not condition.requires_grad
+        torch.testing.assert_close(condition, g(text, z, eps).mu)
+
+
+def test_stage1_inside_stage2_never_changes() -> None:
+    g, _ = tiny(stage=2, image_size=128)
+    assert isinstance(g, Stage2Generator)
+    before = {name: value.clone() for name, value in g.stage1.state_dict().items()}
+    g.train()
+    assert g.training
+    assert g.decode.training
+    assert not any(module.training for module in g.stage1.modules())
+    g(*noise(3, 2)).image.sum().backward()
+    torch.optim.SGD([w for w in g.parameters() if w.requires_grad], lr=0.1).step()
+    assert all(torch.equal(before[name], value) for name, value in g.stage1.state_dict().items())
+    g.eval()
+    assert not g.decode.training
+
+
+def test_stage2_gives_each_stage_its_own_noise() -> None:
+    g, _ = tiny(stage=2, image_size=128)
+    assert isinstance(g, Stage2Generator)
+    text, z, eps = noise(2, 2)
+    g.eval()
+    with torch.no_grad():
+        first = g(text, z, eps)
+        stage1 = g.stage1(text, z, eps[:, :1])
+        changed = eps.clone()
+        changed[:, 1] += 1
+        second = g(text, z, changed)
+    assert first.low_resolution is not None
+    assert second.low_resolution is not None
+    assert torch.equal(first.low_resolution, stage1.image)
+    assert torch.equal(second.low_resolution, stage1.image)
+    assert not torch.equal(first.image, second.image)
+
+
+def test_without_text_in_stage2_the_text_only_acts_through_the_stage1_image() -> None:
+    g, _ = tiny(stage=2, image_size=128, text_in_stage2=False)
+    assert isinstance(g, Stage2Generator)
+    text, z, eps = noise(2, 2)
+    g.eval()
+    with torch.no_grad():
+        fakes = g(text, z, eps)
+        assert fakes.low_resolution is not None
+        again = g.decode(g.refine(g.join(g.encode(fakes.low_resolution))))
+    assert torch.equal(fakes.image, again)
+    assert not fakes.mu.any()
+    assert not fakes.log_sigma.any()
+
+
+def test_stage1_may_follow_another_configuration() -> None:
+    torch.manual_seed(0)
+    stage1 = ModelConfig(**{**TINY, "generator_width": 12}, recipe="pytorch")
+    g = build_generator(ModelConfig(**TINY, stage=2, image_size=128), TEXT_DIM, stage1)
+    assert isinstance(g, Stage2Generator)
+    g.stage1.load_state_dict(build_generator(stage1, TEXT_DIM).state_dict())
+    assert g(*noise(2, 2)).image.shape == (2, 3, 128, 128)
+
+
+@pytest.mark.parametrize("recipe", ["paper", "pytorch"])
+def test_features_are_those_of_forward(recipe: str) -> None:
+    g, d = tiny(recipe=recipe, stage=2, image_size=128)
+    text, z, eps = noise(2, 2)
+    d.eval()
+    with torch.no_grad():
+        image, condition = g(text, z, eps).image, g.discriminator_condition(text)
+        at_once, in_parts = d(image, condition), d.score(d.features(image), condition)
+    assert isinstance(at_once, Scores)
+    assert torch.equal(at_once.conditional, in_parts.conditional)
+
+
+@pytest.mark.parametrize("recipe", ["paper", "pytorch"])
+def test_scores_depend_on_the_text(recipe: str) -> None:
+    g, d = tiny(recipe=recipe)
+    text, z, eps = noise(2, 1)
+    with torch.no_grad():
+        features = d.eval().features(g(text, z, eps).image)
+        own = d.score(features, g.discriminator_condition(text)).conditional
+        other = d.score(features, g.discriminator_condition(-text)).conditional
+    assert not torch.equal(own, other)
+
+
+# Number formats and memory formats.
+
+
+@pytest.mark.parametrize("recipe", ["paper", "pytorch"])
+@pytest.mark.parametrize(("stage", "image_size"), [(1, 64), (2, 128)])
+def test_float64_channels_last_and_bfloat16_agree(recipe: str, stage: int, image_size: int) -> None:
+    """In eval mode on the same weights: rounding apart, the format of a number or a tensor changes nothing."""
+    g, d = tiny(recipe=recipe, stage=stage, image_size=image_size)
+    g, d = g.double().eval(), d.double().eval()
+    text, z, eps = noise(2, stage, dtype=torch.float64)
+
+    def run() -> tuple[Tensor, Tensor]:
+        image = g(text, z, eps).image
+        return image, d(image, g.discriminator_condition(text)).conditional
+
+    with torch.no_grad():
+        expected_image, expected_logits = run()
+        assert expected_image.dtype == expected_logits.dtype == torch.float64
+        g, d = g.to(memory_format=torch.channels_last), d.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        image, logits = run()
+        torch.testing.assert_close(image, expected_image, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(logits, expected_logits, rtol=1e-12, atol=1e-12)
+        g, d, text, z, eps = g.float(), d.float(), text.float(), z.float(), eps.float()
+        with torch.autocast("cpu", torch.bfloat16):
+            image, logits = run()
+    scale = expected_image.abs().max().item()
+    torch.testing.assert_close(image.double(), expected_image, rtol=0, atol=0.05 * scale)
+    assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize(("stage", "image_size"), [(1, 64), (2, 128)])
+def test_bfloat16_trains(stage: int, image_size: int) -> None:
+    g, d = tiny(recipe="pytorch", stage=stage, image_size=image_size)
+    with torch.autocast("cpu", torch.bfloat16):
+        text, z, eps = noise(2, stage)
+        logits = d(g(text, z, eps).image, g.discriminator_condition(text)).conditional
+    logits.float().sum().backward()
+    for weight in (*g.parameters(), *d.parameters()):
+        if weight.grad is not None:
+            assert weight.grad.dtype == torch.float32
+            assert weight.grad.isfinite().all()
