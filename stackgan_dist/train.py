@@ -9,6 +9,7 @@ Starting it again goes on where it stopped. --help lists every flag with the pre
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -71,7 +72,11 @@ def main() -> None:
         build_generator(config.model, data.index.text_dim, stage1[0] if stage1 else None)
         build_discriminator(config.model, data.index.text_dim)
 
-    with listen_for_stop() as stop, process_group(config.run.timeout_s) as ranks:
+    with (
+        listen_for_stop() as stop,
+        folder.owned() if rank == 0 else nullcontext(),
+        process_group(config.run.timeout_s) as ranks,
+    ):
         if rank == 0:
             folder.mark(None)
             folder.write_config(config, data.index)

@@ -58,10 +58,8 @@ class ShardCache:
             try:
                 # Opening and touching keeps it: what is removed later stays readable through the open file.
                 file = self._path(shard).open("rb")
-            except FileNotFoundError:
-                with self._lock(shard, wait=True):
-                    if not self._path(shard).exists():
-                        self._fetch(shard)
+            except (FileNotFoundError, NotADirectoryError):
+                self._bring(shard, wait=True)
             else:
                 os.utime(file.fileno())
                 return file
@@ -71,9 +69,19 @@ class ShardCache:
         shard = self._shards[number]
         if self._is_local or self._path(shard).exists():
             return
-        with self._lock(shard, wait=False) as mine:
-            if mine and not self._path(shard).exists():
-                self._fetch(shard)
+        self._bring(shard, wait=False)
+
+    def _bring(self, shard: Shard, *, wait: bool) -> None:
+        """Fetch `shard` unless it has come meanwhile or, without `wait`, another process is at it."""
+        try:
+            with self._lock(shard, wait=wait) as mine:
+                if mine and not self._path(shard).exists():
+                    self._fetch(shard)
+        except OSError as error:
+            raise UserError(
+                f"cannot keep {shard.name} ({shard.bytes} bytes) in the cache {self._folder}: {error.strerror}; make "
+                "room there, or give another folder (--data.cache) or a smaller bound (--data.cache-gb)"
+            ) from error
 
     def _open_in_place(self, number: int, shard: Shard) -> BinaryIO:
         url = join(self._url, shard.name)

@@ -79,6 +79,14 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def remove_temporary(url: str) -> None:
+    """Remove what a killed `write_bytes` left directly under `url`; on an object store it leaves nothing."""
+    path = local_path(url)
+    if path is not None and path.is_dir():
+        for leftover in path.glob(".*.tmp"):
+            leftover.unlink(missing_ok=True)
+
+
 def list_names(url: str) -> list[str]:
     """Names of the files and folders directly under `url`, sorted; none when there is no such folder."""
     fs, path = open_filesystem(url)

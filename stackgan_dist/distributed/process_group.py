@@ -11,6 +11,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
+from stackgan_dist.distributed.small_gather import Gather, SmallGather, gather_alone
 from stackgan_dist.errors import RankError
 
 _CHUNK_BYTES = 64 * 2**20
@@ -24,6 +25,8 @@ class Ranks:
     world_size: int
     device: torch.device
     """Where this rank computes."""
+    gather: Gather | None
+    """On CPUs, how small vectors are exchanged; None on CUDA, where nccl is quick."""
 
     @property
     def is_main(self) -> bool:
@@ -62,22 +65,26 @@ def process_group(timeout_s: float, *, force_cpu: bool = False) -> Iterator[Rank
             timeout=timedelta(seconds=timeout_s),
             device_id=device if device.type == "cuda" else None,
         )
+    small = SmallGather(timeout_s) if world_size > 1 and device.type == "cpu" else None
+    gather = None if device.type == "cuda" else small or gather_alone
     try:
-        yield Ranks(rank, world_size, device)
+        yield Ranks(rank, world_size, device, gather)
     finally:
+        if small is not None:
+            small.close()
         if dist.is_initialized():
             dist.destroy_process_group()
 
 
 @contextmanager
-def explained_peer_loss(step: int) -> Iterator[None]:
+def explained_peer_loss(when: str) -> Iterator[None]:
     """Turn what a collective raises when a peer is gone into one line; the peer's own error says why it left."""
     try:
         yield
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if isinstance(error, dist.DistError) or any(word in reason for word in ("gloo", "NCCL", "onnection")):
-            raise RankError(f"lost a peer at step {step:,} ({reason}); start again, the run resumes") from error
+            raise RankError(f"lost a peer {when} ({reason}); start again, the run resumes") from error
         raise
 
 

@@ -1,7 +1,8 @@
 """Batch normalisation over the global batch.
 
 On CUDA torch's own SyncBatchNorm does it. torch has none for CPU tensors, so this is one: forward, backward and
-running statistics equal those of one process on the whole batch, for uneven shares of it too.
+running statistics equal those of one process on the whole batch, for uneven shares of it too. A single rank uses it too,
+so that one rank computes what many do.
 """
 
 from __future__ import annotations
@@ -9,35 +10,38 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from stackgan_dist.distributed.small_gather import Gather
 
-def synchronise_batchnorm(module: nn.Module, device: torch.device) -> nn.Module:
-    """Replace every batch norm in `module` by one over all ranks; the state dict keeps its names."""
-    if device.type == "cuda":
+
+def synchronise_batchnorm(module: nn.Module, gather: Gather | None) -> nn.Module:
+    """Replace every batch norm in `module` by one over all ranks; the state dict keeps its names.
+
+    `gather` is how ranks on CPUs exchange their statistics; None takes torch's SyncBatchNorm, which needs CUDA.
+    """
+    if gather is None:
         return nn.SyncBatchNorm.convert_sync_batchnorm(module)
     for name, child in list(module.named_children()):
         if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
-            setattr(module, name, _SyncBatchNormCPU.like(child))
+            setattr(module, name, _SyncBatchNormCPU(child, gather))
         else:
-            synchronise_batchnorm(child, device)
+            synchronise_batchnorm(child, gather)
     return module
 
 
 class _SyncBatchNormCPU(_BatchNorm):
     """Batch norm over dimension 1 of (N, C) or (N, C, H, W), with the statistics of all ranks' rows."""
 
-    @classmethod
-    def like(cls, plain: _BatchNorm) -> _SyncBatchNormCPU:
-        """A synchronised batch norm that shares the parameters and buffers of `plain`."""
-        module = cls(plain.num_features, plain.eps, plain.momentum, plain.affine, plain.track_running_stats)
-        module.weight, module.bias = plain.weight, plain.bias
-        module.running_mean, module.running_var = plain.running_mean, plain.running_var
-        module.num_batches_tracked = plain.num_batches_tracked
-        module.train(plain.training)
-        return module
+    def __init__(self, plain: _BatchNorm, gather: Gather) -> None:
+        super().__init__(plain.num_features, plain.eps, plain.momentum, plain.affine, plain.track_running_stats)
+        self.weight, self.bias = plain.weight, plain.bias
+        self.running_mean, self.running_var = plain.running_mean, plain.running_var
+        self.num_batches_tracked = plain.num_batches_tracked
+        self.train(plain.training)
+        self._gather = gather
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() < 2:
@@ -49,7 +53,7 @@ class _SyncBatchNormCPU(_BatchNorm):
         self._check_input_dim(input)
         # Half precision would lose the statistics; the result goes back to the input's type, as torch's own does.
         wide = input if input.dtype == torch.float64 else input.float()
-        output, mean, variance, count = _Normalise.apply(wide, self.weight, self.bias, self.eps)
+        output, mean, variance, count = _Normalise.apply(wide, self.weight, self.bias, self.eps, self._gather)
         with torch.no_grad():
             assert self.running_mean is not None
             assert self.running_var is not None
@@ -66,47 +70,41 @@ class _Normalise(torch.autograd.Function):
     """y = (x - mean) * weight / sqrt(variance + eps) + bias with mean and variance over the rows of all ranks."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, gather: Gather
+    ) -> tuple[Tensor, ...]:
         axes = [axis for axis in range(x.dim()) if axis != 1]
         # One collective: each rank's count, mean and sum of squares about its own mean, combined as Chan, Golub and
         # LeVeque do (1979). E[x^2] - E[x]^2 would cancel; summing gathered parts has one order on every rank.
         local_count = x.numel() // x.shape[1]
         local_mean = x.sum(axes) / max(local_count, 1)
         local_squares = (x - _along_channels(local_mean, x)).square().sum(axes)
-        parts = _gather(torch.cat([x.new_tensor([local_count]), local_mean, local_squares]))
+        parts = gather(torch.cat([x.new_tensor([local_count]), local_mean, local_squares]))
         counts, (means, squares) = parts[:, :1], parts[:, 1:].chunk(2, dim=1)
         count = counts.sum()
         mean = (counts * means).sum(0) / count
         variance = (squares + counts * (means - mean).square()).sum(0) / count
-        centred = x - _along_channels(mean, x)
-        inverse_std = torch.rsqrt(variance + eps)
-        ctx.save_for_backward(centred, inverse_std, weight, count)
+        ctx.gather, ctx.eps = gather, eps
+        ctx.save_for_backward(x, weight, mean, variance, count)
         ctx.mark_non_differentiable(mean, variance, count)
-        scale = _along_channels(inverse_std * weight, x)
-        return torch.addcmul(_along_channels(bias, x), centred, scale), mean, variance, count
+        return F.batch_norm(x, mean, variance, weight, bias, eps=eps), mean, variance, count
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad = grads[0]
-        centred, inverse_std, weight, count = ctx.saved_tensors
-        axes = [axis for axis in range(grad.dim()) if axis != 1]
-        local = torch.stack([grad.sum(axes), (grad * centred).sum(axes)])
-        # The gradients of weight and bias stay those of this rank's rows: the engine averages them like any other.
-        weight_grad, bias_grad = local[1] * inverse_std, local[0].clone()
-        dist.all_reduce(local)
-        mean_grad, mean_grad_centred = local / count
-        x_grad = grad - _along_channels(mean_grad, grad)
-        x_grad -= centred * _along_channels(mean_grad_centred * inverse_std.square(), grad)
-        x_grad *= _along_channels(inverse_std * weight, grad)
-        return x_grad, weight_grad, bias_grad, None
-
-
-def _gather(part: Tensor) -> Tensor:
-    """`part` (n,) of every rank, (ranks, n)."""
-    ranks = dist.get_world_size()
-    parts = part.new_empty(ranks * len(part))
-    dist.all_gather_into_tensor(parts, part)
-    return parts.view(ranks, len(part))
+        x, weight, mean, variance, count = ctx.saved_tensors
+        # As if the statistics were constants; these sums are over this rank's rows, as the gradients of weight and bias
+        # have to be: the engine averages them like any other.
+        x_grad, weight_grad, bias_grad = torch.ops.aten.native_batch_norm_backward(
+            grad.contiguous(), x, weight, mean, variance, None, None, False, ctx.eps, [True, True, True]
+        )
+        # And what the statistics owe to x, by the sums over all rows.
+        mean_bias_grad, mean_weight_grad = (ctx.gather(torch.cat([bias_grad, weight_grad])).sum(0) / count).chunk(2)
+        inverse_std = torch.rsqrt(variance + ctx.eps)
+        slope = -weight * inverse_std.square() * mean_weight_grad
+        offset = -weight * inverse_std * mean_bias_grad - slope * mean
+        x_grad = torch.addcmul(x_grad, x, _along_channels(slope, x)).add_(_along_channels(offset, x))
+        return x_grad, weight_grad, bias_grad, None, None
 
 
 def _along_channels(vector: Tensor, like: Tensor) -> Tensor:

@@ -25,16 +25,15 @@ class DDPEngine:
     """Trains `module` on all ranks.
 
     Args:
-        module: the network, with its initial weights (rank 0's count).
+        module: the network on its device, with its initial weights (rank 0's count).
         ranks: who takes part.
         betas: Adam's.
         scale_loss: scale the loss against fp16's underflow.
     """
 
     def __init__(self, module: nn.Module, ranks: Ranks, betas: tuple[float, float], *, scale_loss: bool) -> None:
-        module = module.to(ranks.device)
-        if ranks.distributed:
-            module = synchronise_batchnorm(module, ranks.device)
+        if ranks.distributed or ranks.gather is not None:
+            module = synchronise_batchnorm(module, ranks.gather)
         self.module = module
         self._forward: nn.Module = module
         if ranks.distributed:

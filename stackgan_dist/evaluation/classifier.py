@@ -111,9 +111,8 @@ class NetworkClassifier:
         x = F.pad(x, (0, 0, 0, 0, 0, 0, 0, BATCH_SIZE - n))
         if x.shape[2:] != (self.size, self.size):
             x = F.interpolate(x, (self.size, self.size), mode="bilinear", antialias=True)
-        x = (x * self.scale + self.shift).contiguous(
-            memory_format=torch.channels_last
-        )  # 1.4 to 1.8 times faster on a CPU
+        # channels_last is 1.4 to 1.8 times faster on a CPU.
+        x = (x * self.scale + self.shift).contiguous(memory_format=torch.channels_last)
         logits, features = self.network(x)
         return Prediction(logits[:n, self.background :], features[:n])
 
@@ -175,7 +174,7 @@ def _efficientnet_lite0(device: torch.device | str) -> Classifier:
     state, digest = _read_state_dict(path)
     network = EfficientNet.from_name("efficientnet-lite0")
     network.load_state_dict(state)
-    network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+    network.eval().requires_grad_(False).to(device)
 
     def predict(x: Tensor) -> Prediction:
         features = network.extract_features(x).mean(dim=(2, 3))
@@ -228,7 +227,7 @@ def _inception_v3(path: Path, options: dict[str, str], device: torch.device | st
         # weights of the last layer and leaves its bias out.
         nn.init.zeros_(network.fc.bias)
 
-    network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+    network.eval().requires_grad_(False).to(device)
 
     def predict(x: Tensor) -> Prediction:
         output = network(x)

@@ -12,12 +12,13 @@ import io
 import json
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from stackgan_dist.data.storage import join, list_names, read_bytes, remove, write_bytes
+from stackgan_dist.data.storage import join, list_names, read_bytes, remove, remove_temporary, write_bytes
 from stackgan_dist.errors import UserError
 
 _PREFIX = "step-"
@@ -51,8 +52,6 @@ class Checkpointer:
         self._milestone_steps = milestone_steps
         self._report = report
         self._thread: threading.Thread | None = None
-        self.last_committed: int | None = None
-        """Step of the newest checkpoint that this process committed."""
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Copy `state` to host memory and write it in the background; waits only for a save that is under way."""
@@ -62,6 +61,19 @@ class Checkpointer:
         self._thread = threading.Thread(target=self._write, args=(step, snapshot), name="checkpoint")
         self._thread.start()
 
+    def remove_unfinished(self) -> None:
+        """Remove what a killed save left: folders without a commit record, and temporary files."""
+        try:
+            committed = committed_steps(self._url)
+            for step in list_steps(self._url):
+                folder = _folder(self._url, step)
+                if step in committed:
+                    remove_temporary(folder)
+                else:
+                    remove(folder)
+        except Exception as error:  # they cost space, not the run
+            self._report(f"unfinished checkpoints could not be removed from {self._url}: {error}")
+
     def wait(self) -> None:
         """Wait until the save under way, if any, is committed or has failed."""
         if self._thread is not None:
@@ -69,26 +81,29 @@ class Checkpointer:
             self._thread = None
 
     def _write(self, step: int, snapshot: dict[str, Any]) -> None:
-        folder = join(self._url, f"{_PREFIX}{step:09d}")
+        folder = _folder(self._url, step)
         try:
             data = pack(snapshot)
+            # A damaged checkpoint of this step may lie here: its record must not stand beside the new state.
+            remove(join(folder, _COMMIT))
             write_bytes(join(folder, _STATE), data)
             commit = {"step": step, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
             write_bytes(join(folder, _COMMIT), json.dumps(commit).encode())
         except Exception as error:  # a full disk must not end a run that can go on
             self._report(f"checkpoint of step {step} could not be written to {folder}: {error}; training goes on")
+            with suppress(Exception):  # what could not be written may not be removable either
+                remove(folder)
             return
-        self.last_committed = step
         try:
             self._remove_old(step)
         except Exception as error:
             self._report(f"old checkpoints could not be removed from {self._url}: {error}")
 
     def _remove_old(self, newest: int) -> None:
-        committed = [step for step in list_steps(self._url) if step <= newest]
+        committed = [step for step in committed_steps(self._url) if step <= newest]
         for step in committed[: -self._keep_last]:
             if not (self._milestone_steps and step % self._milestone_steps == 0):
-                folder = join(self._url, f"{_PREFIX}{step:09d}")
+                folder = _folder(self._url, step)
                 # The record goes first: what is half removed must not look whole.
                 remove(join(folder, _COMMIT))
                 remove(folder)
@@ -100,10 +115,15 @@ def list_steps(url: str) -> list[int]:
     return sorted(int(name) for name in names if name.isdigit())
 
 
+def committed_steps(url: str) -> list[int]:
+    """Those of `list_steps` that have a commit record."""
+    return [step for step in list_steps(url) if _COMMIT in list_names(_folder(url, step))]
+
+
 def find_newest(url: str, report: Callable[[str], None]) -> FoundCheckpoint | None:
     """The newest checkpoint under `url` that verifies, or None; `report` is told about each one passed over."""
     for step in reversed(list_steps(url)):
-        folder = join(url, f"{_PREFIX}{step:09d}")
+        folder = _folder(url, step)
         try:
             return read_checkpoint(folder)
         except UserError as error:
@@ -118,17 +138,25 @@ def read_checkpoint(folder: str) -> FoundCheckpoint:
         step, size, sha256 = int(commit["step"]), int(commit["bytes"]), str(commit["sha256"])
     except FileNotFoundError:
         raise UserError(f"checkpoint {folder} was never committed ({_COMMIT} is missing)") from None
+    except OSError as error:
+        raise UserError(f"checkpoint {folder} has a {_COMMIT} that cannot be read: {error}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"checkpoint {folder} has an unreadable {_COMMIT}: {error}") from error
     try:
         data = read_bytes(join(folder, _STATE))
     except FileNotFoundError:
         raise UserError(f"checkpoint {folder} has lost its {_STATE}") from None
+    except OSError as error:
+        raise UserError(f"checkpoint {folder} has a {_STATE} that cannot be read: {error}") from error
     if len(data) != size:
         raise UserError(f"checkpoint {folder} has {len(data)} bytes of state, {size} were committed")
     if hashlib.sha256(data).hexdigest() != sha256:
         raise UserError(f"checkpoint {folder} is damaged: its sha256 is not the committed one")
     return FoundCheckpoint(folder, step, data)
+
+
+def _folder(url: str, step: int) -> str:
+    return join(url, f"{_PREFIX}{step:09d}")
 
 
 def pack(state: dict[str, Any]) -> bytes:

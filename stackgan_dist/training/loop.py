@@ -16,7 +16,7 @@ from stackgan_dist.distributed.process_group import Ranks, broadcast_bytes, expl
 from stackgan_dist.distributed.stop import StopRequest
 from stackgan_dist.errors import RankError, UserError
 from stackgan_dist.models import ModelConfig
-from stackgan_dist.training.checkpoint import Checkpointer, find_newest, list_steps, unpack
+from stackgan_dist.training.checkpoint import Checkpointer, committed_steps, find_newest, unpack
 from stackgan_dist.training.monitor import Monitor, WaitClock
 from stackgan_dist.training.precision import resolve_precision
 from stackgan_dist.training.run_folder import DataIdentity, Ending, RunFolder
@@ -54,12 +54,13 @@ def train(
 
     # Networks, optimizers, moving average.
     precision = resolve_precision(training.precision, ranks.device)
-    state = TrainingState(config, data.index.text_dim, stage1, ranks, precision)
-    state.rehearse(to_device(_blank_batch(len(rows), shape, data.index.text_dim), ranks.device))
-
-    # Go on where the run stopped.
     messages: list[str] = []
-    step = _resume(state, config, data.index.digest, folder, ranks, messages)
+    with explained_peer_loss("while starting"):
+        state = TrainingState(config, data.index.text_dim, stage1, ranks, precision)
+        state.rehearse(to_device(_blank_batch(len(rows), shape, data.index.text_dim), ranks.device))
+
+        # Go on where the run stopped.
+        step = _resume(state, config, data.index.digest, folder, ranks, messages)
 
     # What rank 0 does for all.
     monitor = samples = None
@@ -76,6 +77,9 @@ def train(
         milestone_steps=run.milestone_steps,
         report=monitor.say if monitor else lambda _: None,
     )
+
+    if ranks.is_main:
+        checkpointer.remove_unfinished()
 
     def save(at: int) -> None:
         if ranks.is_main:
@@ -107,14 +111,14 @@ def train(
         for batch in clock.watch(loader):
             if isinstance(batch, UserError):
                 raise RankError(f"at step {step:,}: {batch}")
-            with explained_peer_loss(step):
+            with explained_peer_loss(f"at step {step:,}"):
                 report = state.step(to_device(batch, ranks.device), step, plan.steps_per_epoch)
                 means, stopped = _agree(report, len(rows) / training.batch_size, stop, ranks)
             # Under a loss scaler an infinite gradient is routine: that update is skipped and the scale lowered.
             watched = means[: METRICS.index("real")] if precision.scale_loss else means
             if not all(math.isfinite(value) for value in watched.tolist()):
                 checkpointer.wait()
-                raise UserError(_not_finite(step, means, list_steps(folder.checkpoints), folder))
+                raise UserError(_not_finite(step, means, committed_steps(folder.checkpoints), folder))
             step += 1
             sums += means
             summed += 1
@@ -135,12 +139,12 @@ def train(
 
         # Close: the marker is left only once the last checkpoint is safe.
         checkpointer.wait()
-        ending: Ending = "DONE" if step == last_step else "PREEMPTED"
-        if ranks.is_main and checkpointer.last_committed != step and step not in list_steps(folder.checkpoints):
+        ending: Ending = "DONE" if step >= last_step else "PREEMPTED"
+        if ranks.is_main and step not in committed_steps(folder.checkpoints):
             raise UserError(f"the last checkpoint (step {step}) could not be written; free space, then start again")
         if monitor:
             folder.mark(ending, f"step {step} of {last_step}")
-            reason = f" on {stop.signal_name}" if stop.raised else ""
+            reason = f" on {stop.cause}" if stop.raised else ""
             monitor.say(f"{ending} at step {step:,} of {last_step:,}{reason}; checkpoint in {folder.checkpoints}")
         return ending
     finally:
@@ -178,7 +182,9 @@ def _agree(report: StepReport, weight: float, stop: StopRequest, ranks: Ranks) -
     """Metrics over the global batch (float64, on the CPU), and whether any rank was asked to stop: one collective."""
     values = torch.stack([getattr(report, name).double() for name in METRICS]) * weight
     message = torch.cat([values, values.new_tensor([float(stop.raised)])])
-    if ranks.distributed:
+    if ranks.gather is not None:
+        message = ranks.gather(message).sum(0)
+    elif ranks.distributed:
         dist.all_reduce(message)
     message = message.cpu()
     return message[:-1], bool(message[-1] > 0)

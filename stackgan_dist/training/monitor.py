@@ -16,6 +16,7 @@ from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from stackgan_dist.data.storage import write_bytes
 from stackgan_dist.training.run_folder import RunFolder
 
 T = TypeVar("T")
@@ -156,4 +157,4 @@ def _drop_rows_after(folder: RunFolder, step: int) -> None:
                 kept.append(line + "\n")
         except (ValueError, KeyError):
             continue
-    folder.metrics_file.write_text("".join(kept), encoding="utf-8")
+    write_bytes(str(folder.metrics_file), "".join(kept).encode())

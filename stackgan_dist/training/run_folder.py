@@ -5,20 +5,26 @@ runs/NAME/config.json      the resolved configuration and the data's digest
           events.out.*     the same for TensorBoard
           checkpoints/     step-000001000/ ...
           samples/         step-000001000.png ...
+          .lock            held by the start that writes here
           DONE, PREEMPTED  how the last start ended; launch/ and slurm/ decide by it
 """
 
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from stackgan_dist.config import Config, to_json
 from stackgan_dist.data.index import Index
-from stackgan_dist.data.storage import write_bytes
+from stackgan_dist.data.storage import remove_temporary, write_bytes
 from stackgan_dist.errors import UserError
 
 Ending = Literal["DONE", "PREEMPTED"]
@@ -49,6 +55,33 @@ class RunFolder:
         self.metrics_file = path / "metrics.jsonl"
         self.checkpoints = str(path / "checkpoints")
         self.samples = path / "samples"
+
+    @contextmanager
+    def owned(self, patience_s: float = 60.0) -> Iterator[None]:
+        """Be the only start that writes here, and remove what a killed one left half written.
+
+        Waits `patience_s` for an earlier start that is about to end; raises UserError if it does not.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("a+") as handle:
+            deadline = time.monotonic() + patience_s
+            while True:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        handle.seek(0)
+                        raise UserError(
+                            f"{self.path} is in use by another start of this run ({handle.read().strip()}); "
+                            "end that one, or choose another --run.name"
+                        ) from None
+                    time.sleep(0.2)
+            handle.truncate(0)
+            handle.write(f"process {os.getpid()} on {os.uname().nodename}\n")
+            handle.flush()
+            remove_temporary(str(self.path))
+            yield
 
     def write_config(self, config: Config, index: Index) -> None:
         """Write config.json."""

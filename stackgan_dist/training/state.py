@@ -43,14 +43,16 @@ class TrainingState:
         if stage1 is not None:
             generator.stage1.load_state_dict(stage1[1])  # type: ignore[union-attr]
         discriminator = MatchingAware(build_discriminator(config.model, text_dim))
+        generator.to(ranks.device, precision.weights)
+        discriminator.to(ranks.device, precision.weights)
+        self.ema = MovingAverage(generator, training.ema_half_life_images)
         betas = (training.adam_beta1, training.adam_beta2)
         self.generator: Engine
         self.discriminator: Engine
         self.generator, self.discriminator = (
-            DDPEngine(network.to(precision.weights), ranks, betas, scale_loss=precision.scale_loss)
+            DDPEngine(network, ranks, betas, scale_loss=precision.scale_loss)
             for network in (generator, discriminator)
         )
-        self.ema = MovingAverage(self.generator.module, training.ema_half_life_images)
         self._config, self._ranks, self._precision = config, ranks, precision
 
     def step(self, batch: Batch, step: int, steps_per_epoch: int) -> StepReport:

@@ -111,14 +111,15 @@ def test_fewer_samples_than_splits_is_a_user_error() -> None:
 
 def test_lost_and_doubled_samples_are_found() -> None:
     logits = torch.randn(20, 5)
+    lost = InceptionScoreSums(20, 2, 5)
+    lost.add(torch.arange(19), logits[:19])
     with pytest.raises(RuntimeError, match="19 of 20"):
-        lost = InceptionScoreSums(20, 2, 5)
-        lost.add(torch.arange(19), logits[:19])
         lost.result()
     doubled = torch.arange(20)
     doubled[3] = 4
+    sums = scored(logits, 2, doubled)
     with pytest.raises(RuntimeError, match="twice"):
-        scored(logits, 2, doubled).result()
+        sums.result()
 
 
 def test_wrong_shapes_and_numbers_are_refused() -> None:
@@ -132,8 +133,9 @@ def test_wrong_shapes_and_numbers_are_refused() -> None:
 def test_nan_logits_are_a_user_error() -> None:
     logits = torch.randn(20, 5)
     logits[7, 2] = math.nan
+    sums = scored(logits, 2)
     with pytest.raises(UserError, match="NaN"):
-        scored(logits, 2).result()
+        sums.result()
 
 
 def frechet(a: Tensor, b: Tensor) -> float:
@@ -148,14 +150,16 @@ def test_frechet_distance_equals_torchmetrics() -> None:
     torch.manual_seed(1)
     mix = torch.randn(6, 6, dtype=torch.float64)
     real, fake = torch.randn(90, 6).double() @ mix + 1, torch.randn(70, 6).double() * 1.5
-    reference = FrechetInceptionDistance(feature=Flat(), input_img_size=(1, 1, 6), normalize=True).set_dtype(torch.float64)
+    reference = FrechetInceptionDistance(feature=Flat(), input_img_size=(1, 1, 6), normalize=True).set_dtype(
+        torch.float64
+    )
     reference.update(real, real=True)
     reference.update(fake, real=False)
     assert frechet(real, fake) == pytest.approx(reference.compute().item(), rel=1e-6)
 
 
 def test_frechet_distance_of_known_gaussians() -> None:
-    """Features whose sample moments are exact: means 3 apart in one direction, deviations 1 and 2 in every direction."""
+    """Features whose sample moments are exact: means 3 apart in one direction, deviations 1 and 2 in every one."""
     corners = torch.cat([torch.eye(4), -torch.eye(4)]).double()
     unit = corners * math.sqrt(7 / 2)  # 8 points: unbiased covariance is exactly the identity
     shift = torch.tensor([3.0, 0, 0, 0]).double()

@@ -123,6 +123,69 @@ def _gflop(config: ModelConfig) -> tuple[float, float]:
     return of_generator.get_total_flops() / 1e9, of_discriminator.get_total_flops() / 1e9
 
 
+RESIDUAL = "conv1 bn {a} conv3 bn {a} conv3 bn {a}"
+
+
+@pytest.mark.parametrize(
+    ("settings", "generator", "discriminator"),
+    [
+        (
+            {},
+            f"fc fc bn {RESIDUAL} up bn {RESIDUAL} up bn {{a}} up bn {{a}} up tanh",
+            f"conv4 {{a}} conv4 bn {{a}} conv4 bn {{a}} conv4 bn {RESIDUAL} fc {{a}} conv1 bn {{a}} conv4",
+        ),
+        (
+            {"recipe": "pytorch"},
+            "fc fc bn {a}" + " up bn {a}" * 4 + " conv3 tanh",
+            "conv4 {a}" + " conv4 bn {a}" * 3 + " conv3 bn {a} conv4",
+        ),
+        (
+            {"stage": 2, "image_size": 256, "residual_blocks": 1},
+            "fc conv3 {a} conv4 bn {a} conv4 bn {a} conv3 bn {a} conv3 bn {a} conv3 bn {a}"
+            + " up bn {a}" * 4
+            + " conv3 tanh",
+            "conv4 {a}" + " conv4 bn {a}" * 5 + f" conv1 bn {{a}} conv1 bn {RESIDUAL} fc {{a}} conv1 bn {{a}} conv4",
+        ),
+        (
+            {"recipe": "pytorch", "stage": 2, "image_size": 256, "residual_blocks": 1},
+            None,
+            "conv4 {a}" + " conv4 bn {a}" * 5 + " conv3 bn {a} conv3 bn {a} conv3 bn {a} conv4 conv4",
+        ),
+    ],
+)
+def test_layers_in_the_order_they_run(settings: dict[str, Any], generator: str | None, discriminator: str) -> None:
+    with torch.device("meta"):
+        config = ModelConfig(**TINY, **settings)
+        g, d = build_generator(config, TEXT_DIM), build_discriminator(config, TEXT_DIM)
+        ran: list[str] = []
+        for layer in (*g.modules(), *d.modules()):
+            if not list(layer.children()):
+                layer.register_forward_hook(lambda layer, _, __: ran.append(_short(layer)))
+        text, z = torch.empty(2, TEXT_DIM), torch.empty(2, config.noise_dim)
+        eps = torch.empty(2, config.stage, config.condition_dim)
+        image = g(text, z, eps).image
+        of_generator = ran.copy()
+        ran.clear()
+        d(image, text if config.recipe == "paper" else torch.empty(2, config.condition_dim))
+    if config.stage == 2:  # Stage-I runs first, and ends in its tanh
+        of_generator = of_generator[of_generator.index("tanh") + 1 :]
+        # The text's layer runs where its output is needed; in the list it stands first.
+        of_generator.remove("fc")
+        of_generator.insert(0, "fc")
+    if generator is not None:
+        assert " ".join(of_generator) == generator.format(a="relu")
+    assert " ".join(name for name in ran if name != "same") == discriminator.format(a="leaky")
+
+
+def _short(layer: nn.Module) -> str:
+    if isinstance(layer, blocks.UpsampleConv):
+        return "up"
+    if isinstance(layer, nn.Conv2d):
+        return f"conv{layer.kernel_size[0]}"
+    names = {nn.Linear: "fc", nn.ReLU: "relu", nn.LeakyReLU: "leaky", nn.Tanh: "tanh", nn.Identity: "same"}
+    return names.get(type(layer), "bn")
+
+
 # What the training step expects.
 
 

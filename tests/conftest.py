@@ -1,0 +1,31 @@
+"""Shared by all tests: one small packed data set, packed once."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from stackgan_dist.data.packing import pack
+from stackgan_dist.data.recipe import load_recipe
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(1)
+
+PICTURES = 38
+"""Five batches of 7, and three pictures that are left over."""
+
+
+def pack_small(folder: Path) -> None:
+    """Pack 38 painted birds per split in five shards, at 76 and 152 pixels."""
+    recipe = dataclasses.replace(load_recipe("painted"), sizes=(76, 152), samples_per_shard=8)
+    pack(recipe, root=None, out=str(folder), workers=1, limit=PICTURES)
+
+
+@pytest.fixture(scope="session")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a packed set: 38 painted birds per split in five shards, at 76 and 152 pixels."""
+    folder = tmp_path_factory.mktemp("data") / "painted"
+    pack_small(folder)
+    return folder

@@ -1,0 +1,223 @@
+"""A rank's rows: a pure function of (seed, step, rows), whoever computes them, and true to the packed pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import shutil
+import tarfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from stackgan_dist.data import draws
+from stackgan_dist.data.cache import ShardCache
+from stackgan_dist.data.draws import Stream
+from stackgan_dist.data.index import Index, load_index
+from stackgan_dist.data.loader import Batch, BatchShape, StepDataset, make_loader, stored_size
+from stackgan_dist.data.plan import Plan
+from stackgan_dist.data.shard import ShardReader
+from stackgan_dist.errors import UserError
+
+SHAPE = BatchShape(image_size=64, captions_per_text=3, noise_dim=5, stages=2, condition_dim=4)
+BATCH = 7
+SEED = 3
+
+
+def _dataset(folder: Path, rows: Sequence[int] = range(BATCH), shape: BatchShape = SHAPE) -> StepDataset:
+    index = load_index(str(folder))
+    plan = Plan([shard.samples for shard in index.shards], SEED, BATCH)
+    return StepDataset(index, plan, ShardCache(str(folder), index, folder / "cache", 10**9), rows, shape, lookahead=4)
+
+
+def _batch(dataset: StepDataset, step: int) -> Batch:
+    batch = dataset[step]
+    assert isinstance(batch, Batch), batch
+    return batch
+
+
+@pytest.fixture
+def folder(packed: Path) -> Path:
+    return packed / "train" / "76"
+
+
+class Reference:
+    """The definition of a row, without any of the loader's shortcuts."""
+
+    def __init__(self, folder: Path) -> None:
+        self.index = load_index(str(folder))
+        self.readers = [
+            ShardReader((folder / shard.name).open("rb"), shard.name, shard.samples) for shard in self.index.shards
+        ]
+
+    def picture(self, shard: int, sample: int) -> Image.Image:
+        return Image.open(io.BytesIO(self.readers[shard].jpeg(sample)))
+
+    def text(self, shard: int, sample: int, chosen: Sequence[int]) -> np.ndarray:
+        return self.readers[shard].embeddings(sample)[list(chosen)].astype(np.float64).mean(axis=0)
+
+
+def test_crops_and_flips_are_those_of_pillow(folder: Path) -> None:
+    reference, dataset = Reference(folder), _dataset(folder)
+    seen = set()
+    for step in range(5):
+        batch = _batch(dataset, step)
+        assert (batch.images.shape, batch.images.dtype) == ((BATCH, 3, 64, 64), torch.uint8)
+        crops, flips = draws.crops(SEED, step, range(BATCH), 76 - 64), draws.flips(SEED, step, range(BATCH))
+        for row, (shard, sample) in enumerate(batch.samples.tolist()):
+            left, top = crops[row].tolist()
+            expected = reference.picture(shard, sample).crop((left, top, left + 64, top + 64))
+            if flips[row]:
+                expected = expected.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            np.testing.assert_array_equal(batch.images[row].permute(1, 2, 0).numpy(), np.asarray(expected))
+            seen.add((bool(flips[row]), left != top))
+    assert len(seen) >= 3  # both kinds of flips, and crops that would show left and top interchanged
+
+
+def test_crops_reach_every_corner() -> None:
+    crops = np.concatenate([draws.crops(SEED, step, range(64), 12) for step in range(20)])
+    assert (crops.min(axis=0).tolist(), crops.max(axis=0).tolist()) == ([0, 0], [12, 12])
+    assert abs(np.corrcoef(crops.T)[0, 1]) < 0.1
+
+
+def test_texts_are_means_of_distinct_captions_of_the_picture(folder: Path) -> None:
+    reference, dataset = Reference(folder), _dataset(folder)
+    for step in range(3):
+        batch = _batch(dataset, step)
+        for row, (shard, sample) in enumerate(batch.samples.tolist()):
+            chosen = draws.captions(SEED, Stream.CAPTION, step, row, 10, 3).tolist()
+            assert len(set(chosen)) == 3
+            np.testing.assert_allclose(batch.text[row], reference.text(shard, sample, chosen), rtol=1e-5, atol=1e-6)
+
+
+def test_wrong_texts_are_of_another_class(folder: Path) -> None:
+    reference, dataset = Reference(folder), _dataset(folder)
+    for step in range(5):
+        batch = _batch(dataset, step)
+        for row, (shard, sample) in enumerate(batch.samples.tolist()):
+            reader = reference.readers[shard]
+            chosen = draws.captions(SEED, Stream.WRONG_CAPTION, step, row, 10, 3).tolist()
+            matches = [
+                other
+                for other in range(len(reader.keys))
+                if np.allclose(batch.wrong_text[row], reference.text(shard, other, chosen), rtol=1e-5, atol=1e-6)
+            ]
+            assert matches
+            assert all(reader.meta(other)["class"] != reader.meta(sample)["class"] for other in matches)
+
+
+def test_shapes_and_noise(folder: Path) -> None:
+    batch = _batch(_dataset(folder), 2)
+    assert batch.text.shape == batch.wrong_text.shape == (BATCH, 256)
+    assert (batch.z.shape, batch.eps.shape) == ((BATCH, 5), (BATCH, 2, 4))
+    assert {t.dtype for t in (batch.text, batch.wrong_text, batch.z, batch.eps)} == {torch.float32}
+    assert len(torch.cat([batch.z.flatten(), batch.eps.flatten()]).unique()) == BATCH * (5 + 2 * 4)
+
+
+def test_rows_are_those_of_the_plan_and_an_epoch_repeats_nothing(folder: Path) -> None:
+    dataset = _dataset(folder)
+    plan = Plan([shard.samples for shard in load_index(str(folder)).shards], SEED, BATCH)
+    for epoch in range(2):
+        consumed = []
+        for step in range(epoch * 5, epoch * 5 + 5):
+            places = [tuple(place) for place in _batch(dataset, step).samples.tolist()]
+            assert places == plan.locate(step, range(BATCH))
+            consumed += places
+        assert len(set(consumed)) == len(consumed) == 35
+
+
+def test_ranks_divide_the_rows_of_one_batch(folder: Path) -> None:
+    whole = _batch(_dataset(folder), 6)
+    parts = [_batch(_dataset(folder, rows), 6) for rows in (range(2), range(2, 4), range(4, 7))]
+    for field, tensor in whole._asdict().items():
+        assert torch.equal(tensor, torch.cat([getattr(part, field) for part in parts])), field
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_any_number_of_workers_gives_the_same_batches(folder: Path, workers: int) -> None:
+    here = [_batch(_dataset(folder), step) for step in range(3, 9)]
+    there = list(make_loader(_dataset(folder), 3, 9, workers, pin_memory=False))
+    assert len(there) == len(here)
+    for ours, theirs in zip(here, there, strict=True):
+        assert isinstance(theirs, Batch)
+        for field in Batch._fields:
+            assert torch.equal(getattr(ours, field), getattr(theirs, field)), field
+
+
+def test_a_step_does_not_depend_on_the_steps_before(folder: Path) -> None:
+    dataset = _dataset(folder)
+    for step in (11, 0, 4):
+        _batch(dataset, step)
+    assert all(map(torch.equal, _batch(dataset, 7), _batch(_dataset(folder), 7)))
+
+
+def _damaged(folder: Path, out: Path, change: Callable[[str, bytes], bytes]) -> Path:
+    """A copy of a set whose members went through `change`, with an index that knows nothing of it but digests."""
+    shutil.copytree(folder, out)
+    index = load_index(str(folder))
+    shards = []
+    for shard in index.shards:
+        with tarfile.open(folder / shard.name) as source, tarfile.open(out / shard.name, "w") as target:
+            for member in source:
+                data = change(member.name, source.extractfile(member).read())  # type: ignore[union-attr]
+                member.size = len(data)
+                target.addfile(member, io.BytesIO(data))
+        content = (out / shard.name).read_bytes()
+        shards.append(dataclasses.replace(shard, bytes=len(content), sha256=hashlib.sha256(content).hexdigest()))
+    _write_index(out, dataclasses.replace(index, shards=tuple(shards)))
+    return out
+
+
+def _write_index(folder: Path, index: Index) -> None:
+    (folder / "index.json").write_bytes(index.to_bytes())
+
+
+def _small_jpeg() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (60, 70)).save(buffer, "jpeg")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda data: data[:300], r"the picture of painted-\d+ cannot be decoded"),
+        (lambda data: _small_jpeg(), r"the picture of painted-\d+ is 60x70, its index says 76x76; pack the set again"),
+    ],
+)
+def test_damaged_pictures_come_back_as_user_errors(
+    folder: Path, tmp_path: Path, damage: Callable[[bytes], bytes], message: str, workers: int
+) -> None:
+    broken = _damaged(folder, tmp_path / "set", lambda name, data: damage(data) if name.endswith("jpg") else data)
+    found = list(make_loader(_dataset(broken), 0, 2, workers, pin_memory=False))
+    assert len(found) == 2
+    for error in found:
+        assert isinstance(error, UserError)
+        with pytest.raises(UserError, match=message):
+            raise error
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_missing_shard_is_met_where_it_is_needed(folder: Path, tmp_path: Path, workers: int) -> None:
+    shutil.copytree(folder, tmp_path / "set")
+    index = load_index(str(folder))
+    plan = Plan([shard.samples for shard in index.shards], SEED, BATCH)
+    needed = [plan.locate(step, [4])[0][0] for step in range(5)]
+    missing = needed[-1]
+    assert 0 < needed.index(missing) < 5
+    (tmp_path / "set" / index.shards[missing].name).unlink()
+    loader = make_loader(_dataset(tmp_path / "set", [4]), 0, 5, workers, pin_memory=False)
+    for shard, batch in zip(needed, loader, strict=True):
+        assert isinstance(batch, UserError) == (shard == missing)
+        assert isinstance(batch, Batch) or index.shards[missing].name in str(batch)
+
+
+@pytest.mark.parametrize(("image_size", "stored"), [(64, 76), (128, 152), (256, 304)])
+def test_stored_pictures_are_76_for_64(image_size: int, stored: int) -> None:
+    assert stored_size(image_size) == stored

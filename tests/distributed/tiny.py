@@ -1,0 +1,98 @@
+"""The smallest runs that still have everything: both stages, both recipes, a few steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stackgan_dist.config import Config, DataConfig, RunConfig, TrainingConfig
+from stackgan_dist.models import ModelConfig, build_generator
+from stackgan_dist.training.checkpoint import list_steps, read_checkpoint, unpack
+
+BATCH = 7
+"""Three ranks get 2, 2 and 3 rows of it."""
+STEPS_PER_EPOCH = 5
+"""Of the packed set of the tests."""
+
+
+def tiny_model(**changes: Any) -> ModelConfig:
+    """A model of a few thousand weights."""
+    return ModelConfig(generator_width=4, discriminator_width=4, condition_dim=4, noise_dim=4, **changes)
+
+
+def tiny_config(
+    url: str,
+    folder: Path,
+    name: str,
+    *,
+    model: ModelConfig | None = None,
+    workers: int = 0,
+    epochs: int = 1,
+    precision: Any = "fp64",
+    checkpoint_steps: int = 1000,
+) -> Config:
+    """A run of `epochs` times five steps that keeps all of its checkpoints."""
+    model = model or tiny_model()
+    return Config(
+        model=model,
+        data=DataConfig(url=url, workers=workers),
+        training=TrainingConfig(
+            batch_size=BATCH, epochs=epochs, halve_every_epochs=1, ema_half_life_images=50, precision=precision
+        ),
+        run=RunConfig(
+            name=name, folder=str(folder), tick_steps=1, checkpoint_steps=checkpoint_steps, keep_last=100,
+            sample_captions=1, timeout_s=60,
+        ),
+        stage1="given" if model.stage == 2 else None,
+    )  # fmt: skip
+
+
+def tiny_stage1(model: ModelConfig, text_dim: int) -> tuple[ModelConfig, dict[str, torch.Tensor]]:
+    """Model and weights of a Stage-I, as it was initialised, for Stage-II to start from."""
+    stage1 = tiny_model(recipe=model.recipe, conditioning_augmentation=model.conditioning_augmentation)
+    torch.manual_seed(1)
+    return stage1, build_generator(stage1, text_dim, None).state_dict()
+
+
+def final_state(run: Path, step: int | None = None) -> dict[str, Any]:
+    """What the checkpoint of `step` (default: the newest) of a run holds, flat: name -> tensor or plain value."""
+    checkpoints = str(run / "checkpoints")
+    found = read_checkpoint(f"{checkpoints}/step-{list_steps(checkpoints)[-1] if step is None else step:09d}")
+    content = unpack(found.data, found.url)
+    return dict(_flat(content["state"], ""), step=content["step"])
+
+
+def _flat(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else None
+    if items is None:
+        yield name, value
+    else:
+        for key, item in items:
+            yield from _flat(item, f"{name}/{key}")
+
+
+def assert_equal(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    """Bit for bit."""
+    assert ours.keys() == theirs.keys()
+    differing = [name for name in ours if not _same(ours[name], theirs[name])]
+    assert not differing, f"{len(differing)} of {len(ours)} differ: {differing[:5]}"
+
+
+def _same(ours: Any, theirs: Any) -> bool:
+    return torch.equal(ours, theirs) if isinstance(ours, torch.Tensor) else ours == theirs
+
+
+def largest_difference(ours: dict[str, Any], theirs: dict[str, Any]) -> float:
+    """Over all tensors, the largest difference relative to the tensor's largest value; plain values must be equal."""
+    assert ours.keys() == theirs.keys()
+    worst = 0.0
+    for name, value in ours.items():
+        if isinstance(value, torch.Tensor) and value.is_floating_point():
+            scale = float(value.abs().max()) or 1.0
+            worst = max(worst, float((value - theirs[name]).abs().max()) / scale)
+        else:
+            assert _same(value, theirs[name]), name
+    return worst

@@ -1,0 +1,108 @@
+"""Run by torchrun: many short trainings in one process group, since starting a group costs more than all of them.
+
+torchrun --nproc-per-node N tests/distributed/trainings.py DATA OUT [--epochs E]
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from distributed.tiny import tiny_config, tiny_model, tiny_stage1
+
+from stackgan_dist.config import Config
+from stackgan_dist.data.dataset import open_packed
+from stackgan_dist.distributed.process_group import Ranks, process_group
+from stackgan_dist.distributed.stop import StopRequest, listen_for_stop
+from stackgan_dist.models import ModelConfig
+from stackgan_dist.training.loop import train
+from stackgan_dist.training.run_folder import RunFolder
+from stackgan_dist.training.state import TrainingState
+
+VARIANTS: dict[str, ModelConfig] = {
+    "paper": tiny_model(),
+    "paper-no-ca": tiny_model(conditioning_augmentation=False),
+    "pytorch": tiny_model(recipe="pytorch"),
+    "paper-stage2": tiny_model(stage=2, image_size=128),
+    "pytorch-stage2": tiny_model(recipe="pytorch", stage=2, image_size=128),
+    "paper-stage2-no-ca": tiny_model(stage=2, image_size=128, conditioning_augmentation=False),
+}
+STOPS = {"stop-1": 1, "stop-4": 4, "stop-5": 5, "stop-8": 8}
+"""Runs that are stopped after so many of their ten steps."""
+
+
+class StopAfter(StopRequest):
+    """A request that comes, at one rank, during step `steps`."""
+
+    def __init__(self, steps: int, here: bool) -> None:
+        super().__init__()
+        self._left = steps if here else -1
+
+    @property
+    def raised(self) -> bool:
+        """Asked once a step."""
+        self._left -= 1
+        return self._left == 0
+
+
+def run(config: Config, ranks: Ranks, stop: StopRequest) -> None:
+    """What `stackgan_dist.train` does once it has joined the group."""
+    data = open_packed(config.data, config.model.image_size)
+    stage1 = tiny_stage1(config.model, data.index.text_dim) if config.model.stage == 2 else None
+    folder = RunFolder(Path(config.run.folder) / config.run.name)
+    if ranks.is_main:
+        folder.path.mkdir(parents=True, exist_ok=True)
+    train(config, data, data, stage1, folder, ranks, stop)
+
+
+def main() -> None:
+    """All of them."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("data")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--epochs", type=int, default=1, help="of the runs that are compared across world sizes")
+    parser.add_argument("--only", help="invariance, resume or handover")
+    parser.add_argument("--no-rehearsal", action="store_true", help="to see the tests of resuming fail")
+    options = parser.parse_args()
+    if options.no_rehearsal:
+        TrainingState.rehearse = lambda self, batch: None  # type: ignore[method-assign]
+
+    with listen_for_stop() as never, process_group(60) as ranks:
+
+        def want(what: str) -> bool:
+            return options.only in (None, what)
+
+        if want("invariance"):
+            workers = ranks.world_size - 1
+            for name, model in VARIANTS.items():
+                config = tiny_config(
+                    options.data, options.out, name, model=model, workers=workers, epochs=options.epochs
+                )
+                run(config, ranks, never)
+
+        if want("resume"):
+            for precision, model in (("fp32", VARIANTS["paper"]), ("fp64", VARIANTS["paper-stage2"])):
+
+                def config_of(name: str, epochs: int = 2, precision=precision, model=model) -> Config:
+                    folder = options.out / precision
+                    return tiny_config(
+                        options.data, folder, name, model=model, epochs=epochs, precision=precision, checkpoint_steps=3
+                    )
+
+                run(config_of("unbroken"), ranks, never)
+                run(config_of("extended", epochs=1), ranks, never)
+                run(config_of("extended"), ranks, never)
+                for name, steps in STOPS.items():
+                    here = ranks.rank == steps % ranks.world_size
+                    run(config_of(name), ranks, StopAfter(steps, here))
+                    run(config_of(name), ranks, never)
+
+        if want("handover"):
+            # Whoever finds the folder goes on with it; the first one stops in mid-epoch.
+            config = tiny_config(options.data, options.out, "handover", epochs=2)
+            fresh = not (options.out / "handover").exists()
+            run(config, ranks, StopAfter(3, ranks.rank == 0) if fresh else never)
+
+
+if __name__ == "__main__":
+    main()

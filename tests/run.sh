@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# All checks, as CI runs them: `bash tests/run.sh [PYTEST ARGUMENTS]`, e.g. `bash tests/run.sh -k checkpoint -x`.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+bash launch/env.sh dev || exit
+
+failed=()
+check() {
+  echo "== $*"
+  .venv/bin/"$@" || failed+=("$1 $2")
+}
+check ruff check
+check ruff format --check
+check mypy --no-error-summary
+# The tests come last, so that their summary is the end of the output; what failed before it is named above it.
+[ ${#failed[@]} = 0 ] || printf '== FAILED: %s\n' "${failed[@]}"
+echo "== pytest $*"
+.venv/bin/python -m pytest "$@" || failed+=(pytest)
+[ ${#failed[@]} = 0 ]

@@ -1,0 +1,183 @@
+"""The configuration: it survives its JSON, tells runs apart, and refuses what cannot work before anything starts."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import json
+import textwrap
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from stackgan_dist import colour_agreement, generate, inception_score, pack
+from stackgan_dist.config import (
+    DEFAULT_PRESET,
+    PRESETS,
+    Config,
+    DataConfig,
+    RunConfig,
+    TrainingConfig,
+    differences,
+    from_json,
+    preset,
+    to_json,
+)
+from stackgan_dist.errors import UserError
+from stackgan_dist.evaluation.job import Subject
+from stackgan_dist.models import ModelConfig
+
+SECTIONS = ("model", "data", "training", "run")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_valid_and_survive_their_json(name: str) -> None:
+    config = preset(name)
+    config.validate(world_size=1)
+    assert from_json(to_json(config), "here") == config
+    assert PRESETS[name].__doc__
+
+
+def test_presets_differ_and_each_has_a_run_of_its_own() -> None:
+    configs = [make() for make in PRESETS.values()]
+    assert len({config.run.name for config in configs}) == len(configs)
+    assert DEFAULT_PRESET in PRESETS
+    assert Config().training == preset(DEFAULT_PRESET).training
+
+
+def test_the_second_stage_starts_from_the_run_of_the_first() -> None:
+    for name in PRESETS:
+        if name.endswith("-stage2"):
+            second, first = preset(name), preset(name.replace("stage2", "stage1"))
+            assert second.stage1 == f"{first.run.folder}/{first.run.name}"
+            assert (second.model.noise_dim, second.model.condition_dim) == (
+                first.model.noise_dim,
+                first.model.condition_dim,
+            )
+
+
+def test_the_paper_s_schedule() -> None:
+    training = preset("oxford102-stage1").training
+    assert (training.batch_size, training.epochs, training.learning_rate) == (64, 600, 2e-4)
+    assert (training.halve_every_epochs, training.adam_beta1, training.adam_beta2) == (100, 0.5, 0.999)
+
+
+def test_an_unknown_preset_lists_the_known_ones() -> None:
+    with pytest.raises(UserError, match=f"unknown preset 'cub'; known presets: {', '.join(PRESETS)}"):
+        preset("cub")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", json.dumps({"model": {"widths": 3}, "data": {}, "training": {}, "run": {}})]
+)
+def test_the_json_of_another_version_is_a_user_error(text: str) -> None:
+    with pytest.raises(UserError, match="step-7 is not a configuration of this version"):
+        from_json(text, "step-7")
+
+
+_OTHER = {
+    "model.recipe": "pytorch",
+    "model.stage": 2,
+    "model.image_size": 128,
+    "model.residual_blocks": 3,
+    "training.precision": "fp64",
+    "data.cache": "/elsewhere",
+    "stage1": "runs/x",
+    "resume": "never",
+    "engine": "another",
+}
+
+
+def _other(name: str, value: Any) -> Any:
+    if name in _OTHER:
+        return _OTHER[name]
+    return not value if isinstance(value, bool) else value + "x" if isinstance(value, str) else value + 8
+
+
+@pytest.mark.parametrize(
+    "name",
+    [f"{section}.{field.name}" for section in SECTIONS for field in dataclasses.fields(type(getattr(Config(), section)))]
+    + ["stage1", "engine", "resume"],
+)
+def test_what_defines_a_run_and_what_may_change_when_it_goes_on(name: str) -> None:
+    fields = dataclasses.asdict(replace(Config(), model=ModelConfig(image_size=256)))
+    section, _, field = name.rpartition(".")
+    holder = fields[section] if section else fields
+    holder[field] = _other(name, holder[field])
+    changed = Config(**{
+        **fields,
+        "model": ModelConfig(**fields["model"]),
+        "data": DataConfig(**fields["data"]),
+        "training": TrainingConfig(**fields["training"]),
+        "run": RunConfig(**fields["run"]),
+    })  # fmt: skip
+    free = section not in ("model", "training") or name in ("training.epochs", "training.precision")
+    found = differences(changed, replace(Config(), model=ModelConfig(image_size=256)))
+    assert len(found) == (0 if free else 1)
+    assert free or found[0].startswith(f"{name}: {holder[field]} here, ")
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "value"),
+    [
+        ("training", "batch_size", 0),
+        ("training", "epochs", 0),
+        ("training", "learning_rate", -1e-4),
+        ("training", "learning_rate", float("nan")),
+        ("training", "captions_per_text", 0),
+        ("run", "tick_steps", 0),
+        ("run", "checkpoint_steps", -1),
+        ("run", "keep_last", 0),
+        ("run", "sample_steps", 0),
+        ("run", "sample_captions", 0),
+        ("run", "timeout_s", 0.0),
+        ("data", "cache_gb", 0.0),
+        ("data", "workers", -1),
+    ],
+)
+def test_impossible_numbers_are_refused_by_the_name_of_their_flag(section: str, field: str, value: Any) -> None:
+    config = Config()
+    config = replace(config, **{section: replace(getattr(config, section), **{field: value})})
+    with pytest.raises(UserError, match=f"--{section}.{field.replace('_', '-')} is {value}, it must be"):
+        config.validate(1)
+
+
+def test_more_ranks_than_rows_are_refused() -> None:
+    config = replace(Config(), training=replace(Config().training, batch_size=3))
+    config.validate(3)
+    with pytest.raises(UserError, match=r"4 ranks share a global batch of 3 rows.*--training\.batch-size"):
+        config.validate(4)
+
+
+def test_stages_and_their_start_belong_together() -> None:
+    with pytest.raises(UserError, match="give its run folder with --stage1"):
+        replace(preset("painted-stage2"), stage1=None).validate(1)
+    with pytest.raises(UserError, match=r"--stage1 is for Stage-II runs; add --model\.stage 2"):
+        replace(preset("painted-stage1"), stage1="runs/x").validate(1)
+
+
+def test_a_run_on_an_object_store_is_refused() -> None:
+    with pytest.raises(UserError, match=r"--run\.folder is s3://bucket/runs"):
+        replace(Config(), run=replace(Config().run, folder="s3://bucket/runs")).validate(1)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        Config, ModelConfig, DataConfig, TrainingConfig, RunConfig, Subject,
+        generate.Options, pack.Options, inception_score.Options, colour_agreement.Options,
+    ],
+)  # fmt: skip
+def test_every_option_is_documented(options: type) -> None:
+    body = ast.parse(textwrap.dedent(inspect.getsource(options))).body[0].body  # type: ignore[attr-defined]
+    documented = {
+        field.target.id
+        for field, text in zip(body, body[1:], strict=False)
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
+    }
+    # A section has its docstring, and its fields have theirs.
+    fields = {field.name for field in dataclasses.fields(options) if not inspect.isclass(field.default_factory)}
+    assert fields - {"subject"} == documented
+    assert options.__doc__
