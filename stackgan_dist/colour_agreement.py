@@ -20,7 +20,7 @@ from stackgan_dist.evaluation.colour_agreement import agreement
 from stackgan_dist.evaluation.job import (
     Subject,
     append_score,
-    check_samples,
+    check_counts,
     one_thread_per_rank,
     open_subject,
     sum_over_ranks,
@@ -49,7 +49,7 @@ def main() -> None:
         description=__doc__,
         console_outputs=is_main,
     )
-    check_samples(options.samples)
+    check_counts(options.samples, options.subject.batch_size)
     subject = open_subject(options.subject)
     if subject.captions.index.name != "painted":
         raise UserError(

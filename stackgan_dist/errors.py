@@ -6,9 +6,12 @@ A message says what was found, what was needed and what to change. Nobody needs 
 from __future__ import annotations
 
 import functools
+import json
 import os
 import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 EXIT_USER_ERROR = 2
 
@@ -49,8 +52,8 @@ def front_door(main: Callable[[], None]) -> Callable[[], None]:
     return guarded
 
 
-def _tell_torchrun(error: Exception) -> None:
-    if "TORCHELASTIC_ERROR_FILE" in os.environ:
-        from torch.distributed.elastic.multiprocessing.errors import ErrorHandler
-
-        ErrorHandler().record_exception(error)
+def _tell_torchrun(error: UserError) -> None:
+    # Not by torch's ErrorHandler: it would add the traceback that nobody needs.
+    if path := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        content = {"message": {"message": str(error), "extraInfo": {"timestamp": str(int(time.time()))}}}
+        Path(path).write_text(json.dumps(content), encoding="utf-8")

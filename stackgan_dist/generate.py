@@ -50,7 +50,7 @@ def main() -> None:
     _check(options.sentences, options.count)
     trained = load_trained(options.run, print, raw=options.weights == "raw")
     text = load_encoder(trained.data.text_encoder).encode(options.sentences)
-    generator = trained.generator(torch.device(options.device))
+    generator = trained.generator(_device(options.device))
     out = Path(options.out) if options.out else trained.folder.path / "generated"
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -91,6 +91,16 @@ def _check(sentences: Sequence[str], count: int) -> None:
             raise UserError(f'sentence {number} is empty; say what to draw, e.g. "a small red bird"')
     if count < 1:
         raise UserError(f"--count is {count}, it must be at least 1")
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(f"--device {name} cannot be used here ({reason}); take --device cpu") from error
+    return device
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from stackgan_dist.evaluation.classifier import load_classifier
 from stackgan_dist.evaluation.job import (
     Subject,
     append_score,
-    check_samples,
+    check_counts,
     one_thread_per_rank,
     open_subject,
     sum_over_ranks,
@@ -52,7 +52,7 @@ def main() -> None:
         description=__doc__,
         console_outputs=is_main,
     )
-    check_samples(options.samples)
+    check_counts(options.samples, options.subject.batch_size)
     subject = open_subject(options.subject)
     # Looked at before ranks wait for each other: a wrong file or a missing package is the commonest mistake.
     InceptionScoreSums(options.samples, options.splits, load_classifier(options.classifier).classes)

@@ -9,7 +9,7 @@ Starting it again goes on where it stopped. --help lists every flag with the pre
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -17,7 +17,7 @@ import torch
 from stackgan_dist.config import DEFAULT_PRESET, PRESETS, Config, preset
 from stackgan_dist.data.dataset import PackedSet, open_packed
 from stackgan_dist.data.plan import Plan
-from stackgan_dist.distributed.process_group import process_group, ranks_from_environment
+from stackgan_dist.distributed.process_group import main_first, process_group, ranks_from_environment
 from stackgan_dist.distributed.stop import listen_for_stop
 from stackgan_dist.errors import UserError, front_door
 from stackgan_dist.models import ModelConfig, build_discriminator, build_generator
@@ -72,14 +72,10 @@ def main() -> None:
         build_generator(config.model, data.index.text_dim, stage1[0] if stage1 else None)
         build_discriminator(config.model, data.index.text_dim)
 
-    with (
-        listen_for_stop() as stop,
-        folder.owned() if rank == 0 else nullcontext(),
-        process_group(config.run.timeout_s) as ranks,
-    ):
+    with listen_for_stop() as stop, process_group(config.run.timeout_s) as ranks, ExitStack() as owning:
+        main_first(lambda: owning.enter_context(folder.owned()), ranks)
         if rank == 0:
             folder.mark(None)
-            folder.write_config(config, data.index)
         train(config, data, _captions_to_show(config, data), stage1, folder, ranks, stop)
 
 

@@ -39,8 +39,9 @@ from stackgan_dist.training.checkpoint import committed_steps, list_steps
 SLOW_FSYNC_S = 0.05
 TIMEOUT_S = 15
 """A stopped rank is taken for lost after this long."""
-PATIENCE_S = 60
-"""Whatever is left of a start so long after its kill is a fault, unless it was stopped itself."""
+PATIENCE_S = 120
+"""Whatever is left of a start so long after its kill is a fault. (A rank that is stopped is taken for lost by its peers
+after TIMEOUT_S, and killed by torchrun 30 s later. A torchrun that is stopped has to be killed by hand.)"""
 FOREVER = 100_000
 """Epochs, while kills go on."""
 
@@ -60,7 +61,7 @@ class Run:
 
     def __init__(self, folder: Path, data: str, ranks: int) -> None:
         self.path = folder / "run"
-        self._folder, self._data, self._ranks = folder, data, ranks
+        self._folder, self._data, self.ranks = folder, data, ranks
         self._starts = 0
         folder.mkdir(parents=True)
 
@@ -69,7 +70,7 @@ class Run:
         self._starts += 1
         args = [str(self._folder / f"trace-{self._starts:04d}"), *flags(self._data, self._folder, epochs)]
         log = self._folder / f"log-{self._starts:04d}.txt"
-        return Launch(self._ranks, str(Path(__file__).with_name("chaos_rank.py")), args, log, shutdown_s=5)
+        return Launch(self.ranks, str(Path(__file__).with_name("chaos_rank.py")), args, log, shutdown_s=5)
 
     def newest_trace(self) -> Path:
         """Rank 0's of the last start."""
@@ -119,27 +120,30 @@ def read_trace(path: Path) -> dict[int, list[list[int]]]:
     return rows
 
 
-def break_it(run: Run, launch: Launch, chance: random.Random, tally: Tally) -> tuple[float, bool]:
-    """Wait for a random moment, signal a random process; returns when, and whether torchrun itself was stopped."""
+def break_it(run: Run, launch: Launch, chance: random.Random, tally: Tally) -> tuple[float, str]:
+    """Wait for a random moment, signal a random process; returns when, and which signal went to whom."""
     moment = chance.choices(["starting", "training", "writing"], [1, 3, 3])[0]
+    steps, pause_s = chance.randint(1, 8), chance.uniform(0, 0.2)
+    number = chance.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP])
+    target = chance.choice(["torchrun", *range(run.ranks)])
     if moment == "starting":
-        time.sleep(chance.uniform(0.5, 6.0))
+        time.sleep(30 * pause_s)
     else:
-        launch.until(lambda: len(read_trace(run.newest_trace())) > chance.randint(1, 8))
+        launch.until(lambda: len(read_trace(run.newest_trace())) >= steps)
         if moment == "writing":
             launch.until(run.is_writing)
-        time.sleep(chance.uniform(0, 0.2))
-    number = chance.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP])
+        time.sleep(pause_s)
     ranks = launch.ranks()
-    target = chance.choice(["agent", *(f"rank {rank}" for rank in range(len(ranks)))])
-    process = launch.agent.pid if target == "agent" else ranks[int(target.removeprefix("rank "))]
-    kind = f"{number.name} to {'a rank' if target.startswith('rank') else 'torchrun'}"
+    if isinstance(target, int) and target >= len(ranks):  # it has not started yet
+        target = "torchrun"
+    process = ranks[target] if isinstance(target, int) else launch.agent.pid
+    kind = f"{number.name} to {'torchrun' if target == 'torchrun' else 'a rank'}"
     try:
         os.kill(process, number)
     except ProcessLookupError:  # it ended by itself in this very moment: a fault of the run
-        raise AssertionError(f"{target} was gone before its {number.name}:\n{launch.output}") from None
+        raise AssertionError(f"{kind}: it was gone:\n{launch.output}") from None
     tally.kills[f"{kind} while {moment}"] += 1
-    return time.monotonic(), number == signal.SIGSTOP and target == "agent"
+    return time.monotonic(), kind
 
 
 def settle(launch: Launch, torchrun_is_stopped: bool) -> None:
@@ -204,16 +208,16 @@ def chaos(data: str, folder: Path, *, kills: int, seed: int, ranks: int) -> Tall
                 tally.to_next_step_s.append(time.monotonic() - killed_at)
             if number == kills:
                 break
-            killed_at, stopped = break_it(run, launch, chance, tally)
+            killed_at, kind = break_it(run, launch, chance, tally)
             broken = launch
             # An operator who starts again at once must not harm the run either: the new start waits for the old.
-            at_once = chance.random() < 0.3 and not stopped
+            at_once = chance.random() < 0.3 and "SIGSTOP" not in kind
             if at_once:
                 launch = start()
-            settle(broken, stopped)
+            settle(broken, kind == "SIGSTOP to torchrun")
             if not at_once:
                 launch = start()
-            print(f"kill {number + 1}: {tally.kills.total()} so far, {len(tally.to_next_step_s)} resumed", flush=True)
+            print(f"kill {number + 1}: {kind}", flush=True)
         os.kill(launch.agent.pid, signal.SIGTERM)
         settle(launch, False)
         reached = committed_steps(str(run.path / "checkpoints"))[-1]

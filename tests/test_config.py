@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import itertools
 import json
 import textwrap
 from dataclasses import replace
@@ -98,7 +99,11 @@ def _other(name: str, value: Any) -> Any:
 
 @pytest.mark.parametrize(
     "name",
-    [f"{section}.{field.name}" for section in SECTIONS for field in dataclasses.fields(type(getattr(Config(), section)))]
+    [
+        f"{section}.{field.name}"
+        for section in SECTIONS
+        for field in dataclasses.fields(type(getattr(Config(), section)))
+    ]
     + ["stage1", "engine", "resume"],
 )
 def test_what_defines_a_run_and_what_may_change_when_it_goes_on(name: str) -> None:
@@ -174,7 +179,7 @@ def test_every_option_is_documented(options: type) -> None:
     body = ast.parse(textwrap.dedent(inspect.getsource(options))).body[0].body  # type: ignore[attr-defined]
     documented = {
         field.target.id
-        for field, text in zip(body, body[1:], strict=False)
+        for field, text in itertools.pairwise(body)
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
     }
     # A section has its docstring, and its fields have theirs.

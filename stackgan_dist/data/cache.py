@@ -90,9 +90,7 @@ class ShardCache:
         try:
             file = path.open("rb")
         except OSError as error:
-            raise UserError(
-                f"cannot open {url}: {error.strerror}; the index lists it, pack the set again"
-            ) from error
+            raise UserError(f"cannot open {url}: {error.strerror}; the index lists it, pack the set again") from error
         found = os.fstat(file.fileno()).st_size
         if found != shard.bytes:
             raise UserError(f"{url} has {found} bytes, the index says {shard.bytes}; pack the set again")

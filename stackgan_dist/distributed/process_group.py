@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 from stackgan_dist.distributed.small_gather import Gather, SmallGather, gather_alone
-from stackgan_dist.errors import RankError
+from stackgan_dist.errors import RankError, UserError
 
 _CHUNK_BYTES = 64 * 2**20
 
@@ -86,6 +86,19 @@ def explained_peer_loss(when: str) -> Iterator[None]:
         if isinstance(error, dist.DistError) or any(word in reason for word in ("gloo", "NCCL", "onnection")):
             raise RankError(f"lost a peer {when} ({reason}); start again, the run resumes") from error
         raise
+
+
+def main_first(work: Callable[[], object], ranks: Ranks) -> None:
+    """Do `work` on rank 0 alone; a UserError that it raises is raised on every rank, so that none waits for rank 0."""
+    fault: UserError | None = None
+    if ranks.is_main:
+        try:
+            work()
+        except UserError as error:
+            fault = error
+    message = broadcast_bytes(str(fault).encode() if fault else None, ranks)
+    if message is not None:
+        raise UserError(message.decode()) from fault
 
 
 def broadcast_bytes(data: bytes | None, ranks: Ranks) -> bytes | None:

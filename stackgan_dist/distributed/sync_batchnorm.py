@@ -1,8 +1,8 @@
 """Batch normalisation over the global batch.
 
 On CUDA torch's own SyncBatchNorm does it. torch has none for CPU tensors, so this is one: forward, backward and
-running statistics equal those of one process on the whole batch, for uneven shares of it too. A single rank uses it too,
-so that one rank computes what many do.
+running statistics equal those of one process on the whole batch, for uneven shares of it too. A single rank uses
+it as well, so that one rank computes what many do.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -115,10 +116,18 @@ def sum_over_ranks(tensor: Tensor, ranks: Ranks) -> None:
 
 
 def append_score(folder: Path, row: dict[str, Any]) -> Path:
-    """Add a score, with everything that identifies it, to the run's scores.jsonl; returns the file."""
-    file = folder / "scores.jsonl"
-    with file.open("a", encoding="utf-8") as handle:
-        handle.write(json.dumps(row) + "\n")
+    """Add a score, with everything that identifies it, to the run's scores.jsonl; returns the file.
+
+    Raises UserError, with the score, when it cannot be written there.
+    """
+    # JSON has no NaN.
+    known = {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
+    file, line = folder / "scores.jsonl", json.dumps(known, allow_nan=False)
+    try:
+        with file.open("a", encoding="utf-8") as handle:
+            handle.write(line + "\n")
+    except OSError as error:
+        raise UserError(f"cannot write to {file}: {error.strerror}; the score is not lost:\n{line}") from error
     return file
 
 
@@ -131,10 +140,11 @@ def with_run_flag(arguments: list[str]) -> list[str]:
     return ["--run", *arguments] if arguments and not arguments[0].startswith("-") else arguments
 
 
-def check_samples(samples: int) -> None:
-    """UserError unless `samples` is a number of samples."""
-    if samples < 1:
-        raise UserError(f"--samples is {samples}, it must be at least 1")
+def check_counts(samples: int, batch_size: int) -> None:
+    """UserError unless there is something to draw, in batches that hold something."""
+    for flag, count in (("--samples", samples), ("--batch-size", batch_size)):
+        if count < 1:
+            raise UserError(f"{flag} is {count}, it must be at least 1")
 
 
 def one_thread_per_rank(ranks: Ranks) -> None:

@@ -47,6 +47,10 @@ class ModelConfig:
     """Residual blocks of the Stage-II generator. None: 4 for 256 pixels, 2 for 128, as in the paper (the authors'
     COCO setting: 2). Stage 1 does not use it."""
 
+    detail_layer: bool = False
+    """Give the `paper` Stage-I generator a last layer at the image's own resolution, as `pytorch` has and as its
+    authors advise (hanzhanggit/StackGAN issue 10): clearer pictures for a little more time."""
+
     conditioning_augmentation: bool = True
     """Draw c from N(mu, sigma) of the text. False: c = mu and no KL term, the "no CA" of the paper's Table 2."""
 

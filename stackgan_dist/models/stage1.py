@@ -30,8 +30,10 @@ class Stage1Generator(nn.Module):
             nn.BatchNorm1d(features),
         )
         doublings = (config.image_size // 4).bit_length() - 1
-        build = _residual_body if config.recipe == "paper" else _plain_body
-        self.body = build(self.channels, doublings)
+        if config.recipe == "paper":
+            self.body = _residual_body(self.channels, doublings, config.detail_layer)
+        else:
+            self.body = _plain_body(self.channels, doublings)
 
     def forward(self, text: Tensor, z: Tensor, eps: Tensor) -> Fakes:
         """Make one image for each row.
@@ -55,7 +57,7 @@ class Stage1Generator(nn.Module):
             return self.conditioning.mean(text)
 
 
-def _residual_body(channels: int, doublings: int) -> nn.Sequential:
+def _residual_body(channels: int, doublings: int, detail_layer: bool) -> nn.Sequential:
     layers: list[nn.Module] = [
         bottleneck(channels, relu()),
         normalised(UpsampleConv(channels, channels // 2)),
@@ -63,6 +65,8 @@ def _residual_body(channels: int, doublings: int) -> nn.Sequential:
     ]
     widths = [channels >> n for n in range(1, doublings)]
     layers += [upsample(wide, wide // 2) for wide in widths[:-1]]
+    if detail_layer:
+        return nn.Sequential(*layers, upsample(widths[-1], widths[-1] // 2), to_image(widths[-1] // 2))
     return nn.Sequential(*layers, UpsampleConv(widths[-1], 3), nn.Tanh())
 
 

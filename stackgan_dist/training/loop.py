@@ -65,6 +65,7 @@ def train(
     # What rank 0 does for all.
     monitor = samples = None
     if ranks.is_main:
+        folder.write_config(config, data.index)  # only now: a run that refuses to go on keeps its own
         title = f"stage-{'I' * config.model.stage}"
         monitor = Monitor(folder, step, last_step, training.batch_size, title)
         samples = FixedSamples(sample_captions.captions(), run.sample_captions, config.model, training.seed)

@@ -67,7 +67,7 @@ class Monitor:
         self._begin = time.monotonic()
         _drop_rows_after(folder, first_step)
         self._metrics = folder.metrics_file.open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(folder.path), purge_step=first_step + 1 if first_step else None)
+        self._board = SummaryWriter(str(folder.path), purge_step=first_step + 1)
         self._bar = (
             tqdm(total=last_step, initial=first_step, desc=title, unit="step", dynamic_ncols=True)
             if sys.stderr.isatty()

@@ -60,10 +60,17 @@ class RunFolder:
     def owned(self, patience_s: float = 60.0) -> Iterator[None]:
         """Be the only start that writes here, and remove what a killed one left half written.
 
-        Waits `patience_s` for an earlier start that is about to end; raises UserError if it does not.
+        Waits `patience_s` for an earlier start that is about to end; raises UserError if it does not, or if the
+        folder cannot be written.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("a+") as handle:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / ".lock").open("a+")
+        except OSError as error:
+            raise UserError(
+                f"cannot write to {self.path}: {error.strerror}; choose another --run.folder or --run.name"
+            ) from error
+        with lock as handle:
             deadline = time.monotonic() + patience_s
             while True:
                 try:

@@ -179,7 +179,12 @@ def test_a_missing_object_is_reported_at_once(remote: Remote, pauses: list[float
 
 
 def test_transient_errors_are_retried_with_growing_pauses(remote: Remote, pauses: list[float]) -> None:
-    faults = [TimeoutError("slow"), ConnectionResetError("reset"), OSError(5, "503"), RuntimeError("of the client's own")]
+    faults = [
+        TimeoutError("slow"),
+        ConnectionResetError("reset"),
+        OSError(5, "503"),
+        RuntimeError("of the client's own"),
+    ]
 
     def fail(number: int, answer: bytes) -> bytes:
         if number < len(faults):

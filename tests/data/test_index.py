@@ -67,7 +67,7 @@ def test_a_missing_field_of_a_shard_is_named(field: str) -> None:
 
 
 def test_an_unknown_field_is_named() -> None:
-    with pytest.raises(UserError, match="lacks or misnames a field.*licence"):
+    with pytest.raises(UserError, match=r"lacks or misnames a field.*licence"):
         parse_index(_changed(lambda fields: fields.update(licence="CC0")), "here")
 
 
@@ -88,7 +88,7 @@ def test_what_is_no_index_is_refused(data: bytes) -> None:
 
 
 def test_a_folder_without_an_index_tells_the_command_that_makes_one(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="(?s)no shards at .*nowhere .*Make them:\n  pack it"):
+    with pytest.raises(UserError, match=r"(?s)no shards at .*nowhere .*Make them:\n  pack it"):
         load_index(str(tmp_path / "nowhere"), how_to_make="pack it")
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="no shards at"):

@@ -38,7 +38,8 @@ class Launch:
         what: a module's name, or the path of a script.
         args: its arguments.
         log: where stdout and stderr go.
-        shutdown_s: how long torchrun waits after SIGTERM before it kills its ranks.
+        shutdown_s: how long torchrun waits before it kills its ranks when it is terminated itself (when a rank has
+            failed, it is always 30 s).
     """
 
     def __init__(self, ranks: int, what: str, args: Sequence[str], log: Path, *, shutdown_s: int = 30) -> None:

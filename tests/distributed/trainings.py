@@ -25,9 +25,8 @@ VARIANTS: dict[str, ModelConfig] = {
     "pytorch": tiny_model(recipe="pytorch"),
     "paper-stage2": tiny_model(stage=2, image_size=128),
     "pytorch-stage2": tiny_model(recipe="pytorch", stage=2, image_size=128),
-    "paper-stage2-no-ca": tiny_model(stage=2, image_size=128, conditioning_augmentation=False),
 }
-STOPS = {"stop-1": 1, "stop-4": 4, "stop-5": 5, "stop-8": 8}
+STOPS = {"stop-1": 1, "stop-4": 4, "stop-8": 8}
 """Runs that are stopped after so many of their ten steps."""
 
 
@@ -53,6 +52,21 @@ def run(config: Config, ranks: Ranks, stop: StopRequest) -> None:
     if ranks.is_main:
         folder.path.mkdir(parents=True, exist_ok=True)
     train(config, data, data, stage1, folder, ranks, stop)
+
+
+def resume(data: str, out: Path, model: ModelConfig, breaks: dict[str, int], ranks: Ranks, never: StopRequest) -> None:
+    """Ten steps, unbroken and broken in every way there is."""
+
+    def ten_steps(name: str, stop: StopRequest, epochs: int = 2) -> None:
+        run(tiny_config(data, out, name, model=model, epochs=epochs, precision="fp32", checkpoint_steps=3), ranks, stop)
+
+    ten_steps("unbroken", never)
+    if len(breaks) > 1:
+        ten_steps("extended", never, epochs=1)
+        ten_steps("extended", never)
+    for name, steps in breaks.items():
+        ten_steps(name, StopAfter(steps, ranks.rank == steps % ranks.world_size))
+        ten_steps(name, never)
 
 
 def main() -> None:
@@ -81,23 +95,13 @@ def main() -> None:
                 run(config, ranks, never)
 
         if want("resume"):
-            for precision, model in (("fp32", VARIANTS["paper"]), ("fp64", VARIANTS["paper-stage2"])):
-
-                def config_of(name: str, epochs: int = 2, precision=precision, model=model) -> Config:
-                    folder = options.out / precision
-                    return tiny_config(
-                        options.data, folder, name, model=model, epochs=epochs, precision=precision, checkpoint_steps=3
-                    )
-
-                run(config_of("unbroken"), ranks, never)
-                run(config_of("extended", epochs=1), ranks, never)
-                run(config_of("extended"), ranks, never)
-                for name, steps in STOPS.items():
-                    here = ranks.rank == steps % ranks.world_size
-                    run(config_of(name), ranks, StopAfter(steps, here))
-                    run(config_of(name), ranks, never)
+            for name, model in (("stage1", VARIANTS["paper"]), ("stage2", VARIANTS["paper-stage2"])):
+                breaks = STOPS if name == "stage1" else {"stop-4": 4}
+                resume(options.data, options.out / name, model, breaks, ranks, never)
 
         if want("handover"):
+            if ranks.world_size == 1:
+                run(tiny_config(options.data, options.out, "alone", epochs=2), ranks, never)
             # Whoever finds the folder goes on with it; the first one stops in mid-epoch.
             config = tiny_config(options.data, options.out, "handover", epochs=2)
             fresh = not (options.out / "handover").exists()

@@ -143,7 +143,7 @@ def _feathers(brush: ImageDraw.ImageDraw, pose: Pose, colour: Colour, pen: int) 
 
 
 def _tail_lines(brush: ImageDraw.ImageDraw, pose: Pose, colour: Colour, pen: int) -> None:
-    for start, end in (((-0.40, 0.075), (-0.57, 0.060)), ((-0.40, 0.115), (-0.58, 0.100))):
+    for start, end in (((-0.34, 0.050), (-0.475, 0.032)), ((-0.34, 0.095), (-0.485, 0.080))):
         line = pose.place(np.array([start, end]), _CANVAS_PX)
         brush.line(_as_list(line), fill=_edge(colour), width=pen)
 

@@ -1,0 +1,84 @@
+# Shared by the jobs of this folder, which source it. They are submitted from the checkout's root.
+#
+# PYTHON       interpreter on every node; default: the checkout's .venv, made by the first job that misses it
+# MASTER_PORT  free port on the first node; default: derived from the job's id
+set -uo pipefail
+
+fail() { echo "error: $*" >&2; exit 2; }
+
+cd "${SLURM_SUBMIT_DIR:?this is a job: sbatch slurm/NAME.sh}" || exit
+[ -f stackgan_dist/train.py ] || fail "submitted from $PWD; submit from the checkout's root: sbatch slurm/NAME.sh"
+if [ -z "${PYTHON:-}" ]; then
+  bash launch/env.sh demo || exit
+  PYTHON=$PWD/.venv/bin/python
+fi
+export PYTHON
+
+say() { echo "[$(date '+%F %T') job ${SLURM_JOB_ID} start $((${SLURM_RESTART_COUNT:-0} + 1))] $*"; }
+
+# The address by which Slurm itself reaches a node; names need not resolve on compute nodes.
+node_address() { scontrol --oneliner show node "$1" | sed -E 's/.* NodeAddr=([^ ]+).*/\1/'; }
+
+# Run a module with torchrun on every node of the job; the exit code says little, markers and results do.
+on_every_node() {
+  local code
+  MASTER_ADDR=$(node_address "$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)")
+  # Ports and ids of another start of this job must not be met again.
+  MASTER_PORT=${MASTER_PORT:-$((20000 + (SLURM_JOB_ID * 10 + ${SLURM_RESTART_COUNT:-0}) % 10000))}
+  RUN_ID=$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}
+  export MASTER_ADDR MASTER_PORT RUN_ID NNODES=$SLURM_NNODES
+  export -f node_address
+  # srun does not take --cpus-per-task from the job by itself.
+  srun --kill-on-bad-exit=0 --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" bash -c '
+    export NODE_RANK=$SLURM_NODEID LOCAL_ADDR=$(node_address "$SLURMD_NODENAME")
+    exec bash launch/torchrun.sh -m "$@"' torchrun "$@" &
+  step=$!
+  # A trapped signal interrupts the wait, not the step.
+  while kill -0 "$step" 2>/dev/null; do wait "$step"; done
+  wait "$step"
+  code=$?
+  step=
+  return "$code"
+}
+
+# Train, with these arguments for the trainer, until the run is DONE: however often this job has to be requeued.
+train() {
+  local run code
+  run=$("$PYTHON" -c '
+import sys
+from stackgan_dist.errors import front_door
+from stackgan_dist.train import parse
+def show():
+    run = parse(sys.argv[1:]).run
+    print(f"{run.folder}/{run.name}")
+front_door(show)()' "$@") || exit
+
+  # What an earlier start left behind must not speak for this one: a run that fails at once would be requeued for ever.
+  rm -f "$run/PREEMPTED"
+  step=
+  # Slurm warns the batch script alone (--signal=B:USR1) before the time limit; srun passes it on to torchrun. SIGTERM
+  # (preemption, scancel) reaches everybody anyway; it is caught to stay here until the checkpoint is written.
+  trap 'say "warned by Slurm: saving"; [ -z "$step" ] || kill -USR1 "$step"' USR1
+  trap 'say "told to end"' TERM
+
+  say "training $run on $SLURM_NNODES node(s): $SLURM_JOB_NODELIST"
+  on_every_node stackgan_dist.train "$@"
+  code=$?
+
+  if [ -f "$run/DONE" ]; then
+    say "$run is done: $(cat "$run/DONE")"
+    exit 0
+  fi
+  if [ ! -f "$run/PREEMPTED" ]; then
+    say "$run failed (exit code $code); what went wrong is above. Submitted again, it resumes"
+    exit $((code ? code : 1))
+  fi
+  # A cancelled job has left this state; requeueing would bring it back to life.
+  if [ "$(squeue --noheader --jobs "$SLURM_JOB_ID" --format %T)" != RUNNING ]; then
+    say "$run was stopped at $(cat "$run/PREEMPTED"); submitted again, it resumes"
+    exit 143
+  fi
+  say "$run was stopped at $(cat "$run/PREEMPTED"); back to the queue"
+  scontrol requeue "$SLURM_JOB_ID" || fail "Slurm does not requeue this job; submit it again, the run resumes"
+  sleep 60 # Slurm ends this start of the job meanwhile
+}

@@ -1,0 +1,124 @@
+"""The jobs of slurm/ on a real Slurm of four nodes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from hosts import wait_for_text
+from slurm_cluster import SlurmCluster
+
+START_S = 240.0
+"""Longest wait for ranks to come up: a busy machine imports torch slowly."""
+
+Submit = Callable[..., str]
+
+
+@pytest.fixture
+def submit(slurm: SlurmCluster, tmp_path: Path) -> Submit:
+    """Submit a job of slurm/, with this interpreter and its output in tmp_path/out."""
+
+    def submit_job(*arguments: str) -> str:
+        return slurm.sbatch(f"--output={tmp_path}/out", *arguments, cwd=ROOT, PYTHON=sys.executable)
+
+    return submit_job
+
+
+def steps(run: Path) -> list[int]:
+    """The steps in a run's metrics, in order of writing."""
+    return [round(json.loads(line)["step"]) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def with_epochs(tiny: list[str], epochs: int) -> list[str]:
+    """Options of a longer run; the later flag wins."""
+    return [*tiny, "--training.epochs", str(epochs)]
+
+
+def test_four_nodes_train_one_stage1(slurm: SlurmCluster, submit: Submit, tiny: list[str], tmp_path: Path) -> None:
+    job = slurm.wait(submit("--nodes=4", "slurm/stage1.sh", *tiny), START_S)
+    output = (tmp_path / "out").read_text()
+    assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "0"), output
+    assert "4 rank(s)" in output
+    assert (tmp_path / "stage1" / "DONE").exists()
+    assert steps(tmp_path / "stage1") == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_warned_or_preempted_job_saves_and_resumes_until_the_run_is_done(
+    slurm: SlurmCluster, submit: Submit, tiny: list[str], tmp_path: Path
+) -> None:
+    job = submit("--nodes=2", "--partition=main", "slurm/stage1.sh", *with_epochs(tiny, 30))
+    out = tmp_path / "out"
+    wait_for_text(out, "step 3/", START_S)
+    slurm.run("scancel", "--batch", "--signal=USR1", job)  # what --signal=B:USR1 does before the time limit
+    wait_for_text(out, "resumed at step", START_S)
+    first = steps(tmp_path / "stage1")[-1]
+
+    wait_for_text(out, f"step {first + 1}/", START_S)
+    urgent = submit("--nodes=4", "--exclusive", "--partition=urgent", "--output=/dev/null", "--wrap", "sleep 1")
+    assert slurm.wait(urgent, START_S)["JobState"] == "COMPLETED"
+
+    last = slurm.wait(job, START_S)
+    output = out.read_text()
+    assert (last["JobState"], last["Restarts"]) == ("COMPLETED", "2"), output
+    assert output.count("resumed at step") == 2, output
+    assert steps(tmp_path / "stage1") == list(range(1, 181)), "every step once"
+
+
+def test_scancel_leaves_nothing_behind(slurm: SlurmCluster, submit: Submit, tiny: list[str], tmp_path: Path) -> None:
+    job = submit("--nodes=2", "slurm/stage1.sh", *with_epochs(tiny, 10_000))
+    wait_for_text(tmp_path / "out", "step 2/", START_S)
+    assert slurm.processes(job)
+    slurm.run("scancel", job)
+    assert slurm.wait(job, 30)["JobState"] == "CANCELLED"
+    end = time.monotonic() + 30
+    while slurm.processes(job) and time.monotonic() < end:
+        time.sleep(0.2)
+    assert slurm.processes(job) == []
+    time.sleep(6)  # as long as a requeued job would stay away
+    assert slurm.job(job)["JobState"] == "CANCELLED"
+    assert not (tmp_path / "stage1" / "DONE").exists()
+
+
+def test_stage2_without_stage1_fails_once_and_says_why(
+    slurm: SlurmCluster, submit: Submit, tiny: list[str], tmp_path: Path
+) -> None:
+    nowhere = tmp_path / "nowhere"
+    options = [*tiny, "--preset", "demo-stage2", "--run.name", "stage2"]
+    # The marker of an earlier start, which must not send this one back to the queue.
+    (tmp_path / "stage2").mkdir()
+    (tmp_path / "stage2" / "PREEMPTED").write_text("step 5 of 6\n")
+    job = slurm.wait(submit("--nodes=1", "slurm/stage2.sh", *options, "--stage1", str(nowhere)), START_S)
+    output = (tmp_path / "out").read_text()
+    assert (job["JobState"], job["Restarts"]) == ("FAILED", "0"), output
+    assert "Stage-II needs a trained Stage-I" in output
+    assert str(nowhere) in output
+
+
+def test_a_pipeline_whose_first_job_fails_leaves_the_queue(slurm: SlurmCluster, tmp_path: Path) -> None:
+    environment = {**slurm.environment, "SBATCH_OUTPUT": f"{tmp_path}/%x", "PYTHON": sys.executable}
+    submitted = subprocess.run(
+        ["bash", "slurm/pipeline.sh", "nosuch"], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    jobs = [line.split()[1].rstrip(":") for line in submitted.stdout.splitlines()]
+    states = [slurm.wait(job, START_S)["JobState"] for job in jobs]
+    assert states == ["FAILED", "CANCELLED", "CANCELLED", "CANCELLED"]
+    assert "nosuch" in (tmp_path / "pack").read_text()
+
+
+@pytest.mark.slow
+def test_a_job_that_reaches_its_time_limit_resumes(
+    slurm: SlurmCluster, submit: Submit, tiny: list[str], tmp_path: Path
+) -> None:
+    # Slurm looks at limits about twice a minute and counts in minutes: this takes three of them.
+    job = submit("--nodes=2", "--time=2", "--signal=B:USR1@60", "slurm/stage1.sh", *with_epochs(tiny, 10_000))
+    wait_for_text(tmp_path / "out", "resumed at step", 240 + START_S)
+    seen = slurm.job(job)
+    assert seen["Restarts"] == "1", seen
+    slurm.run("scancel", job)
+    assert slurm.wait(job, 30)["JobState"] == "CANCELLED"

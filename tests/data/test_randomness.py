@@ -1,0 +1,113 @@
+"""Counter-based randomness: values that may never change, and distributions that are what they are called."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from stackgan_dist.data import draws
+from stackgan_dist.data.draws import Stream
+from stackgan_dist.data.randomness import hash64, integers, normal, permutation, uniform
+
+# Pinned: whoever changes a stream changes every run that goes on, and every reported score.
+
+
+def test_hashes_are_pinned() -> None:
+    assert [int(value) for value in hash64(3, 8, 100, np.arange(3))] == [
+        12323385515111756682,
+        14510163775424545292,
+        10502714770878277854,
+    ]
+
+
+def test_derived_numbers_are_pinned() -> None:
+    assert permutation(10, 5, 1).tolist() == [4, 3, 8, 6, 7, 0, 1, 5, 9, 2]
+    assert integers(1000, 5, np.arange(6)).tolist() == [111, 261, 115, 952, 349, 173]
+    np.testing.assert_allclose(
+        uniform(5, np.arange(3)), [0.11184404676168419, 0.26185406627625923, 0.11519347438859046], rtol=1e-15
+    )
+    np.testing.assert_allclose(
+        normal(5, np.arange(3)), [-0.5377980385424389, -0.11197220720804953, -2.472670421876261], rtol=1e-12
+    )
+
+
+def test_draws_are_pinned() -> None:
+    assert draws.crops(1, 20, range(3), 12).tolist() == [[8, 7], [4, 0], [12, 8]]
+    assert draws.flips(1, 20, range(8)).tolist() == [True, True, True, False, True, False, False, False]
+    assert draws.captions(1, Stream.CAPTION, 20, 3, 10, 4).tolist() == [3, 9, 4, 0]
+    assert [draws.wrong_sample(1, 20, row, np.arange(50)) for row in range(4)] == [43, 6, 2, 25]
+    np.testing.assert_allclose(
+        draws.gaussian(1, Stream.NOISE, 20, [3], 3), [[-0.032894116, 0.27774411, -0.37616357]], rtol=1e-6
+    )
+
+
+def test_streams_keep_their_numbers() -> None:
+    assert {stream.name: int(stream) for stream in Stream} == {
+        "SHARD_ORDER": 0, "SAMPLE_ORDER": 1, "CAPTION": 2, "CROP_LEFT": 3, "CROP_TOP": 4, "FLIP": 5,
+        "WRONG_SAMPLE": 6, "WRONG_CAPTION": 7, "NOISE": 8, "CONDITIONING": 9, "SCORE_SAMPLE": 10,
+        "SCORE_CAPTION": 11, "SCORE_NOISE": 12, "SCORE_CONDITIONING": 13,
+    }  # fmt: skip
+
+
+def test_hashes_of_many_coordinates_differ() -> None:
+    hashes = hash64(0, np.arange(50)[:, None, None], np.arange(50)[:, None], np.arange(50))
+    assert len(np.unique(hashes)) == hashes.size
+    assert int(hash64(1, 2)) != int(hash64(2, 1))
+    assert int(hash64(1)) != int(hash64(1, 0))
+
+
+def test_a_bit_flips_half_of_the_bits() -> None:
+    """An avalanche, in every coordinate."""
+    for position in range(3):
+        base = np.stack(np.meshgrid(np.arange(20), np.arange(20), np.arange(20))).reshape(3, -1)
+        changed = base.copy()
+        changed[position] ^= 1
+        differing = np.bitwise_count(hash64(*base) ^ hash64(*changed))
+        assert abs(differing.mean() - 32) < 0.3
+
+
+@pytest.mark.parametrize("vary", [0, 1, 2])
+def test_uniform_is_uniform_along_every_coordinate(vary: int) -> None:
+    coordinates: list[object] = [1, 2, 3]
+    coordinates[vary] = np.arange(100_000)
+    values = uniform(*coordinates)
+    assert values.min() > 0
+    assert values.max() < 1
+    assert stats.kstest(values, "uniform").pvalue > 1e-3
+    assert abs(np.corrcoef(values[:-1], values[1:])[0, 1]) < 0.01
+
+
+def test_normal_is_standard_normal() -> None:
+    values = normal(1, np.arange(400)[:, None], np.arange(250))
+    assert stats.kstest(values.ravel(), "norm").pvalue > 1e-3
+    assert np.abs(np.corrcoef(values.T) - np.eye(250)).max() < 0.3
+
+
+def test_integers_are_uniform() -> None:
+    counts = np.bincount(integers(13, 9, np.arange(130_000)), minlength=13)
+    assert stats.chisquare(counts).pvalue > 1e-3
+    assert len(counts) == 13
+
+
+def test_permutations_hold_everything_once_and_all_are_as_likely() -> None:
+    for n in (0, 1, 2, 257):
+        assert sorted(permutation(n, 4, n).tolist()) == list(range(n))
+    counts: dict[tuple[int, ...], int] = {}
+    for number in range(24_000):
+        order = tuple(permutation(4, 11, number).tolist())
+        counts[order] = counts.get(order, 0) + 1
+    assert len(counts) == 24
+    assert stats.chisquare(list(counts.values())).pvalue > 1e-3
+
+
+def test_a_row_s_draws_do_not_depend_on_the_rows_asked_for() -> None:
+    whole = draws.gaussian(1, Stream.NOISE, 5, range(7), 4)
+    parts = [draws.gaussian(1, Stream.NOISE, 5, rows, 4) for rows in (range(2), range(2, 4), range(4, 7))]
+    np.testing.assert_array_equal(whole, np.concatenate(parts))
+
+
+def test_captions_are_distinct_and_equally_likely() -> None:
+    chosen = np.array([draws.captions(2, Stream.CAPTION, step, 0, 10, 4) for step in range(5000)])
+    assert all(len(set(row)) == 4 for row in chosen.tolist())
+    assert stats.chisquare(np.bincount(chosen.ravel(), minlength=10)).pvalue > 1e-3

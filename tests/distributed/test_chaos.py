@@ -1,0 +1,12 @@
+"""A short form of tests/chaos.py; its docstring says what is proven."""
+
+from pathlib import Path
+
+from chaos import chaos, report
+
+
+def test_three_kills(packed: Path, tmp_path: Path) -> None:
+    tally = chaos(str(packed), tmp_path / "runs", kills=3, seed=4, ranks=3)
+    assert tally.kills.total() == 3
+    assert tally.steps_counted > 0
+    print(report(tally, 3))

