@@ -73,7 +73,7 @@ def main() -> None:
         build_discriminator(config.model, data.index.text_dim)
 
     with listen_for_stop() as stop, process_group(config.run.timeout_s) as ranks, ExitStack() as owning:
-        main_first(lambda: owning.enter_context(folder.owned()), ranks)
+        main_first(lambda: owning.enter_context(folder.owned(min(60.0, config.run.timeout_s / 2))), ranks)
         if rank == 0:
             folder.mark(None)
         train(config, data, _captions_to_show(config, data), stage1, folder, ranks, stop)

@@ -204,7 +204,7 @@ def chaos(data: str, folder: Path, *, kills: int, seed: int, ranks: int) -> Tall
         launch, killed_at = start(), 0.0
         for number in range(kills + 1):
             if number:
-                launch.until(lambda: bool(read_trace(run.newest_trace())), timeout_s=180)
+                launch.until(lambda: bool(read_trace(run.newest_trace())))
                 tally.to_next_step_s.append(time.monotonic() - killed_at)
             if number == kills:
                 break

@@ -43,9 +43,7 @@ def open_packed(data: DataConfig, image_size: int, split: str | None = None) -> 
     url = join(data.url, split, str(size))
     recipe = data.url.rstrip("/").rsplit("/", 1)[-1]
     root = "" if recipe == "painted" else " --root DIR"
-    index = load_index(
-        url, how_to_make=f"python -m stackgan_dist.pack {recipe}{root} --out {data.url} --sizes {size}"
-    )
+    index = load_index(url, how_to_make=f"python -m stackgan_dist.pack {recipe}{root} --out {data.url} --sizes {size}")
     if index.image_size != size:
         raise UserError(
             f"{url} holds pictures of {index.image_size} pixels, crops of {image_size} need {size}; "

@@ -110,9 +110,7 @@ class StepDataset(Dataset["Batch | UserError"]):
             text[n] = self._text(reader, sample, Stream.CAPTION, step, row)
             wrong = draws.wrong_sample(plan.seed, step, row, reader.others(sample))
             wrong_text[n] = self._text(reader, wrong, Stream.WRONG_CAPTION, step, row)
-        conditioning = draws.gaussian(
-            plan.seed, Stream.CONDITIONING, step, rows, shape.stages * shape.condition_dim
-        )
+        conditioning = draws.gaussian(plan.seed, Stream.CONDITIONING, step, rows, shape.stages * shape.condition_dim)
         return Batch(
             images=torch.from_numpy(images),
             text=torch.from_numpy(text),

@@ -70,9 +70,7 @@ class _Normalise(torch.autograd.Function):
     """y = (x - mean) * weight / sqrt(variance + eps) + bias with mean and variance over the rows of all ranks."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, gather: Gather
-    ) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, gather: Gather) -> tuple[Tensor, ...]:
         axes = [axis for axis in range(x.dim()) if axis != 1]
         # One collective: each rank's count, mean and sum of squares about its own mean, combined as Chan, Golub and
         # LeVeque do (1979). E[x^2] - E[x]^2 would cancel; summing gathered parts has one order on every rank.

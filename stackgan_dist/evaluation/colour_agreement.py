@@ -48,6 +48,8 @@ class _Bank:
 def agreement(images: Tensor, captions: Sequence[str]) -> dict[str, tuple[int, int]]:
     """For every part: how many images have the colour that their caption asked for, and how many captions asked.
 
+    A part that was asked for in the colour of the back does not count: chance is one in ten for every part.
+
     `images` as for `painted_colours`, one caption for each. Counts of several calls, or ranks, may be added up.
     Raises ValueError when the numbers of images and captions differ.
     """
@@ -55,7 +57,10 @@ def agreement(images: Tensor, captions: Sequence[str]) -> dict[str, tuple[int, i
         raise ValueError(f"{len(images)} images but {len(captions)} captions; one caption for each image is needed")
     counts = dict.fromkeys(PARTS, (0, 0))
     for painted, caption in zip(painted_colours(images), captions, strict=True):
-        for part, colour in named_colours(caption).items():
+        named = named_colours(caption)
+        for part, colour in named.items():
+            if part != "back" and colour == named.get("back"):
+                continue  # a bird of one colour would be right here without having read about the part
             right, asked = counts[part]
             counts[part] = (right + (painted[part] == colour), asked + 1)
     return counts

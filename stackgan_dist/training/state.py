@@ -50,8 +50,7 @@ class TrainingState:
         self.generator: Engine
         self.discriminator: Engine
         self.generator, self.discriminator = (
-            DDPEngine(network, ranks, betas, scale_loss=precision.scale_loss)
-            for network in (generator, discriminator)
+            DDPEngine(network, ranks, betas, scale_loss=precision.scale_loss) for network in (generator, discriminator)
         )
         self._config, self._ranks, self._precision = config, ranks, precision
 

@@ -92,7 +92,7 @@ class Launch:
                     by_rank[int(rank)] = process
         return [by_rank[rank] for rank in sorted(by_rank)]
 
-    def until(self, true: Callable[[], bool], timeout_s: float = 120) -> None:
+    def until(self, true: Callable[[], bool], timeout_s: float = 600) -> None:
         """Wait until `true()`; AssertionError with the output when the launch ends first or the time is over."""
         deadline = time.monotonic() + timeout_s
         while not true():
@@ -100,7 +100,7 @@ class Launch:
             assert time.monotonic() < deadline, f"still waiting after {timeout_s} s:\n{self.output}"
             time.sleep(0.02)
 
-    def wait(self, timeout_s: float = 120) -> Result:
+    def wait(self, timeout_s: float = 300) -> Result:
         """Wait for its end; everything is killed when the time is over (AssertionError)."""
         try:
             code = self.agent.wait(timeout_s)
@@ -133,7 +133,7 @@ class Launch:
         self.agent.wait()
 
 
-def torchrun(ranks: int, what: str, args: Sequence[str], log: Path, timeout_s: float = 120) -> Result:
+def torchrun(ranks: int, what: str, args: Sequence[str], log: Path, timeout_s: float = 300) -> Result:
     """Run a launch to its end; nothing of it is left, or AssertionError."""
     launch = Launch(ranks, what, args, log)
     try:

@@ -17,7 +17,7 @@ from distributed.tiny import assert_equal, final_state
 from stackgan_dist.training.checkpoint import committed_steps
 
 TRAIN = "stackgan_dist.train"
-SECONDS_TO_STOP = 20
+SECONDS_TO_STOP = 30
 """On a busy machine; an idle one takes two."""
 
 
@@ -72,16 +72,15 @@ def test_signals_stop_all_ranks_after_one_step_and_the_run_goes_on(packed: Path,
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run(packed: Path, tmp_path: Path) -> None:
-    args = [*flags(str(packed), tmp_path, 1000), "--training.learning-rate", "1e30", "--run.checkpoint-steps", "1"]
-    result = torchrun(2, TRAIN, args, tmp_path / "log.txt", timeout_s=90)
+    args = [*flags(str(packed), tmp_path, 1000), "--training.learning-rate", "1e6", "--run.checkpoint-steps", "1"]
+    result = torchrun(2, TRAIN, args, tmp_path / "log.txt", timeout_s=300)
     assert result.code != 0
     good = committed_steps(str(tmp_path / "run" / "checkpoints"))
     messages = [line for line in result.output.splitlines() if line.startswith("error")]
     assert len(messages) == 1, result.output
-    step = _steps(tmp_path / "run")[-1]
-    assert f"not finite at step {step} " in messages[0]
-    last = f"the last checkpoint is of step {good[-1]}" if good else "there is no checkpoint yet"
-    assert last in messages[0]
-    assert good[-1:] == ([step] if step else [])
+    # The first step is a step too far; the second one shows it.
+    assert _steps(tmp_path / "run") == good == [1]
+    assert "not finite at step 1 (" in messages[0]
+    assert "the last checkpoint is of step 1 in" in messages[0]
     assert not (tmp_path / "run" / "DONE").exists()
     assert not (tmp_path / "run" / "PREEMPTED").exists()

@@ -52,11 +52,11 @@ def _train(network: nn.Module, shape: tuple[int, ...], rows: slice) -> dict[str,
 def _rank(rank: int, shares: list[int], folder: str, several_hosts: bool) -> None:
     torch.set_num_threads(1)
     dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=len(shares), timeout=timedelta(seconds=60)
+        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=len(shares), timeout=timedelta(seconds=300)
     )
     if several_hosts:
         small_gather._host = lambda: f"host {rank}"
-    gather = SmallGather(60) if len(shares) > 1 else gather_alone
+    gather = SmallGather(300) if len(shares) > 1 else gather_alone
     first = sum(shares[:rank])
     found = {
         len(shape): _train(
@@ -88,7 +88,7 @@ def parts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     for process in ranks:
         process.start()
     for process in ranks:
-        process.join(60)
+        process.join(300)
         if process.exitcode is None:
             process.kill()
     assert [process.exitcode for process in ranks] == [0] * world_size

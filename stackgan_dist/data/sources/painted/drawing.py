@@ -120,7 +120,7 @@ def _bird(brush: ImageDraw.ImageDraw, painting: Painting) -> None:
         colour = colours[part]
         points = _as_list(shapes[name])
         if name == "wing":
-            brush.polygon(_as_list(shapes[name] + np.array([0.0, 0.018 * unit])), fill=(0, 0, 0, 50))
+            brush.polygon(_as_list(shapes[name] + np.array([0.0, 0.018 * unit])), fill=(0, 0, 0, 24))
         brush.polygon(points, fill=colour)
         brush.line([*points, points[0]], fill=_edge(colour), width=pen)
         if name == "wing":
@@ -174,8 +174,8 @@ def _lit(picture: Image.Image, painting: Painting) -> Image.Image:
 def _edge(colour: Colour) -> Colour:
     """The pen for a part: darker than its fill, or lighter where the fill is nearly black."""
     if max(colour) < 60:
-        return (78, 78, 88)
-    red, green, blue = (int(value * 0.66) for value in colour)
+        return (52, 52, 60)
+    red, green, blue = (int(value * 0.86) for value in colour)
     return (red, green, blue)
 
 

@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from stackgan_dist.data.randomness import permutation
+from stackgan_dist.data.randomness import permutation, uniform
 from stackgan_dist.errors import UserError
 
 PARTS = ("back", "wing", "belly", "crown", "beak")
@@ -39,6 +39,9 @@ BEAK_SHAPES = ("short", "long", "hooked")
 SIZES = ("small", "large")
 BACKGROUNDS = ("sky", "meadow", "branch", "sand", "dusk")
 
+LIKE_THE_BACK = {"belly": 0.6, "wing": 0.3, "crown": 0.3}
+"""Share of the species in which a part has the colour of the back, as with most real birds: the main colour shows."""
+
 TRAIN_SPECIES = 200
 TEST_SPECIES = 40
 
@@ -51,7 +54,7 @@ class Species:
 
     number: int
     colours: Mapping[str, str]
-    """Part -> name in the palette; no part has the colour of the back, so that naming it says something."""
+    """Part -> name in the palette."""
     beak_shape: str
     size: str
 
@@ -66,7 +69,8 @@ class Species:
 def all_species(seed: int) -> tuple[Species, ...]:
     """The 240 species of `seed`; the first 200 are for training, the other 40 for the test.
 
-    Every ten species in a row use each colour exactly once for each part, and every six each beak shape and size.
+    Every ten species in a row use each colour exactly once for the back and the beak, and, but for the parts that are
+    like the back, for the others; every six use each beak shape and size.
     """
     if not 0 <= seed < 2**63:
         raise UserError(f"painted birds: seed is {seed}; it must be a non-negative integer below 2**63")
@@ -79,10 +83,14 @@ def all_species(seed: int) -> tuple[Species, ...]:
         for row in range(len(names)):
             index = block * len(names) + row
             shape = permutation(6, _STREAM, seed, index // 6, 99)[index % 6]
+            colours = {part: names[columns[part][row]] for part in PARTS}
+            for part, share in LIKE_THE_BACK.items():
+                if uniform(_STREAM, seed, index, PARTS.index(part), 77) < share:
+                    colours[part] = colours["back"]
             species.append(
                 Species(
                     number=index,
-                    colours={part: names[columns[part][row]] for part in PARTS},
+                    colours=colours,
                     beak_shape=BEAK_SHAPES[shape % 3],
                     size=SIZES[shape // 3],
                 )
