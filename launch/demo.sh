@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 ranks=2
-inception_samples=1000
+inception_samples=500
 colour_samples=1000
 sentences=(
   "a small red bird with white wings and a yellow belly"

@@ -217,10 +217,12 @@ def oxford102_stage2() -> Config:
     return _stage2("oxford102", "data/oxford102")
 
 
-def _demo(stage: Config, model: ModelConfig, *, epochs: int) -> Config:
+def _demo(
+    stage: Config, model: ModelConfig, *, batch_size: int, epochs: int, learning_rate: float, halve_every_epochs: int
+) -> Config:
     """`stage` with a narrow `model`, at a length that two CPU cores train in minutes.
 
-    The learning rate is eight times the paper's: that is what a narrow network, few steps and large plain areas of
+    The learning rates are some times the paper's: that is what narrow networks, few steps and large plain areas of
     colour take. A weak KL term lets the text through early.
     """
     return dataclasses.replace(
@@ -228,10 +230,10 @@ def _demo(stage: Config, model: ModelConfig, *, epochs: int) -> Config:
         model=model,
         data=dataclasses.replace(stage.data, workers=0),  # two cores have no room for loaders beside two ranks
         training=TrainingConfig(
-            batch_size=32,
+            batch_size=batch_size,
             epochs=epochs,
-            learning_rate=1.6e-3,
-            halve_every_epochs=8,
+            learning_rate=learning_rate,
+            halve_every_epochs=halve_every_epochs,
             kl_weight=0.2,
             captions_per_text=1,
             ema_half_life_images=4_000,
@@ -253,15 +255,22 @@ _DEMO_STAGE1 = ModelConfig(
 
 def demo_stage1() -> Config:
     """Painted birds in minutes on two CPU cores: a narrow Stage-I (launch/demo.sh)."""
-    return _demo(painted_stage1(), _DEMO_STAGE1, epochs=20)
+    return _demo(painted_stage1(), _DEMO_STAGE1, batch_size=32, epochs=20, learning_rate=1.6e-3, halve_every_epochs=8)
 
 
 def demo_stage2() -> Config:
     """Painted birds in minutes on two CPU cores: a narrow Stage-II of 128 pixels (launch/demo.sh)."""
     model = dataclasses.replace(
-        _DEMO_STAGE1, stage=2, image_size=128, generator_width=16, discriminator_width=8, detail_layer=False
+        _DEMO_STAGE1,
+        stage=2,
+        image_size=128,
+        generator_width=16,
+        discriminator_width=8,
+        residual_blocks=1,
+        detail_layer=False,
     )
-    return dataclasses.replace(_demo(painted_stage2(), model, epochs=5), stage1="runs/demo/stage1")
+    stage2 = _demo(painted_stage2(), model, batch_size=16, epochs=6, learning_rate=1e-3, halve_every_epochs=4)
+    return dataclasses.replace(stage2, stage1="runs/demo/stage1")
 
 
 PRESETS: dict[str, Callable[[], Config]] = {

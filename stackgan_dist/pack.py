@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import tyro
 
-from stackgan_dist.data.packing import pack
-from stackgan_dist.data.recipe import load_recipe
 from stackgan_dist.errors import UserError, front_door
+from stackgan_dist.packing.data_set import pack
+from stackgan_dist.packing.recipe import load_recipe
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from stackgan_dist.data.packing import pack
-from stackgan_dist.data.recipe import load_recipe
+from stackgan_dist.packing.data_set import pack
+from stackgan_dist.packing.recipe import load_recipe
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)

@@ -59,7 +59,7 @@ class SmallGather:
         """
         parts = part.new_empty(self._world_size, len(part))
         if not self._one_host:
-            dist.all_gather_into_tensor(parts.view(-1), part.contiguous())
+            dist.all_gather(list(parts.unbind()), part.contiguous())
             return parts
         parts[self._rank] = part
         outgoing = _bytes_of(parts[self._rank])

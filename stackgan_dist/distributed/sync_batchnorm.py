@@ -100,8 +100,10 @@ class _Normalise(torch.autograd.Function):
         mean_bias_grad, mean_weight_grad = (ctx.gather(torch.cat([bias_grad, weight_grad])).sum(0) / count).chunk(2)
         inverse_std = torch.rsqrt(variance + ctx.eps)
         slope = -weight * inverse_std.square() * mean_weight_grad
-        offset = -weight * inverse_std * mean_bias_grad - slope * mean
-        x_grad = torch.addcmul(x_grad, x, _along_channels(slope, x)).add_(_along_channels(offset, x))
+        offset = -weight * inverse_std * mean_bias_grad
+        # Centred first: slope * x and slope * mean would cancel where the mean is many deviations from 0.
+        centred = x - _along_channels(mean, x)
+        x_grad = x_grad.addcmul_(centred, _along_channels(slope, x)).add_(_along_channels(offset, x))
         return x_grad, weight_grad, bias_grad, None, None
 
 

@@ -14,7 +14,15 @@ from stackgan_dist.data.sources import Record, open_source
 from stackgan_dist.data.sources.painted import PaintedBirds
 from stackgan_dist.data.sources.painted.captions import named_colours
 from stackgan_dist.data.sources.painted.drawing import SCENES
-from stackgan_dist.data.sources.painted.species import BACKGROUNDS, BEAK_SHAPES, PALETTE, PARTS, SIZES, all_species
+from stackgan_dist.data.sources.painted.species import (
+    BACKGROUNDS,
+    BEAK_SHAPES,
+    LIKE_THE_BACK,
+    PALETTE,
+    PARTS,
+    SIZES,
+    all_species,
+)
 from stackgan_dist.errors import UserError
 
 
@@ -40,15 +48,18 @@ def test_the_splits_share_no_species_and_no_key(birds: PaintedBirds) -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 7])
-def test_every_colour_is_equally_frequent_in_every_part(seed: int) -> None:
+def test_every_colour_is_equally_frequent(seed: int) -> None:
     species = all_species(seed)
     for chosen, share in ((species[:200], 20), (species[200:], 4)):
-        for part in PARTS:
+        for part in ("back", "beak"):
             assert Counter(one.colours[part] for one in chosen) == dict.fromkeys(PALETTE, share)
     assert Counter((one.beak_shape, one.size) for one in species) == {
         (shape, size): 40 for shape in BEAK_SHAPES for size in SIZES
     }
-    assert all(one.colours["back"] != one.colours[part] for one in species for part in PARTS[1:])
+    for part in PARTS[1:]:
+        like_the_back = sum(one.colours["back"] == one.colours[part] for one in species)
+        expected = LIKE_THE_BACK.get(part, 0.0) * len(species)
+        assert abs(like_the_back - expected) <= 0.3 * expected
     assert len({one.name.partition(".")[2] for one in species}) == len(species)
 
 
@@ -146,7 +157,7 @@ def test_a_picture_does_not_depend_on_who_draws_it_or_when(birds: PaintedBirds) 
 
 def test_the_records_of_a_seed_never_change(records: list[Record]) -> None:
     digest = hashlib.sha256(repr([(r.key, r.class_name, r.captions) for r in records]).encode()).hexdigest()
-    assert digest[:16] == "026351429fe08fba"
+    assert digest[:16] == "ee0c696e9b2d6b31"
 
 
 def test_more_pictures_keep_the_ones_there_were(birds: PaintedBirds) -> None:

@@ -54,7 +54,9 @@ def every_colour(records: list[Record]) -> list[str]:
 
 def test_real_paintings_are_read_correctly(records: list[Record], views: Tensor) -> None:
     counts = agreement(views, every_colour(records))
-    assert {asked for _, asked in counts.values()} == {len(records)}
+    # A part in the colour of the back is no question.
+    different = {part: sum(r.attributes[part] != r.attributes["back"] for r in records) for part in PARTS[1:]}
+    assert {part: asked for part, (_, asked) in counts.items()} == {"back": len(records), **different}
     assert min(share(counts).values()) >= 0.98
 
 

@@ -24,7 +24,7 @@ from stackgan_dist.data.sources.painted.species import (
 )
 from stackgan_dist.errors import UserError
 
-SCALES = {"small": 0.66, "large": 0.78}
+SCALES = {"small": 0.66, "large": 0.75}
 """Sides of the picture per unit of the bird, before the variation."""
 VARIATION = {"scale": 0.03, "shift": 0.02, "tilt": 0.07, "level": 0.05, "channel": 5.0}
 """Half-widths of what varies from picture to picture: scale (a fraction), shift (sides of the picture), tilt

@@ -83,18 +83,18 @@ def all_species(seed: int) -> tuple[Species, ...]:
         for row in range(len(names)):
             index = block * len(names) + row
             shape = permutation(6, _STREAM, seed, index // 6, 99)[index % 6]
-            colours = {part: names[columns[part][row]] for part in PARTS}
-            for part, share in LIKE_THE_BACK.items():
-                if uniform(_STREAM, seed, index, PARTS.index(part), 77) < share:
-                    colours[part] = colours["back"]
-            species.append(
-                Species(
-                    number=index,
-                    colours=colours,
-                    beak_shape=BEAK_SHAPES[shape % 3],
-                    size=SIZES[shape // 3],
-                )
-            )
+            beak_shape, size = BEAK_SHAPES[shape % 3], SIZES[shape // 3]
+            different = {part: names[columns[part][row]] for part in PARTS}
+            alike = {
+                part: different["back"]
+                for number, (part, share) in enumerate(LIKE_THE_BACK.items())
+                if uniform(_STREAM, seed, index, number, 77) < share
+            }
+            colours = {**different, **alike}
+            # Two species that come out the same would make one class of two, or a test class of a training class.
+            if any((one.colours, one.beak_shape, one.size) == (colours, beak_shape, size) for one in species):
+                colours = different
+            species.append(Species(index, colours, beak_shape, size))
     return tuple(species)
 
 

@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from stackgan_dist.data.index import INDEX_NAME, Index, parse_index
-from stackgan_dist.data.packer import TEMPORARY_SUFFIX, Packed, Task
-from stackgan_dist.data.packing_pool import run_tasks
 from stackgan_dist.data.randomness import permutation
-from stackgan_dist.data.recipe import Recipe
 from stackgan_dist.data.sources import Record, Source, open_source
 from stackgan_dist.data.storage import join, list_names, open_filesystem, read_bytes, remove, write_bytes
 from stackgan_dist.errors import UserError
+from stackgan_dist.packing.pool import run_tasks
+from stackgan_dist.packing.recipe import Recipe
+from stackgan_dist.packing.shard_writer import TEMPORARY_SUFFIX, Packed, Task
 
 REJECTED_NAME = "rejected.jsonl"
 _KEY = re.compile(r"[A-Za-z0-9_-]+")

@@ -16,8 +16,8 @@ from multiprocessing.synchronize import Event
 
 from tqdm import tqdm
 
-from stackgan_dist.data.packer import Packed, Task, pack_shard
 from stackgan_dist.errors import UserError
+from stackgan_dist.packing.shard_writer import Packed, Task, pack_shard
 
 _POLL_S = 0.25
 _LINE_EVERY_S = 5.0

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stackgan_dist.data.index import Shard
-from stackgan_dist.data.pictures import PictureError, Square, encode_jpeg, load_picture
 from stackgan_dist.data.sources import Record, Source
 from stackgan_dist.data.storage import join, local_path, open_filesystem
 from stackgan_dist.errors import UserError
+from stackgan_dist.packing.pictures import PictureError, Square, encode_jpeg, load_picture
 from stackgan_dist.text import TextEncoder, load_encoder
 
 TEMPORARY_SUFFIX = ".tar.tmp"

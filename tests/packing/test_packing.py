@@ -13,13 +13,13 @@ from PIL import Image
 
 from stackgan_dist import pack as front_door
 from stackgan_dist.data.index import load_index
-from stackgan_dist.data.packer import AbandonedError, Task, pack_shard
-from stackgan_dist.data.packing import REJECTED_NAME, pack
-from stackgan_dist.data.recipe import Recipe
 from stackgan_dist.data.shard import ShardReader
 from stackgan_dist.data.sources import SOURCES, Record
 from stackgan_dist.data.sources.painted import PaintedBirds
 from stackgan_dist.errors import UserError
+from stackgan_dist.packing.data_set import REJECTED_NAME, pack
+from stackgan_dist.packing.recipe import Recipe
+from stackgan_dist.packing.shard_writer import AbandonedError, Task, pack_shard
 from stackgan_dist.text.ngrams import NgramEncoder
 
 PAINTED = Recipe("painted", "painted", "ngrams", sizes=(16, 32), splits=("train",), samples_per_shard=8, seed=1)

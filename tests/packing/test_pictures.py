@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stackgan_dist.data.pictures import PictureError, Square, encode_jpeg, load_picture
+from stackgan_dist.packing.pictures import PictureError, Square, encode_jpeg, load_picture
 
 
 def _file(image: Image.Image, kind: str, **options: object) -> bytes:
