@@ -6,7 +6,6 @@ one in ten colours.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -14,7 +13,7 @@ import torch
 import tyro
 
 from stackgan_dist.data.sources.painted.species import PALETTE, PARTS
-from stackgan_dist.distributed.process_group import process_group, ranks_from_environment
+from stackgan_dist.distributed.process_group import process_group
 from stackgan_dist.errors import UserError, front_door
 from stackgan_dist.evaluation.colour_agreement import agreement
 from stackgan_dist.evaluation.job import (
@@ -23,9 +22,9 @@ from stackgan_dist.evaluation.job import (
     check_counts,
     one_thread_per_rank,
     open_subject,
+    parse_options,
     sum_over_ranks,
     with_progress,
-    with_run_flag,
 )
 
 
@@ -41,14 +40,7 @@ class Options:
 @front_door
 def main() -> None:
     """Parse, validate, connect, draw and judge, add up, report."""
-    is_main = ranks_from_environment()[0] == 0
-    options = tyro.cli(
-        Options,
-        args=with_run_flag(sys.argv[1:]),
-        prog="python -m stackgan_dist.colour_agreement",
-        description=__doc__,
-        console_outputs=is_main,
-    )
+    options = parse_options(Options, "stackgan_dist.colour_agreement", __doc__)
     check_counts(options.samples, options.subject.batch_size)
     subject = open_subject(options.subject)
     if subject.captions.index.name != "painted":

@@ -13,9 +13,9 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
+from stackgan_dist.drawing.draw import draw
+from stackgan_dist.drawing.grid import labelled_grid, to_picture, to_pixels
 from stackgan_dist.errors import UserError, front_door
-from stackgan_dist.evaluation.drawing import draw
-from stackgan_dist.evaluation.grid import labelled_grid, to_picture, to_pixels
 from stackgan_dist.text import load_encoder
 from stackgan_dist.training.trained import load_trained
 

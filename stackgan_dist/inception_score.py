@@ -6,13 +6,12 @@ one needs no download but is a stand-in, whose scores must not stand beside publ
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict, dataclass
 from typing import Annotated
 
 import tyro
 
-from stackgan_dist.distributed.process_group import process_group, ranks_from_environment
+from stackgan_dist.distributed.process_group import process_group
 from stackgan_dist.errors import front_door
 from stackgan_dist.evaluation.classifier import load_classifier
 from stackgan_dist.evaluation.job import (
@@ -21,9 +20,9 @@ from stackgan_dist.evaluation.job import (
     check_counts,
     one_thread_per_rank,
     open_subject,
+    parse_options,
     sum_over_ranks,
     with_progress,
-    with_run_flag,
 )
 from stackgan_dist.evaluation.score import InceptionScoreSums
 
@@ -44,14 +43,7 @@ class Options:
 @front_door
 def main() -> None:
     """Parse, validate, connect, draw and classify, add up, report."""
-    is_main = ranks_from_environment()[0] == 0
-    options = tyro.cli(
-        Options,
-        args=with_run_flag(sys.argv[1:]),
-        prog="python -m stackgan_dist.inception_score",
-        description=__doc__,
-        console_outputs=is_main,
-    )
+    options = parse_options(Options, "stackgan_dist.inception_score", __doc__)
     check_counts(options.samples, options.subject.batch_size)
     subject = open_subject(options.subject)
     # Looked at before ranks wait for each other: a wrong file or a missing package is the commonest mistake.

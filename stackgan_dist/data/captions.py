@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,9 +10,9 @@ from numpy.typing import NDArray
 
 from stackgan_dist.data.cache import ShardCache
 from stackgan_dist.data.index import Index
-from stackgan_dist.data.shard import ShardReader
+from stackgan_dist.data.open_shards import OpenShards
 
-_READERS_KEPT = 16
+_SHARDS_KEPT = 16
 
 
 class Caption(NamedTuple):
@@ -36,9 +35,8 @@ class CaptionSet:
 
     def __init__(self, url: str, index: Index, cache_folder: Path, cache_bytes: int) -> None:
         self.index = index
-        self._cache = ShardCache(url, index, cache_folder, cache_bytes)
+        self._shards = OpenShards(index, ShardCache(url, index, cache_folder, cache_bytes), _SHARDS_KEPT)
         self._ends = np.cumsum([shard.samples for shard in index.shards])
-        self._readers: OrderedDict[int, ShardReader] = OrderedDict()
 
     def __len__(self) -> int:
         return self.index.samples
@@ -47,17 +45,8 @@ class CaptionSet:
         """Caption `number` (counted modulo the picture's captions) of picture `picture`."""
         shard = int(np.searchsorted(self._ends, picture, side="right"))
         sample = picture - int(self._ends[shard] - self.index.shards[shard].samples)
-        reader = self._reader(shard)
+        reader = self._shards[shard]
         meta = reader.meta(sample)
         embeddings = reader.embeddings(sample)
         number %= len(embeddings)
         return Caption(meta["captions"][number], embeddings[number].astype(np.float32), reader.jpeg(sample), meta)
-
-    def _reader(self, number: int) -> ShardReader:
-        if number not in self._readers:
-            shard = self.index.shards[number]
-            self._readers[number] = ShardReader(self._cache.open(number), shard.name, shard.samples)
-            if len(self._readers) > _READERS_KEPT:
-                self._readers.popitem(last=False)[1].close()
-        self._readers.move_to_end(number)
-        return self._readers[number]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from stackgan_dist.data import draws
 from stackgan_dist.data.cache import ShardCache
 from stackgan_dist.data.draws import Stream
 from stackgan_dist.data.index import Index
+from stackgan_dist.data.open_shards import OpenShards
 from stackgan_dist.data.plan import Plan
 from stackgan_dist.data.shard import ShardReader
 from stackgan_dist.errors import UserError
@@ -83,7 +83,8 @@ class StepDataset(Dataset["Batch | UserError"]):
         self._rows = rows
         self._shape = shape
         self._lookahead = lookahead
-        self._readers: OrderedDict[int, ShardReader] = OrderedDict()
+        # Each row walks a lane of its own, so as many shards are in use as there are rows.
+        self._shards = OpenShards(index, cache, keep=len(rows) + 1)
         self._prefetcher: _Prefetcher | None = None
 
     def __getitem__(self, step: int) -> Batch | UserError:
@@ -105,7 +106,7 @@ class StepDataset(Dataset["Batch | UserError"]):
         text = np.empty((len(rows), self._index.text_dim), dtype=np.float32)
         wrong_text = np.empty_like(text)
         for n, (row, (number, sample)) in enumerate(zip(rows, places, strict=True)):
-            reader = self._reader(number)
+            reader = self._shards[number]
             images[n] = self._picture(reader, sample, crops[n], bool(flips[n]))
             text[n] = self._text(reader, sample, Stream.CAPTION, step, row)
             wrong = draws.wrong_sample(plan.seed, step, row, reader.others(sample))
@@ -119,16 +120,6 @@ class StepDataset(Dataset["Batch | UserError"]):
             eps=torch.from_numpy(conditioning).unflatten(1, (shape.stages, shape.condition_dim)),
             samples=torch.tensor(places),
         )
-
-    def _reader(self, number: int) -> ShardReader:
-        """The reader of a shard; as many stay open as there are rows, since each row walks a lane of its own."""
-        if number not in self._readers:
-            shard = self._index.shards[number]
-            self._readers[number] = ShardReader(self._cache.open(number), shard.name, shard.samples)
-            if len(self._readers) > len(self._rows) + 1:
-                self._readers.popitem(last=False)[1].close()
-        self._readers.move_to_end(number)
-        return self._readers[number]
 
     def _picture(self, reader: ShardReader, sample: int, crop: NDArray[np.int64], flip: bool) -> NDArray[np.uint8]:
         try:

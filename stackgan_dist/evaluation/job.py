@@ -5,21 +5,25 @@ from __future__ import annotations
 import datetime
 import json
 import math
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.distributed as dist
+import tyro
 from torch import Tensor
 
 from stackgan_dist.data.dataset import PackedSet, open_packed
-from stackgan_dist.distributed.process_group import Ranks
+from stackgan_dist.distributed.process_group import Ranks, ranks_from_environment
+from stackgan_dist.drawing.draw import Drawing, DrawnBatch
 from stackgan_dist.errors import UserError
-from stackgan_dist.evaluation.drawing import Drawing, DrawnBatch
 from stackgan_dist.training.trained import Trained, load_trained
+
+T = TypeVar("T")
 
 _PROGRESS_EVERY_S = 5.0
 
@@ -131,13 +135,19 @@ def append_score(folder: Path, row: dict[str, Any]) -> Path:
     return file
 
 
-def with_run_flag(arguments: list[str]) -> list[str]:
-    """`RUN --flag ...` as `--run RUN --flag ...`.
+def parse_options(options: type[T], module: str, description: str | None) -> T:
+    """The command line of a measuring job, whose run may be given as `RUN` or `--run RUN`.
 
     torchrun under Python 3.11 stops at `--run`, even behind the module's name, because it might abbreviate one of its
-    own flags; so the run may be given without it.
+    own flags.
     """
-    return ["--run", *arguments] if arguments and not arguments[0].startswith("-") else arguments
+    arguments = sys.argv[1:]
+    if arguments and not arguments[0].startswith("-"):
+        arguments = ["--run", *arguments]
+    is_main = ranks_from_environment()[0] == 0
+    return tyro.cli(
+        options, args=arguments, prog=f"python -m {module}", description=description, console_outputs=is_main
+    )
 
 
 def check_counts(samples: int, batch_size: int) -> None:

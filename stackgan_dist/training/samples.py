@@ -10,8 +10,8 @@ from PIL import Image
 from stackgan_dist.data.captions import CaptionSet
 from stackgan_dist.data.draws import Stream
 from stackgan_dist.data.randomness import permutation
-from stackgan_dist.evaluation.drawing import choose_caption, draw
-from stackgan_dist.evaluation.grid import labelled_grid, to_picture, to_pixels
+from stackgan_dist.drawing.draw import choose_caption, draw
+from stackgan_dist.drawing.grid import labelled_grid, to_picture, to_pixels
 from stackgan_dist.models import Generator, ModelConfig
 
 _CELL = 128

@@ -1,0 +1,1 @@
+"""Pictures from texts, and sheets of them."""
