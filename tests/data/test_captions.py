@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import webdataset
 
-from stackgan_dist.data import captions as module
 from stackgan_dist.data.captions import CaptionSet
 from stackgan_dist.data.index import load_index
 from stackgan_dist.data.shard import ShardReader
@@ -46,7 +45,7 @@ def test_the_embedding_is_that_of_the_sentence(captions: CaptionSet) -> None:
 
 
 def test_few_shards_are_open_at_a_time(captions: CaptionSet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_READERS_KEPT", 2)
+    monkeypatch.setattr(captions._shards, "_keep", 2)
     opened: list[str] = []
     closed: list[str] = []
     build, close = ShardReader.__init__, ShardReader.close

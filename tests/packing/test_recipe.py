@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from stackgan_dist.data import recipe as recipe_module
 from stackgan_dist.data.sources import SOURCES
 from stackgan_dist.errors import UserError
+from stackgan_dist.packing import recipe as recipe_module
 from stackgan_dist.packing.recipe import RECIPE_FOLDERS, Recipe, load_recipe
 
 MINIMAL = 'name = "mine"\nsource = "painted"\ntext_encoder = "ngrams"\n'
