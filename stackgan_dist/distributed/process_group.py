@@ -47,14 +47,14 @@ def ranks_from_environment() -> tuple[int, int, int]:
 
 
 @contextmanager
-def process_group(timeout_s: float, *, force_cpu: bool = False) -> Iterator[Ranks]:
+def process_group(timeout_s: float) -> Iterator[Ranks]:
     """Join the process group (nccl on CUDA, gloo on CPU) and leave it at the end.
 
     `timeout_s` bounds how long a collective waits for a peer that was cut off or hangs; torch's own half an hour
     would cost a cluster more than the restart does.
     """
     rank, local_rank, world_size = ranks_from_environment()
-    if torch.cuda.is_available() and not force_cpu:
+    if torch.cuda.is_available():
         device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
     else:
