@@ -56,6 +56,10 @@ class TrainingConfig:
     kl_weight: float = 2.0
     """Weight of KL(N(mu, sigma) || N(0, 1)), a mean over rows and dimensions as in the authors' code, where 2.0 made
     the published numbers; the summed KL of the paper's formula with lambda = 1 would be 128."""
+    colour_weight: float = 0.0
+    """Stage-II: weight of the difference between its colours and those of the Stage-I image (the colour consistency
+    of StackGAN-v2, arXiv 1710.10916, which uses 50). Not in the paper, hence 0; it keeps short runs from trading
+    Stage-I's colours for others."""
     captions_per_text: int = 4
     """A text is the mean embedding of this many captions of a picture, drawn anew each step (the authors' TensorFlow
     code: 4 of 10, their PyTorch code: 1)."""
@@ -133,6 +137,8 @@ class Config:
             )
         if "://" in run.folder:
             raise UserError(f"--run.folder is {run.folder}; runs are written to a local or mounted folder: give a path")
+        if training.colour_weight and self.model.stage == 1:
+            raise UserError("--training.colour-weight compares Stage-II with Stage-I; leave it out for Stage-I")
         if self.model.stage == 2 and self.stage1 is None:
             raise UserError("Stage-II starts from a trained Stage-I; give its run folder with --stage1")
         if self.model.stage == 1 and self.stage1 is not None:
@@ -217,9 +223,7 @@ def oxford102_stage2() -> Config:
     return _stage2("oxford102", "data/oxford102")
 
 
-def _demo(
-    stage: Config, model: ModelConfig, *, batch_size: int, epochs: int, learning_rate: float, halve_every_epochs: int
-) -> Config:
+def _demo(stage: Config, model: ModelConfig, **training: Any) -> Config:
     """`stage` with a narrow `model`, at a length that two CPU cores train in minutes.
 
     The learning rates are some times the paper's: that is what narrow networks, few steps and large plain areas of
@@ -229,15 +233,7 @@ def _demo(
         stage,
         model=model,
         data=dataclasses.replace(stage.data, workers=0),  # two cores have no room for loaders beside two ranks
-        training=TrainingConfig(
-            batch_size=batch_size,
-            epochs=epochs,
-            learning_rate=learning_rate,
-            halve_every_epochs=halve_every_epochs,
-            kl_weight=0.2,
-            captions_per_text=1,
-            ema_half_life_images=4_000,
-        ),
+        training=TrainingConfig(kl_weight=0.2, captions_per_text=1, ema_half_life_images=4_000, **training),
         run=dataclasses.replace(
             stage.run,
             name=f"demo/stage{model.stage}",

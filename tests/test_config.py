@@ -161,6 +161,8 @@ def test_stages_and_their_start_belong_together() -> None:
         replace(preset("painted-stage2"), stage1=None).validate(1)
     with pytest.raises(UserError, match=r"--stage1 is for Stage-II runs; add --model\.stage 2"):
         replace(preset("painted-stage1"), stage1="runs/x").validate(1)
+    with pytest.raises(UserError, match=r"--training\.colour-weight compares Stage-II with Stage-I; leave it out"):
+        replace(preset("painted-stage1"), training=replace(Config().training, colour_weight=50.0)).validate(1)
 
 
 def test_a_run_on_an_object_store_is_refused() -> None:

@@ -51,6 +51,11 @@ class ModelConfig:
     """Give the `paper` Stage-I generator a last layer at the image's own resolution, as `pytorch` has and as its
     authors advise (hanzhanggit/StackGAN issue 10): clearer pictures for a little more time."""
 
+    stage1_skip: bool = False
+    """Let the Stage-II generator draw what the enlarged Stage-I image lacks and add it to that image, rather than draw
+    all of it anew. Not in the paper (compare arXiv 1506.05751): what Stage-I has learned is there from the first step,
+    which short runs need. Stage 1 does not use it."""
+
     conditioning_augmentation: bool = True
     """Draw c from N(mu, sigma) of the text. False: c = mu and no KL term, the "no CA" of the paper's Table 2."""
 

@@ -6,12 +6,15 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from stackgan_dist.models.blocks import conv, normalised, relu, residual, tile, to_image, upsample
+from stackgan_dist.models.blocks import conv, normalised, relu, residual, tile, upsample
 from stackgan_dist.models.conditioning import ConditioningAugmentation, nothing_drawn
 from stackgan_dist.models.config import ModelConfig
 from stackgan_dist.models.interface import Fakes
 from stackgan_dist.models.stage1 import Stage1Generator
+
+LARGEST_PIXEL = 0.99  # of a Stage-I image that is added to: tanh reaches 1 only at infinity
 
 
 class Stage2Generator(nn.Module):
@@ -41,8 +44,10 @@ class Stage2Generator(nn.Module):
             widths.append(widths[-1] // 2)
         self.decode = nn.Sequential(
             *(upsample(wide, wide // 2) for wide in widths[:-1]),
-            to_image(widths[-1]),
+            conv(widths[-1], 3, 3),
         )
+        self.squash = nn.Tanh()
+        self.stage1_skip = config.stage1_skip
 
     def forward(self, text: Tensor, z: Tensor, eps: Tensor) -> Fakes:
         """Make one image for each row.
@@ -58,8 +63,10 @@ class Stage2Generator(nn.Module):
         else:
             c, mu, log_sigma = self.conditioning(text, eps[:, 1])
             features = tile(c, features)
-        image = self.decode(self.refine(self.join(features)))
-        return Fakes(image, mu, log_sigma, low_resolution)
+        drawing = self.decode(self.refine(self.join(features)))
+        if self.stage1_skip:
+            drawing = drawing + _enlarged(low_resolution, drawing.shape[-1])
+        return Fakes(self.squash(drawing), mu, log_sigma, low_resolution)
 
     def discriminator_condition(self, text: Tensor) -> Tensor:
         """As Stage-I's, with mu of Stage-II's conditioning augmentation (of Stage-I's where Stage-II reads no text)."""
@@ -73,3 +80,9 @@ class Stage2Generator(nn.Module):
         super().train(mode)
         self.stage1.eval()
         return self
+
+
+def _enlarged(image: Tensor, side: int) -> Tensor:
+    """image (N, 3, 64, 64) in [-1, 1] as (N, 3, side, side) before the last tanh."""
+    large = F.interpolate(image, size=(side, side), mode="bilinear", align_corners=False)
+    return large.clamp(-LARGEST_PIXEL, LARGEST_PIXEL).atanh()

@@ -55,5 +55,25 @@ def kl_divergence(mu: Tensor, log_sigma: Tensor) -> Tensor:
     return ((mu.square() + (2 * log_sigma).exp() - 1) / 2 - log_sigma).mean()
 
 
+def colour_difference(image: Tensor, low_resolution: Tensor) -> Tensor:
+    """How far the colours of Stage-II images (N, 3, S, S) are from those of their Stage-I images (N, 3, 64, 64).
+
+    Both in [-1, 1]. |mean - mean|^2 + 5 |covariance - covariance|^2 over the pixels of each image, a mean over the
+    rows: the colour consistency of StackGAN-v2 (arXiv 1710.10916, section 3.3 with its lambda 1 and 5).
+    """
+    (mean, covariance), (low_mean, low_covariance) = map(_colours, (image, low_resolution))
+    mean_part = (mean - low_mean).square().sum(1)
+    covariance_part = (covariance - low_covariance).square().sum((1, 2))
+    return (mean_part + 5 * covariance_part).mean()
+
+
+def _colours(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean (N, 3) and covariance (N, 3, 3) of the pixels of images (N, 3, S, S)."""
+    pixels = _at_least_float32(images).flatten(2)
+    mean = pixels.mean(2)
+    centred = pixels - mean[:, :, None]
+    return mean, centred @ centred.transpose(1, 2) / pixels.shape[2]
+
+
 def _at_least_float32(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

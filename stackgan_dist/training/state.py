@@ -63,6 +63,7 @@ class TrainingState:
             batch,
             learning_rate=learning_rate(config=self._config, epoch=step // steps_per_epoch),
             kl_weight=training.kl_weight,
+            colour_weight=training.colour_weight,
             share=len(batch.images) * self._ranks.world_size / training.batch_size,
             precision=self._precision,
         )

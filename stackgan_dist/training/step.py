@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from stackgan_dist.data.loader import Batch
 from stackgan_dist.engines import Engine
 from stackgan_dist.models import Discriminator, Generator, Scores
-from stackgan_dist.training.losses import discriminator_loss, generator_loss, kl_divergence
+from stackgan_dist.training.losses import colour_difference, discriminator_loss, generator_loss, kl_divergence
 from stackgan_dist.training.precision import Precision
 
 
@@ -69,6 +69,7 @@ def train_step(
     *,
     learning_rate: float,
     kl_weight: float,
+    colour_weight: float,
     share: float,
     precision: Precision,
 ) -> StepReport:
@@ -103,7 +104,10 @@ def train_step(
             scores = _discriminator(discriminator)(fakes.image, condition)
         g_loss = generator_loss(scores)
         kl = kl_divergence(fakes.mu, fakes.log_sigma)
-        g_gradient = generator.update((g_loss + kl_weight * kl) * share, learning_rate)
+        loss = g_loss + kl_weight * kl
+        if colour_weight and fakes.low_resolution is not None:
+            loss = loss + colour_weight * colour_difference(fakes.image, fakes.low_resolution)
+        g_gradient = generator.update(loss * share, learning_rate)
 
     return StepReport(
         discriminator_loss=d_loss.detach(),

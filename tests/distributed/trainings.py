@@ -87,7 +87,7 @@ def main() -> None:
             return options.only in (None, what)
 
         if want("invariance"):
-            workers = ranks.world_size - 1
+            workers = (ranks.world_size - 1) % 3
             for name, model in VARIANTS.items():
                 config = tiny_config(
                     options.data, options.out, name, model=model, workers=workers, epochs=options.epochs

@@ -225,6 +225,7 @@ def test_shapes_and_ranges(recipe: str, stage: int, image_size: int) -> None:
         (1, 64, {"conditioning_augmentation": False}),
         (2, 128, {"conditioning_augmentation": False}),
         (2, 128, {"text_in_stage2": False}),
+        (2, 128, {"stage1_skip": True}),
     ],
 )
 def test_gradients_reach_every_trainable_parameter_and_no_other(
@@ -289,6 +290,17 @@ def test_stage2_gives_each_stage_its_own_noise() -> None:
     assert not torch.equal(first.image, second.image)
 
 
+def test_a_skip_starts_from_the_enlarged_stage1_image() -> None:
+    g, _ = tiny(stage=2, image_size=128, stage1_skip=True)
+    assert isinstance(g, Stage2Generator)
+    nn.init.zeros_(g.decode[-1].weight)  # type: ignore[arg-type]
+    with torch.no_grad():
+        fakes = g(*noise(2, 2))
+    assert fakes.low_resolution is not None
+    enlarged = nn.functional.interpolate(fakes.low_resolution, scale_factor=2, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(fakes.image, enlarged)
+
+
 def test_without_text_in_stage2_the_text_only_acts_through_the_stage1_image() -> None:
     g, _ = tiny(stage=2, image_size=128, text_in_stage2=False)
     assert isinstance(g, Stage2Generator)
@@ -297,7 +309,7 @@ def test_without_text_in_stage2_the_text_only_acts_through_the_stage1_image() ->
     with torch.no_grad():
         fakes = g(text, z, eps)
         assert fakes.low_resolution is not None
-        again = g.decode(g.refine(g.join(g.encode(fakes.low_resolution))))
+        again = g.decode(g.refine(g.join(g.encode(fakes.low_resolution)))).tanh()
     assert torch.equal(fakes.image, again)
     assert not fakes.mu.any()
     assert not fakes.log_sigma.any()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from stackgan_dist.models import Scores
 from stackgan_dist.training.losses import (
     as_fake,
     as_real,
+    colour_difference,
     discriminator_loss,
     generator_loss,
     kl_divergence,
@@ -75,6 +77,21 @@ def test_kl_against_torch_and_the_prior() -> None:
     assert kl_divergence(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])).item() == pytest.approx(by_hand)
 
 
+def test_colour_difference_against_numpy() -> None:
+    image, low = torch.rand(2, 3, 8, 8, dtype=torch.float64), torch.rand(2, 3, 4, 4, dtype=torch.float64)
+    expected = 0.0
+    for large, small in zip(image.flatten(2).numpy(), low.flatten(2).numpy(), strict=True):
+        expected += np.square(large.mean(1) - small.mean(1)).sum() / 2
+        expected += 5 * np.square(np.cov(large, bias=True) - np.cov(small, bias=True)).sum() / 2
+    assert colour_difference(image, low).item() == pytest.approx(expected)
+
+
+def test_the_same_picture_enlarged_has_the_same_colours() -> None:
+    low = torch.rand(2, 3, 4, 4)
+    assert colour_difference(low.repeat_interleave(2, 2).repeat_interleave(2, 3), low).item() < 1e-12
+    assert colour_difference(low.flip(1), low).item() > 1e-3
+
+
 @pytest.mark.parametrize(
     ("given", "computed"),
     [
@@ -87,8 +104,13 @@ def test_kl_against_torch_and_the_prior() -> None:
 def test_half_precision_is_widened(given: torch.dtype, computed: torch.dtype) -> None:
     values = torch.tensor([300.0, -300.0], dtype=given)
     scores = Scores(values, None)
-    losses = (discriminator_loss(scores, scores, scores), generator_loss(scores), kl_divergence(values, values / 300))
-    assert [loss.dtype for loss in losses] == [computed] * 3
+    losses = (
+        discriminator_loss(scores, scores, scores),
+        generator_loss(scores),
+        kl_divergence(values, values / 300),
+        colour_difference(values.expand(1, 3, 2, 2), values.expand(1, 3, 2, 2)),
+    )
+    assert [loss.dtype for loss in losses] == [computed] * 4
     assert losses[0].item() == 300.0  # 150 for the matching pairs and for each of the others, none of it lost
     assert all(loss.isfinite() for loss in losses)
 

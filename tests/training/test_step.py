@@ -227,6 +227,13 @@ def test_both_networks_learn_at_the_rate_of_the_epoch(step: int, rate: float) ->
         torch.testing.assert_close(changes.max(), torch.tensor(rate, dtype=torch.float64), rtol=1e-3, atol=0)
 
 
+def test_colour_weight_acts_on_stage2_alone() -> None:
+    for name, model in VARIANTS.items():
+        plain, weighted = _state(model), _state(model, colour_weight=50.0)
+        gradients = [state.step(_batch(model), 0, 100).generator_gradient for state in (plain, weighted)]
+        assert (gradients[0] != gradients[1]) == name.endswith("stage2")
+
+
 def test_a_larger_share_weighs_the_gradient_and_not_the_report() -> None:
     model = VARIANTS["paper"]
     reports = []
@@ -235,7 +242,7 @@ def test_a_larger_share_weighs_the_gradient_and_not_the_report() -> None:
         reports.append(
             train_step(
                 state.generator, state.discriminator, _batch(model),
-                learning_rate=0.0, kl_weight=KL_WEIGHT, share=share, precision=FP64,
+                learning_rate=0.0, kl_weight=KL_WEIGHT, colour_weight=0.0, share=share, precision=FP64,
             )
         )  # fmt: skip
     for name in METRICS:
