@@ -233,7 +233,7 @@ def _demo(stage: Config, model: ModelConfig, **training: Any) -> Config:
         stage,
         model=model,
         data=dataclasses.replace(stage.data, workers=0),  # two cores have no room for loaders beside two ranks
-        training=TrainingConfig(kl_weight=0.2, captions_per_text=1, ema_half_life_images=4_000, **training),
+        training=TrainingConfig(kl_weight=0.2, captions_per_text=1, **training),
         run=dataclasses.replace(
             stage.run,
             name=f"demo/stage{model.stage}",
@@ -251,7 +251,15 @@ _DEMO_STAGE1 = ModelConfig(
 
 def demo_stage1() -> Config:
     """Painted birds in minutes on two CPU cores: a narrow Stage-I (launch/demo.sh)."""
-    return _demo(painted_stage1(), _DEMO_STAGE1, batch_size=32, epochs=20, learning_rate=1.6e-3, halve_every_epochs=8)
+    return _demo(
+        painted_stage1(),
+        _DEMO_STAGE1,
+        batch_size=32,
+        epochs=20,
+        learning_rate=1.6e-3,
+        halve_every_epochs=8,
+        ema_half_life_images=4_000,
+    )
 
 
 def demo_stage2() -> Config:
@@ -264,8 +272,18 @@ def demo_stage2() -> Config:
         discriminator_width=8,
         residual_blocks=1,
         detail_layer=False,
+        stage1_skip=True,
     )
-    stage2 = _demo(painted_stage2(), model, batch_size=16, epochs=6, learning_rate=1e-3, halve_every_epochs=4)
+    stage2 = _demo(
+        painted_stage2(),
+        model,
+        batch_size=16,
+        epochs=8,
+        learning_rate=8e-4,
+        halve_every_epochs=4,
+        colour_weight=200.0,
+        ema_half_life_images=10_000,
+    )
     return dataclasses.replace(stage2, stage1="runs/demo/stage1")
 
 
