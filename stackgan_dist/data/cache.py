@@ -1,29 +1,35 @@
 """The node-local shard cache: remote shards are fetched once per node, checked, and shared by all its processes.
 
-A file of the cache is named by its sha256, so equal shards of different sets are one file, and shards of equal names
-are never mixed up. Processes agree by file locks alone: whoever holds a shard's lock fetches it, the others wait for
-it or go on. Shards on a local file system are read where they lie.
+A file of the cache is named by its sha256, so equal shards of different sets are one file, shards of equal names are
+never mixed up, and an object that changed since it was indexed is refused. What a killed process has fetched of a
+shard is continued by the next one. Shards on a local file system are read where they lie.
 """
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import hashlib
 import os
-import random
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import BinaryIO
 
+from stackgan_dist.data.cache_folder import CacheFolder, Unavailable
 from stackgan_dist.data.index import Index, Shard
-from stackgan_dist.data.storage import join, local_path, open_filesystem
+from stackgan_dist.data.object_stream import ObjectStream, WrongSizeError
+from stackgan_dist.data.patience import Attempts, Patience, describe
+from stackgan_dist.data.storage import join, local_path
 from stackgan_dist.errors import UserError
 
-_BLOCK_BYTES = 16 * 2**20
-_ATTEMPTS = 8
-_LONGEST_PAUSE_S = 20.0
+_PROGRESS_BYTES = 2**20
+"""So much counts as progress: a store that sends less before every fault is given up."""
+_REFUSALS = 3
+"""So many times a shard is asked for that is said to be missing or forbidden: gateways err."""
+_DIGESTS = 3
+"""So many times it is fetched when its digest is wrong, each time another one."""
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_WAIT_S = 0.02
 
 
 class ShardCache:
@@ -32,15 +38,19 @@ class ShardCache:
     Args:
         url: the data set's folder.
         index: its index.
-        folder: where remote shards are kept on this node; made when needed.
-        limit_bytes: how much may be kept there; the oldest (by last use) go first.
+        folder: where remote shards are kept on this node.
+        limit_bytes: how much may be kept there, fetches under way included.
+        patience: with the store.
     """
 
-    def __init__(self, url: str, index: Index, folder: Path, limit_bytes: int) -> None:
+    def __init__(
+        self, url: str, index: Index, folder: Path, limit_bytes: int, patience: Patience | None = None
+    ) -> None:
         self._url = url
         self._shards = index.shards
-        self._folder = folder
-        self._limit_bytes = limit_bytes
+        self._folder = CacheFolder(folder, limit_bytes)
+        self._patience = patience or Patience()
+        self._stream = ObjectStream()
         self._verified: set[int] = set()
         self._is_local = local_path(url) is not None
 
@@ -54,34 +64,137 @@ class ShardCache:
         shard = self._shards[number]
         if self._is_local:
             return self._open_in_place(number, shard)
+        waiting = _Waiting(shard, self._patience)
         while True:
-            try:
-                # Opening and touching keeps it: what is removed later stays readable through the open file.
-                file = self._path(shard).open("rb")
-            except (FileNotFoundError, NotADirectoryError):
-                self._bring(shard, wait=True)
-            else:
-                os.utime(file.fileno())
+            file = self._guarded(shard, lambda: self._folder.open(shard) or self._bring(shard, urgent=True))
+            if file is not None:
                 return file
+            waiting.go_on(self._folder)
 
-    def fetch_ahead(self, number: int) -> None:
-        """Fetch shard `number` unless it is here or another process is at it. Same errors as `open`."""
+    def fetch_ahead(self, number: int, keep: Collection[int] = ()) -> None:
+        """Fetch shard `number` if that can be done without removing shards in use, or those numbered in `keep`.
+
+        Does not wait for another process that is at it. Same errors as `open`.
+        """
         shard = self._shards[number]
-        if self._is_local or self._path(shard).exists():
+        if self._is_local or self._folder.path(shard).exists():
             return
-        self._bring(shard, wait=False)
+        kept = {self._shards[other].sha256 for other in keep}
+        file = self._guarded(shard, lambda: self._bring(shard, urgent=False, keep=kept))
+        if file is not None:
+            file.close()
 
-    def _bring(self, shard: Shard, *, wait: bool) -> None:
-        """Fetch `shard` unless it has come meanwhile or, without `wait`, another process is at it."""
+    def wants_back(self, file: BinaryIO) -> bool:
+        """Whether an opened shard was removed from the cache to make room, which closing it will free."""
+        return not self._is_local and os.fstat(file.fileno()).st_nlink == 0
+
+    def _bring(self, shard: Shard, *, urgent: bool, keep: Collection[str] = ()) -> BinaryIO | None:
+        """Fetch `shard` and open it; None when it has come meanwhile or cannot be fetched now."""
+        part = self._folder.place(shard, urgent=urgent, keep=keep)
+        if isinstance(part, Unavailable):
+            return None
         try:
-            with self._lock(shard, wait=wait) as mine:
-                if mine and not self._path(shard).exists():
-                    self._fetch(shard)
-        except OSError as error:
+            if self._fetch(shard, part, urgent=urgent):
+                self._folder.finish(shard)
+            else:
+                self._folder.give_back(shard)
+        finally:
+            part.close()
+        return self._folder.open(shard)
+
+    def _fetch(self, shard: Shard, part: BinaryIO, *, urgent: bool) -> bool:
+        """Complete `part` and verify it; False when the disk is full and the shard not urgent."""
+        url = join(self._url, shard.name)
+        found: list[str] = []
+        while len(found) < _DIGESTS and len(found) == len(set(found)):
+            digest = hashlib.sha256()
+            while block := part.read(_PROGRESS_BYTES):  # what a killed fetch left
+                digest.update(block)
+            if part.tell() > shard.bytes:
+                part.truncate(0)
+                part.seek(0)
+                digest = hashlib.sha256()
+            resumed = part.tell() > 0
+            if not self._receive(url, shard, part, digest, urgent=urgent):
+                return False
+            os.fsync(part.fileno())
+            if digest.hexdigest() == shard.sha256:
+                return True
+            part.truncate(0)
+            part.seek(0)
+            if not resumed:  # the rest of a killed fetch says nothing about the object
+                found.append(digest.hexdigest())
+        self._folder.give_back(shard)
+        raise UserError(
+            f"{url} has sha256 {found[-1][:16]}..., the index says {shard.sha256[:16]}... (fetched {len(found)} times): "
+            "its content was altered or damaged; pack the set again or restore the object"
+        )
+
+    def _receive(
+        self, url: str, shard: Shard, part: BinaryIO, digest: hashlib._Hash, *, urgent: bool
+    ) -> bool:
+        """Append what `part` lacks, from where it breaks off whenever it does; False when the disk is full."""
+        attempts = Attempts(f"read {url}", self._patience)
+        at = counted = part.tell()
+        while at < shard.bytes:
+            at_most = None
+            try:
+                for piece in self._stream.read(url, at, shard.bytes):
+                    if not self._write(shard, part, piece, urgent=urgent):
+                        return False
+                    digest.update(piece)
+                    at += len(piece)
+                    if at - counted >= _PROGRESS_BYTES:
+                        counted = at
+                        attempts.progress()
+                    elif attempts.overdue:
+                        break
+                fault = f"the store sent {at} of {shard.bytes} bytes"
+            except WrongSizeError as error:
+                self._folder.give_back(shard)
+                raise UserError(
+                    f"{url} has {error.found} bytes, the index says {shard.bytes}: it was replaced after it was "
+                    "indexed; pack the set again or restore the object"
+                ) from error
+            except (FileNotFoundError, PermissionError) as error:
+                fault, at_most = describe(error), _REFUSALS
+            except _CannotKeepError:
+                raise
+            except Exception as error:  # every store has its own family of transient errors
+                fault = f"{describe(error)} (after {at} of {shard.bytes} bytes)"
+            if at < shard.bytes:
+                attempts.failed(fault, at_most=at_most)
+        return True
+
+    def _write(self, shard: Shard, part: BinaryIO, piece: bytes, *, urgent: bool) -> bool:
+        rest = memoryview(piece)
+        begin = time.monotonic()
+        while rest:
+            try:
+                rest = rest[part.write(rest) :]
+            except OSError as error:
+                if error.errno not in _FULL:
+                    raise _CannotKeepError(error) from error
+                if self._folder.shrink(shard, urgent=urgent):
+                    continue
+                if not urgent:
+                    return False
+                # Other processes have to close what was removed before its room is free.
+                if time.monotonic() - begin > self._patience.total_s / 4:
+                    raise _CannotKeepError(error) from error
+                time.sleep(_WAIT_S)
+        return True
+
+    def _guarded(self, shard: Shard, work: Callable[[], BinaryIO | None]) -> BinaryIO | None:
+        try:
+            return work()
+        except (_CannotKeepError, OSError) as fault:
+            error = fault.error if isinstance(fault, _CannotKeepError) else fault
             raise UserError(
-                f"cannot keep {shard.name} ({shard.bytes} bytes) in the cache {self._folder}: {error.strerror}; make "
-                "room there, or give another folder (--data.cache) or a smaller bound (--data.cache-gb)"
-            ) from error
+                f"cannot keep {shard.name} ({shard.bytes} bytes) in the cache {self._folder.folder}: "
+                f"{error.strerror or error}; make room there, or give another folder (--data.cache) or a smaller "
+                "bound (--data.cache-gb)"
+            ) from fault
 
     def _open_in_place(self, number: int, shard: Shard) -> BinaryIO:
         url = join(self._url, shard.name)
@@ -96,87 +209,42 @@ class ShardCache:
             raise UserError(f"{url} has {found} bytes, the index says {shard.bytes}; pack the set again")
         if number not in self._verified:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-            _check_digest(url, shard, digest)
+            if digest != shard.sha256:
+                raise UserError(
+                    f"{url} has sha256 {digest[:16]}..., the index says {shard.sha256[:16]}...: its content was "
+                    "altered or damaged; pack the set again or restore the file"
+                )
             file.seek(0)
             self._verified.add(number)
         return file
 
-    def _path(self, shard: Shard) -> Path:
-        return self._folder / f"{shard.sha256}.tar"
 
-    @contextmanager
-    def _lock(self, shard: Shard, *, wait: bool) -> Iterator[bool]:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        # The lock files stay: removing one that another process is about to lock would let two in.
-        with (self._folder / f"{shard.sha256}.lock").open("w") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                yield False
-                return
-            yield True
+class _CannotKeepError(Exception):
+    """A fault of this node's disk, as opposed to one of the store's, which is an OSError too."""
 
-    def _fetch(self, shard: Shard) -> None:
-        url = join(self._url, shard.name)
-        self._make_room(shard.bytes)
-        part = self._path(shard).with_suffix(".part")
-        digest = hashlib.sha256()
-        with part.open("wb") as file:
-            for begin in range(0, shard.bytes, _BLOCK_BYTES):
-                block = _read_range(url, begin, min(begin + _BLOCK_BYTES, shard.bytes))
-                digest.update(block)
-                file.write(block)
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            _check_digest(url, shard, digest.hexdigest())
-        except UserError:
-            part.unlink()
-            raise
-        part.replace(self._path(shard))
-
-    def _make_room(self, wanted_bytes: int) -> None:
-        kept = []
-        for path in self._folder.glob("*.tar"):
-            try:
-                stat = path.stat()
-            except FileNotFoundError:  # another process was quicker
-                continue
-            kept.append((stat.st_mtime_ns, stat.st_size, path))
-        total = sum(size for _, size, _ in kept)
-        for _, size, path in sorted(kept):
-            if total + wanted_bytes <= self._limit_bytes:
-                return
-            path.unlink(missing_ok=True)
-            total -= size
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
-def _check_digest(url: str, shard: Shard, found: str) -> None:
-    if found != shard.sha256:
-        raise UserError(
-            f"{url} has sha256 {found[:16]}..., the index says {shard.sha256[:16]}...: its content was altered or "
-            "damaged; pack the set again or restore the object"
-        )
+class _Waiting:
+    """Waiting for a shard that another process fetches, for as long as the cache changes."""
 
+    def __init__(self, shard: Shard, patience: Patience) -> None:
+        self._shard = shard
+        # The other process is as patient, and pauses between its attempts.
+        self._bound_s = 2 * patience.total_s
+        self._seen: object = None
+        self._since = time.monotonic()
 
-def _read_range(url: str, begin: int, end: int) -> bytes:
-    """Bytes [begin, end) of `url`; tries again with growing, jittered pauses, from where it broke off."""
-    fs, path = open_filesystem(url)
-    data = b""
-    fault: str = ""
-    for attempt in range(_ATTEMPTS):
-        if attempt:
-            time.sleep(min(_LONGEST_PAUSE_S, 0.2 * 2**attempt) * random.uniform(0.5, 1.0))
-        try:
-            data += fs.cat_file(path, start=begin + len(data), end=end)
-        except (FileNotFoundError, PermissionError) as error:
-            raise UserError(f"cannot read {url}: {error or type(error).__name__}; is the set complete?") from error
-        except Exception as error:  # every store has its own family of transient errors
-            fault = f"{type(error).__name__}: {error}"
-        if len(data) == end - begin:
-            return data
-        fault = fault or f"the store sent {len(data)} of {end - begin} bytes"
-    raise UserError(
-        f"cannot read bytes {begin} to {end} of {url} after {_ATTEMPTS} attempts; the last fault was: {fault}. "
-        "Check the object and the network, then start again: the run resumes at its last checkpoint"
-    )
+    def go_on(self, folder: CacheFolder) -> None:
+        """Wait a moment; UserError when nothing has changed for too long."""
+        seen = folder.progress()
+        if seen != self._seen:
+            self._seen, self._since = seen, time.monotonic()
+        elif time.monotonic() - self._since > self._bound_s:
+            raise UserError(
+                f"waited {self._bound_s:.0f} s for {self._shard.name}, which another process is fetching into "
+                f"{folder.folder}, and nothing moved there; end that process, or give another folder (--data.cache)"
+            )
+        time.sleep(_WAIT_S)

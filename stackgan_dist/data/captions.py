@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,12 +29,14 @@ class Caption(NamedTuple):
 class CaptionSet:
     """Random access to the pictures and captions of a data set; pictures are numbered in the order of the shards.
 
-    Args: as ShardCache's.
+    Args:
+        index: of the data set.
+        cache: its shards.
     """
 
-    def __init__(self, url: str, index: Index, cache_folder: Path, cache_bytes: int) -> None:
+    def __init__(self, index: Index, cache: ShardCache) -> None:
         self.index = index
-        self._shards = OpenShards(index, ShardCache(url, index, cache_folder, cache_bytes), _SHARDS_KEPT)
+        self._shards = OpenShards(index, cache, _SHARDS_KEPT)
         self._ends = np.cumsum([shard.samples for shard in index.shards])
 
     def __len__(self) -> int:

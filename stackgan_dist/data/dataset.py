@@ -30,7 +30,7 @@ class PackedSet:
 
     def captions(self) -> CaptionSet:
         """A way to its captions."""
-        return CaptionSet(self.url, self.index, self.cache_folder, self.cache_bytes)
+        return CaptionSet(self.index, self.cache())
 
 
 def open_packed(data: DataConfig, image_size: int, split: str | None = None) -> PackedSet:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from stackgan_dist.data.storage import join, read_bytes
+from stackgan_dist.data.storage import join, read_settled
 from stackgan_dist.errors import UserError
 
 SCHEMA = 1
@@ -98,7 +98,7 @@ def load_index(url: str, *, how_to_make: str = "python -m stackgan_dist.pack REC
     """
     where = join(url, INDEX_NAME)
     try:
-        data = read_bytes(where)
+        data = read_settled(where)
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"no shards at {url} ({INDEX_NAME} is missing). Make them:\n  {how_to_make}") from None
     except OSError as error:

@@ -29,6 +29,9 @@ from stackgan_dist.data.plan import Plan
 from stackgan_dist.data.shard import ShardReader
 from stackgan_dist.errors import UserError
 
+_FETCHES_AT_ONCE = 2
+"""By one process: a store answers each request after a while, and often with less than the line can carry."""
+
 STORED_PER_CROPPED = 76 / 64
 """A stored picture is this much larger than the crops that training takes of it."""
 
@@ -105,7 +108,10 @@ class StepDataset(Dataset["Batch | UserError"]):
         images = np.empty((len(rows), 3, shape.image_size, shape.image_size), dtype=np.uint8)
         text = np.empty((len(rows), self._index.text_dim), dtype=np.float32)
         wrong_text = np.empty_like(text)
-        for n, (row, (number, sample)) in enumerate(zip(rows, places, strict=True)):
+        self._shards.close_removed()
+        # Shard by shard, so that a cache of hardly any shards fetches each of them once a step.
+        for n in sorted(range(len(rows)), key=lambda n: places[n][0]):
+            row, (number, sample) = rows[n], places[n]
             reader = self._shards[number]
             images[n] = self._picture(reader, sample, crops[n], bool(flips[n]))
             text[n] = self._text(reader, sample, Stream.CAPTION, step, row)
@@ -151,20 +157,27 @@ class _Prefetcher:
     def __init__(self, cache: ShardCache) -> None:
         self._cache = cache
         self._wanted: list[int] = []
-        self._wake = threading.Event()
-        threading.Thread(target=self._run, name="shard-prefetch", daemon=True).start()
+        self._changed = threading.Condition()
+        for _ in range(_FETCHES_AT_ONCE):
+            threading.Thread(target=self._run, name="shard-prefetch", daemon=True).start()
 
     def want(self, shards: list[int]) -> None:
-        self._wanted = shards
-        self._wake.set()
+        with self._changed:
+            self._wanted = shards
+            self._changed.notify_all()
 
     def _run(self) -> None:
+        wanted: list[int] = []
         while True:
-            self._wake.wait()
-            self._wake.clear()
-            for number in self._wanted:
+            with self._changed:
+                while self._wanted is wanted:
+                    self._changed.wait()
+                wanted = self._wanted
+            for number in wanted:
+                if wanted is not self._wanted:  # the run has moved on
+                    break
                 try:
-                    self._cache.fetch_ahead(number)
+                    self._cache.fetch_ahead(number, keep=wanted)
                 except (UserError, OSError):
                     break
 

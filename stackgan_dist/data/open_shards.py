@@ -20,7 +20,13 @@ class OpenShards:
         if number not in self._readers:
             shard = self._index.shards[number]
             self._readers[number] = ShardReader(self._cache.open(number), shard.name, shard.samples)
+            self.close_removed()
             if len(self._readers) > self._keep:
                 self._readers.popitem(last=False)[1].close()
         self._readers.move_to_end(number)
         return self._readers[number]
+
+    def close_removed(self) -> None:
+        """Free the room of what the cache has removed meanwhile, here or in another process."""
+        for number in [each for each, reader in self._readers.items() if self._cache.wants_back(reader.file)]:
+            self._readers.pop(number).close()

@@ -32,7 +32,8 @@ class ShardReader:
 
     def __init__(self, file: BinaryIO, name: str, samples: int) -> None:
         self.name = name
-        self._file = file
+        self.file = file
+        """The tar."""
         self._members: list[dict[str, tuple[int, int]]] = []
         self.keys: list[str] = []
         """Key of each sample, in the order of the tar."""
@@ -46,7 +47,7 @@ class ShardReader:
     def _scan(self) -> None:
         by_key: dict[str, dict[str, tuple[int, int]]] = {}
         try:
-            with tarfile.open(fileobj=self._file, mode="r:") as tar:
+            with tarfile.open(fileobj=self.file, mode="r:") as tar:
                 for member in tar:
                     if member.isfile():
                         key, _, extension = member.name.partition(".")
@@ -64,7 +65,7 @@ class ShardReader:
                 f"{self.name}: sample {self.keys[sample]} has no .{extension}, only "
                 f"{', '.join(sorted(self._members[sample]))}; pack the set again"
             ) from None
-        return os.pread(self._file.fileno(), size, offset)
+        return os.pread(self.file.fileno(), size, offset)
 
     def jpeg(self, sample: int) -> bytes:
         """The picture of a sample, encoded."""
@@ -93,4 +94,4 @@ class ShardReader:
 
     def close(self) -> None:
         """Close the tar."""
-        self._file.close()
+        self.file.close()

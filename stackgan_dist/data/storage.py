@@ -1,20 +1,29 @@
-"""Files on any fsspec URL: `data/painted`, `file:///...`, `s3://bucket/...`, `memory://...`.
+"""Files on any fsspec URL: `data/painted`, `file:///...`, `s3://bucket/...`, `gs://...`, `az://...`, `memory://...`.
 
 A plain path is a local file. Writes are atomic: a temporary name, fsync and rename on a local file system, one PUT
-on an object store; a reader sees the old file, the new one or none.
+on an object store; a reader sees the old file, the new one or none. A store that fails is asked again, a disk is not.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import fsspec
 from fsspec.core import url_to_fs
 
+from stackgan_dist.data.patience import Attempts, Patience, StoreError, describe
 from stackgan_dist.errors import UserError
+
+T = TypeVar("T")
+
+S3_TIMEOUTS = {"connect_timeout": 5, "read_timeout": 15}
+"""Seconds without a connection, or without a byte, after which a request has failed."""
+_PATIENCE = Patience(attempts=5)
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "az": "az", "abfs": "az", "https": "https"}
 
 
 def open_filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -22,10 +31,17 @@ def open_filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
 
     Raises UserError for a scheme that nothing serves, or whose package is not installed.
     """
+    scheme = url.partition("://")[0]
+    # Retries are made here, where they are counted; s3fs keeps those of the parts of a large upload.
+    options: dict[str, Any] = (
+        {"config_kwargs": {**S3_TIMEOUTS, "retries": {"total_max_attempts": 1}}, "use_listings_cache": False}
+        if scheme in ("s3", "s3a")
+        else {}
+    )
     try:
-        return url_to_fs(url)
+        return url_to_fs(url, **options)
     except ImportError as error:
-        extra = " (pip install 'stackgan_dist[s3]')" if url.startswith("s3:") else ""
+        extra = f" (pip install 'stackgan_dist[{_EXTRAS[scheme]}]')" if scheme in _EXTRAS else ""
         raise UserError(f"cannot open {url}: {error}{extra}") from error
     except ValueError as error:
         raise UserError(f"cannot open {url}: {error}") from error
@@ -38,22 +54,58 @@ def join(url: str, *names: str) -> str:
 
 def local_path(url: str) -> Path | None:
     """The path of `url` where it lies on a local file system, else None."""
+    if "://" not in url:
+        return Path(url)
     fs, path = open_filesystem(url)
     return Path(path) if "file" in _protocols(fs) else None
 
 
-def read_bytes(url: str) -> bytes:
-    """The whole content of `url`; FileNotFoundError when there is nothing."""
-    fs, path = open_filesystem(url)
-    return fs.cat_file(path)
+def read_bytes(url: str, accept: Callable[[bytes], bool] = lambda _: True) -> bytes:
+    """The whole content of `url`; FileNotFoundError when there is nothing.
+
+    What a store sends and `accept` does not recognise is read once more, since a network may have altered it; the
+    caller judges what comes then. Raises StoreError when the store fails lastingly.
+    """
+    path = local_path(url)
+    if path is not None:
+        return path.read_bytes()
+    fs, remote = open_filesystem(url)
+
+    def whole() -> bytes:
+        data = fs.cat_file(remote)
+        size = fs.info(remote).get("size")
+        if size is not None and len(data) != size:  # a body may end early and look complete
+            raise OSError(f"the store sent {len(data)} of {size} bytes")
+        return data
+
+    data = _patiently(f"read {url}", whole)
+    return data if accept(data) else _patiently(f"read {url}", whole)
+
+
+def read_settled(url: str) -> bytes:
+    """The content of `url`, an unsigned file of a store, once two readings in a row agree on it."""
+    data = read_bytes(url)
+    if local_path(url) is not None:
+        return data
+    attempts = Attempts(f"read {url}", _PATIENCE)
+    while (again := read_bytes(url)) != data:
+        attempts.failed("two readings in a row differed")
+        data = again
+    return data
 
 
 def write_bytes(url: str, data: bytes) -> None:
-    """Write `data` to `url` atomically and durably; folders are made as needed."""
+    """Write `data` to `url` atomically and durably; folders are made as needed.
+
+    Raises OSError on a local file system, StoreError when a store fails lastingly.
+    """
     path = local_path(url)
     if path is None:
         fs, remote = open_filesystem(url)
-        fs.pipe_file(remote, data)
+        try:
+            _patiently(f"write {url}", lambda: fs.pipe_file(remote, data))
+        except FileNotFoundError as error:
+            raise StoreError(f"cannot write {url}: {error}; is the bucket's name right?") from error
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
@@ -91,17 +143,58 @@ def list_names(url: str) -> list[str]:
     """Names of the files and folders directly under `url`, sorted; none when there is no such folder."""
     fs, path = open_filesystem(url)
     try:
-        entries: list[dict[str, Any]] = fs.ls(path, detail=True, refresh=True)
+        if "file" in _protocols(fs):
+            entries: list[dict[str, Any]] = fs.ls(path, detail=True)
+        else:
+            # A listing that breaks off, or whose continuation has expired, is begun anew.
+            fs.invalidate_cache()
+            entries = _patiently(f"list {url}", lambda: fs.ls(path, detail=True))
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return sorted(entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in entries)
+    names = (entry["name"].rstrip("/") for entry in entries)
+    return sorted(name.rsplit("/", 1)[-1] for name in names if name != path.rstrip("/"))
 
 
 def remove(url: str) -> None:
     """Remove the file or folder at `url`; nothing happens when there is none."""
     fs, path = open_filesystem(url)
-    if fs.exists(path):
-        fs.rm(path, recursive=True)
+    if "file" in _protocols(fs):
+        if fs.exists(path):
+            fs.rm(path, recursive=True)
+        return
+    try:
+        _patiently(f"remove {url}", lambda: fs.rm(path, recursive=True))
+    except FileNotFoundError:
+        return
+
+
+def exists(url: str) -> bool:
+    """Whether there is a file or folder at `url`; StoreError when the store cannot tell."""
+    fs, path = open_filesystem(url)
+    if "file" in _protocols(fs):
+        return fs.exists(path)
+    try:
+        fs.invalidate_cache()
+        _patiently(f"look at {url}", lambda: fs.info(path))
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _patiently(work: str, action: Callable[[], T]) -> T:
+    """`action()` on a store, asked again after a fault; what is not there, or not allowed, stays so."""
+    attempts = Attempts(work, _PATIENCE)
+    while True:
+        try:
+            return action()
+        except (FileNotFoundError, NotADirectoryError, FileExistsError):
+            raise
+        except (PermissionError, NotImplementedError) as error:
+            attempts.made += 1
+            raise attempts.give_up(describe(error)) from error
+        except Exception as error:  # every store has its own family of transient errors
+            final = type(error).__name__ == "NoCredentialsError"
+            attempts.failed(describe(error), at_most=1 if final else None)
 
 
 def _protocols(fs: fsspec.AbstractFileSystem) -> tuple[str, ...]:

@@ -9,13 +9,14 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 import fsspec
 import pytest
 
-from stackgan_dist.data import cache as module
+from stackgan_dist.data import object_stream, patience
 from stackgan_dist.data.cache import ShardCache
+from stackgan_dist.data.cache_folder import CacheFolder, Unavailable
 from stackgan_dist.data.index import Index, Shard
 from stackgan_dist.errors import UserError
 
@@ -84,10 +85,17 @@ def remote(tmp_path: Path) -> Remote:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
     """No time is lost between attempts; the pauses asked for are listed."""
     asked: list[float] = []
-    monkeypatch.setattr(module.time, "sleep", asked.append)
+    monkeypatch.setattr(patience.time, "sleep", asked.append)
     monkeypatch.setattr(Store, "fault", None)
     monkeypatch.setattr(Store, "requests", 0)
     return asked
+
+
+def _place(remote: Remote, number: int) -> BinaryIO:
+    """The lock on a shard that is being fetched."""
+    part = CacheFolder(remote.cached, 10**9).place(remote.index.shards[number], urgent=True)
+    assert not isinstance(part, Unavailable)
+    return part
 
 
 def _read(cache: ShardCache, number: int) -> bytes:
@@ -112,7 +120,7 @@ def test_what_was_fetched_ahead_is_not_fetched_again(remote: Remote) -> None:
 
 
 def test_large_shards_come_in_blocks(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_BLOCK_BYTES", 400)
+    monkeypatch.setattr(object_stream, "_BLOCK_BYTES", 400)
     assert _read(remote.cache(), 0) == _content(0)[:SHARD_BYTES]
     assert remote.log() == ["shard-0.tar 0 400", "shard-0.tar 400 800", "shard-0.tar 800 1000"]
 
@@ -171,11 +179,11 @@ def test_a_truncated_object_is_refused(remote: Remote) -> None:
     assert remote.kept() == []
 
 
-def test_a_missing_object_is_reported_at_once(remote: Remote, pauses: list[float]) -> None:
+def test_a_missing_object_is_reported_soon(remote: Remote, pauses: list[float]) -> None:
     (remote.folder / "shard-1.tar").unlink()
-    with pytest.raises(UserError, match=r"cannot read store://.*shard-1\.tar.*is the set complete"):
+    with pytest.raises(UserError, match=r"cannot read store://.*shard-1\.tar.*after 3 attempts.*the set may not be complete"):
         remote.cache().open(1)
-    assert pauses == []
+    assert len(pauses) == 2
 
 
 def test_transient_errors_are_retried_with_growing_pauses(remote: Remote, pauses: list[float]) -> None:
@@ -240,13 +248,13 @@ def test_processes_of_a_node_fetch_a_shard_once(remote: Remote) -> None:
 
 def test_fetching_ahead_does_not_wait_for_another_process(remote: Remote) -> None:
     cache = remote.cache()
-    with cache._lock(remote.index.shards[0], wait=True):
+    with _place(remote, 0):
         cache.fetch_ahead(0)
     assert remote.log() == []
 
 
 def test_killed_in_mid_fetch_and_started_again(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_BLOCK_BYTES", 400)
+    monkeypatch.setattr(object_stream, "_BLOCK_BYTES", 400)
 
     def stall(number: int, answer: bytes) -> bytes:
         if number == 1:
@@ -264,7 +272,9 @@ def test_killed_in_mid_fetch_and_started_again(remote: Remote, monkeypatch: pyte
     assert remote.kept() == []  # nothing half fetched has the name of a shard
     assert len(list(remote.cached.glob("*.part"))) == 1
     Store.fault = None
+    before = len(remote.log())
     assert _read(remote.cache(), 0) == _content(0)[:SHARD_BYTES]
+    assert remote.log()[before:] == ["shard-0.tar 400 800", "shard-0.tar 800 1000"]  # what had come is not asked again
     assert not list(remote.cached.glob("*.part"))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import webdataset
 
+from stackgan_dist.data.cache import ShardCache
 from stackgan_dist.data.captions import CaptionSet
 from stackgan_dist.data.index import load_index
 from stackgan_dist.data.shard import ShardReader
@@ -19,7 +20,8 @@ from stackgan_dist.text.ngrams import NgramEncoder
 @pytest.fixture
 def captions(packed: Path, tmp_path: Path) -> CaptionSet:
     url = str(packed / "test" / "76")
-    return CaptionSet(url, load_index(url), tmp_path, 10**9)
+    index = load_index(url)
+    return CaptionSet(index, ShardCache(url, index, tmp_path, 10**9))
 
 
 def test_pictures_are_numbered_in_the_order_of_the_shards(packed: Path, captions: CaptionSet) -> None:

@@ -110,7 +110,7 @@ def test_a_scheme_that_nothing_serves_is_a_user_error() -> None:
 
 
 def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(url: str) -> None:
+    def fail(url: str, **_: object) -> None:
         raise ImportError("Install s3fs to access S3")
 
     monkeypatch.setattr(storage, "url_to_fs", fail)

@@ -1,0 +1,87 @@
+"""How often and how long a store is asked again before a fault counts as lasting."""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+
+from stackgan_dist.errors import UserError
+
+_LONGEST_PAUSE_S = 20.0
+
+
+class StoreError(UserError):
+    """A store did not do what it was asked to, for as long as it was given.
+
+    It says nothing about what lies there: whoever looks for the newest good file must not take it for a missing one.
+    """
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Bounds on asking again; both count from the last progress."""
+
+    attempts: int = 8
+    """So many faults in a row are one too many."""
+    total_s: float = 120.0
+    """Seconds; no new attempt begins after them. An attempt itself is bounded by the client's timeouts."""
+
+
+class Attempts:
+    """The attempts at one piece of work, e.g. "read s3://bucket/key".
+
+    Pauses between them grow from 0.2 s by factors of two, with jitter, since many ranks meet a fault at once. They
+    are plain sleeps: signal handlers run during them.
+    """
+
+    def __init__(self, work: str, patience: Patience) -> None:
+        self._work = work
+        self._patience = patience
+        self.made = 0
+        """Since the last progress."""
+        self.progress()
+
+    def progress(self) -> None:
+        """Count from here."""
+        self.made = 0
+        self._begin = time.monotonic()
+
+    @property
+    def overdue(self) -> bool:
+        """Whether the time is over."""
+        return time.monotonic() - self._begin > self._patience.total_s
+
+    def failed(self, fault: str, *, at_most: int | None = None) -> None:
+        """Note a fault and pause; StoreError when it was the last one allowed (of `at_most`, if that is fewer)."""
+        self.made += 1
+        if self.made >= min(self._patience.attempts, at_most or self._patience.attempts) or self.overdue:
+            raise self.give_up(fault)
+        time.sleep(min(_LONGEST_PAUSE_S, 0.2 * 2**self.made) * random.uniform(0.5, 1.0))
+
+    def give_up(self, fault: str) -> StoreError:
+        """The error that says so."""
+        times = f"{self.made} attempt" + "s"[: self.made != 1]
+        return StoreError(
+            f"cannot {self._work} after {times} in {time.monotonic() - self._begin:.0f} s; the last fault was: "
+            f"{fault}. {_advice(fault)}, then start again: a run goes on at its last checkpoint"
+        )
+
+
+def describe(error: BaseException) -> str:
+    """An exception in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _advice(fault: str) -> str:
+    signs = {
+        ("PermissionError", "NoCredentials", "AccessDenied"): "Check the credentials (for s3:// AWS_ACCESS_KEY_ID and "
+        "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE) and the bucket's policy",
+        ("FileNotFoundError",): "Check that the object is there: the set may not be complete, or the name of the bucket wrong",
+        ("EndpointConnectionError", "ConnectorDNSError", "getaddrinfo", "Name or service"): "Check the endpoint's name "
+        "(for s3:// AWS_ENDPOINT_URL) and the network",
+    }
+    for names, advice in signs.items():
+        if any(name in fault for name in names):
+            return advice
+    return "Check the object and the network"
