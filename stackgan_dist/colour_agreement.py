@@ -61,7 +61,7 @@ def main() -> None:
         if ranks.is_main:
             shares = {part: right / asked for part, (right, asked) in zip(PARTS, counts.tolist(), strict=True) if asked}
             row = {"score": "colour agreement", "samples": options.samples, **shares, **subject.describe()}
-            file = append_score(subject.trained.folder.path, row)
+            file = append_score(subject.trained.folder.url, row)
             parts = ", ".join(f"{part} {share:.1%}" for part, share in shares.items())
             print(
                 f"Colour agreement of {options.samples:,} samples: {parts} (chance {1 / len(PALETTE):.0%})\n"

@@ -77,7 +77,7 @@ class RunConfig:
     name: str = "run"
     """The run lives in FOLDER/NAME."""
     folder: str = "runs"
-    """Folder of all runs; give it to tensorboard --logdir. A local or mounted folder."""
+    """Folder of all runs, or a URL, e.g. s3://bucket/runs; give it to tensorboard --logdir."""
     tick_steps: int = 50
     """Steps between two status lines, rows of metrics.jsonl and points in TensorBoard."""
     checkpoint_steps: int = 1000
@@ -135,8 +135,10 @@ class Config:
                 f"{world_size} ranks share a global batch of {training.batch_size} rows: some would get none; "
                 "start fewer ranks or raise --training.batch-size"
             )
-        if "://" in run.folder:
-            raise UserError(f"--run.folder is {run.folder}; runs are written to a local or mounted folder: give a path")
+        if run.folder.startswith(("http://", "https://")):
+            raise UserError(
+                f"--run.folder is {run.folder}, which can only be read; give a folder, or s3://, gs://, az://"
+            )
         if training.colour_weight and self.model.stage == 1:
             raise UserError("--training.colour-weight compares Stage-II with Stage-I; leave it out for Stage-I")
         if self.model.stage == 2 and self.stage1 is None:

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
 import tyro
+from PIL import Image
 
+from stackgan_dist.data.storage import join, write_bytes
 from stackgan_dist.drawing.draw import draw
-from stackgan_dist.drawing.grid import labelled_grid, to_picture, to_pixels
+from stackgan_dist.drawing.grid import labelled_grid, to_picture, to_pixels, to_png
 from stackgan_dist.errors import UserError, front_door
 from stackgan_dist.text import load_encoder
 from stackgan_dist.training.trained import load_trained
@@ -36,7 +37,7 @@ class Options:
     seed: int = 0
     """Another seed gives other pictures."""
     out: str | None = None
-    """Folder for the pictures (default: generated/ in the run)."""
+    """Folder or URL for the pictures (default: generated/ in the run)."""
     weights: Literal["ema", "raw"] = "ema"
     """The generator's moving average, or its weights as they were at the last step."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
@@ -51,11 +52,13 @@ def main() -> None:
     trained = load_trained(options.run, print, raw=options.weights == "raw")
     text = load_encoder(trained.data.text_encoder).encode(options.sentences)
     generator = trained.generator(_device(options.device))
-    out = Path(options.out) if options.out else trained.folder.path / "generated"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write to {out}: {error.strerror}; give another folder with --out") from error
+    out = options.out or join(trained.folder.url, "generated")
+
+    def save(picture: Image.Image, name: str) -> None:
+        try:
+            write_bytes(join(out, name), to_png(picture))
+        except OSError as error:
+            raise UserError(f"cannot write to {out}: {error.strerror}; give another folder with --out") from error
 
     rows = []
     for number in range(len(options.sentences)):
@@ -69,17 +72,17 @@ def main() -> None:
             if fakes.low_resolution is not None:
                 lows += [to_picture(pixels) for pixels in to_pixels(fakes.low_resolution)]
         for picture_number, picture in enumerate(finals):
-            picture.save(out / f"{number:03d}-{picture_number:03d}.png")
+            save(picture, f"{number:03d}-{picture_number:03d}.png")
         for picture_number, picture in enumerate(lows):
-            picture.save(out / f"{number:03d}-{picture_number:03d}-stage1.png")
+            save(picture, f"{number:03d}-{picture_number:03d}-stage1.png")
         rows.append([picture for pair in zip(lows, finals, strict=True) for picture in pair] if lows else finals)
 
     headings = ["Stage-I", "Stage-II"] * options.count if lows else ["Stage-I"] * options.count
     cell = max(_SMALLEST_CELL, trained.config.model.image_size)
-    labelled_grid(rows, options.sentences, headings, cell).save(out / "grid.png")
+    save(labelled_grid(rows, options.sentences, headings, cell), "grid.png")
     print(
         f"{len(rows) * options.count} pictures of {trained.config.model.image_size} px drawn by {trained.checkpoint} "
-        f"({options.weights}); all of them: {out / 'grid.png'}"
+        f"({options.weights}); all of them: {join(out, 'grid.png')}"
     )
 
 

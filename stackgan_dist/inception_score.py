@@ -61,7 +61,7 @@ def main() -> None:
         if ranks.is_main:
             score = sums.result()
             row = {"score": "inception", **asdict(score), **classifier.describe(), **subject.describe()}
-            file = append_score(subject.trained.folder.path, row)
+            file = append_score(subject.trained.folder.url, row)
             print(f"Inception Score {score}\n  of {subject.trained.checkpoint}, captions of {subject.captions.url}")
             print(f"  by {classifier.name}: {classifier.comparable_with}\n  recorded in {file}")
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
-from pathlib import Path
 
 import torch
 
 from stackgan_dist.config import DEFAULT_PRESET, PRESETS, Config, preset
 from stackgan_dist.data.dataset import PackedSet, open_packed
 from stackgan_dist.data.plan import Plan
+from stackgan_dist.data.storage import join
 from stackgan_dist.distributed.process_group import main_first, process_group, ranks_from_environment
 from stackgan_dist.distributed.stop import listen_for_stop
 from stackgan_dist.errors import UserError, front_door
@@ -61,19 +61,19 @@ def main() -> None:
 
     # Everything that can be wrong is found here, before ranks wait for each other.
     config.validate(world_size)
-    folder = RunFolder(Path(config.run.folder) / config.run.name)
+    folder = RunFolder(join(config.run.folder, config.run.name))
     data = open_packed(config.data, config.model.image_size)
     Plan([shard.samples for shard in data.index.shards], config.training.seed, config.training.batch_size)
     has_checkpoint = bool(list_steps(folder.checkpoints))
     if config.resume == "never" and has_checkpoint:
-        raise UserError(f"{folder.path} has checkpoints and --resume is never; choose another --run.name")
+        raise UserError(f"{folder.url} has checkpoints and --resume is never; choose another --run.name")
     stage1 = _load_stage1(config, data) if config.stage1 else None
     with torch.device("meta"):
         build_generator(config.model, data.index.text_dim, stage1[0] if stage1 else None)
         build_discriminator(config.model, data.index.text_dim)
 
     with listen_for_stop() as stop, process_group(config.run.timeout_s) as ranks, ExitStack() as owning:
-        main_first(lambda: owning.enter_context(folder.owned(min(60.0, config.run.timeout_s / 2))), ranks)
+        main_first(lambda: owning.enter_context(folder.owned(min(60.0, config.run.timeout_s / 2), stop.ask)), ranks)
         if rank == 0:
             folder.mark(None)
         train(config, data, _captions_to_show(config, data), stage1, folder, ranks, stop)

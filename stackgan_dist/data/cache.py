@@ -130,9 +130,7 @@ class ShardCache:
             "its content was altered or damaged; pack the set again or restore the object"
         )
 
-    def _receive(
-        self, url: str, shard: Shard, part: BinaryIO, digest: hashlib._Hash, *, urgent: bool
-    ) -> bool:
+    def _receive(self, url: str, shard: Shard, part: BinaryIO, digest: hashlib._Hash, *, urgent: bool) -> bool:
         """Append what `part` lacks, from where it breaks off whenever it does; False when the disk is full."""
         attempts = Attempts(f"read {url}", self._patience)
         at = counted = part.tell()

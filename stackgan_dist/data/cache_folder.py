@@ -12,8 +12,10 @@ continued, or removed when room is needed.
 from __future__ import annotations
 
 import fcntl
+import getpass
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -203,3 +205,7 @@ def _is_free(path: Path) -> bool:
     except FileNotFoundError:
         return True
 
+
+def default_cache_folder() -> Path:
+    """Where remote shards are cached when nothing else is said: node-local, per user."""
+    return Path(tempfile.gettempdir()) / f"stackgan_dist-{getpass.getuser()}" / "shards"

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from stackgan_dist.config import DataConfig
 from stackgan_dist.data.cache import ShardCache
+from stackgan_dist.data.cache_folder import default_cache_folder
 from stackgan_dist.data.captions import CaptionSet
 from stackgan_dist.data.index import Index, load_index
-from stackgan_dist.data.loader import default_cache_folder, stored_size
+from stackgan_dist.data.loader import stored_size
 from stackgan_dist.data.storage import join
 from stackgan_dist.errors import UserError
 

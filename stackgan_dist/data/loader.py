@@ -10,7 +10,6 @@ import signal
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -202,11 +201,3 @@ def _shield_from_signals(_worker: int) -> None:
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
-
-
-def default_cache_folder() -> Path:
-    """Where remote shards are cached when nothing else is said: node-local, per user."""
-    import getpass
-    import tempfile
-
-    return Path(tempfile.gettempdir()) / f"stackgan_dist-{getpass.getuser()}" / "shards"

@@ -77,7 +77,9 @@ def _advice(fault: str) -> str:
     signs = {
         ("PermissionError", "NoCredentials", "AccessDenied"): "Check the credentials (for s3:// AWS_ACCESS_KEY_ID and "
         "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE) and the bucket's policy",
-        ("FileNotFoundError",): "Check that the object is there: the set may not be complete, or the name of the bucket wrong",
+        (
+            "FileNotFoundError",
+        ): "Check that the object is there: the set may not be complete, or the name of the bucket wrong",
         ("EndpointConnectionError", "ConnectorDNSError", "getaddrinfo", "Name or service"): "Check the endpoint's name "
         "(for s3:// AWS_ENDPOINT_URL) and the network",
     }

@@ -122,6 +122,20 @@ def write_bytes(url: str, data: bytes) -> None:
         raise
 
 
+def append_line(url: str, line: str) -> None:
+    """Add `line` to the text file at `url`, which is written anew where nothing can be appended."""
+    path = local_path(url)
+    if path is not None:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+        return
+    try:
+        before = read_bytes(url)
+    except FileNotFoundError:
+        before = b""
+    write_bytes(url, before + line.encode() + b"\n")
+
+
 def sync_folder(folder: Path) -> None:
     """Make a rename inside `folder` survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -31,6 +31,10 @@ class StopRequest:
             self.cause = "the end of torchrun"
         return self.cause is not None
 
+    def ask(self, cause: str) -> None:
+        """Ask for a stop."""
+        self.cause = cause
+
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         self.cause = signal.Signals(number).name
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import textwrap
 from collections.abc import Sequence
 
@@ -51,3 +52,10 @@ def labelled_grid(
             scaled = picture.resize((cell, cell), method) if picture.width != cell else picture
             sheet.paste(scaled, (_LABEL_WIDTH + column * (cell + _MARGIN), y))
     return sheet
+
+
+def to_png(picture: Image.Image) -> bytes:
+    """The content of a PNG file."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()

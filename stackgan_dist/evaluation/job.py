@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -18,6 +17,8 @@ import tyro
 from torch import Tensor
 
 from stackgan_dist.data.dataset import PackedSet, open_packed
+from stackgan_dist.data.patience import StoreError
+from stackgan_dist.data.storage import append_line, join
 from stackgan_dist.distributed.process_group import Ranks, ranks_from_environment
 from stackgan_dist.drawing.draw import Drawing, DrawnBatch
 from stackgan_dist.errors import UserError
@@ -119,19 +120,19 @@ def sum_over_ranks(tensor: Tensor, ranks: Ranks) -> None:
         tensor.copy_(on_device)
 
 
-def append_score(folder: Path, row: dict[str, Any]) -> Path:
+def append_score(folder: str, row: dict[str, Any]) -> str:
     """Add a score, with everything that identifies it, to the run's scores.jsonl; returns the file.
 
     Raises UserError, with the score, when it cannot be written there.
     """
     # JSON has no NaN.
     known = {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
-    file, line = folder / "scores.jsonl", json.dumps(known, allow_nan=False)
+    file, line = join(folder, "scores.jsonl"), json.dumps(known, allow_nan=False)
     try:
-        with file.open("a", encoding="utf-8") as handle:
-            handle.write(line + "\n")
-    except OSError as error:
-        raise UserError(f"cannot write to {file}: {error.strerror}; the score is not lost:\n{line}") from error
+        append_line(file, line)
+    except (OSError, StoreError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"cannot write to {file}: {reason}; the score is not lost:\n{line}") from error
     return file
 
 

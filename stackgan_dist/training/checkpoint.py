@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from stackgan_dist.data.patience import StoreError
 from stackgan_dist.data.storage import join, list_names, read_bytes, remove, remove_temporary, write_bytes
 from stackgan_dist.errors import UserError
 
@@ -44,13 +45,23 @@ class Checkpointer:
         keep_last: how many of the newest are kept.
         milestone_steps: those at multiples of this are kept for good; 0: none.
         report: is told, in one line, about a save that failed; training goes on then.
+        before_commit: waits, in the background, for what must be as safe as the checkpoint.
     """
 
-    def __init__(self, url: str, *, keep_last: int, milestone_steps: int, report: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        keep_last: int,
+        milestone_steps: int,
+        report: Callable[[str], None],
+        before_commit: Callable[[], None] = lambda: None,
+    ) -> None:
         self._url = url
         self._keep_last = keep_last
         self._milestone_steps = milestone_steps
         self._report = report
+        self._before_commit = before_commit
         self._thread: threading.Thread | None = None
 
     def save(self, step: int, state: dict[str, Any]) -> None:
@@ -87,6 +98,7 @@ class Checkpointer:
             # A damaged checkpoint of this step may lie here: its record must not stand beside the new state.
             remove(join(folder, _COMMIT))
             write_bytes(join(folder, _STATE), data)
+            self._before_commit()
             commit = {"step": step, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
             write_bytes(join(folder, _COMMIT), json.dumps(commit).encode())
         except Exception as error:  # a full disk must not end a run that can go on
@@ -126,6 +138,8 @@ def find_newest(url: str, report: Callable[[str], None]) -> FoundCheckpoint | No
         folder = _folder(url, step)
         try:
             return read_checkpoint(folder)
+        except StoreError:  # nothing is known about it: going on from an older one would lose steps
+            raise
         except UserError as error:
             report(f"passed over: {error}")
     return None
@@ -134,8 +148,7 @@ def find_newest(url: str, report: Callable[[str], None]) -> FoundCheckpoint | No
 def read_checkpoint(folder: str) -> FoundCheckpoint:
     """The checkpoint in `folder`, verified against its commit record; UserError with the reason if it does not."""
     try:
-        commit = json.loads(read_bytes(join(folder, _COMMIT)))
-        step, size, sha256 = int(commit["step"]), int(commit["bytes"]), str(commit["sha256"])
+        step, size, sha256 = _parse(read_bytes(join(folder, _COMMIT), _is_record))
     except FileNotFoundError:
         raise UserError(f"checkpoint {folder} was never committed ({_COMMIT} is missing)") from None
     except OSError as error:
@@ -143,7 +156,7 @@ def read_checkpoint(folder: str) -> FoundCheckpoint:
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"checkpoint {folder} has an unreadable {_COMMIT}: {error}") from error
     try:
-        data = read_bytes(join(folder, _STATE))
+        data = read_bytes(join(folder, _STATE), lambda data: hashlib.sha256(data).hexdigest() == sha256)
     except FileNotFoundError:
         raise UserError(f"checkpoint {folder} has lost its {_STATE}") from None
     except OSError as error:
@@ -153,6 +166,20 @@ def read_checkpoint(folder: str) -> FoundCheckpoint:
     if hashlib.sha256(data).hexdigest() != sha256:
         raise UserError(f"checkpoint {folder} is damaged: its sha256 is not the committed one")
     return FoundCheckpoint(folder, step, data)
+
+
+def _parse(record: bytes) -> tuple[int, int, str]:
+    """Step, bytes and sha256 of a commit record; ValueError, KeyError or TypeError when it is none."""
+    commit = json.loads(record)
+    return int(commit["step"]), int(commit["bytes"]), str(commit["sha256"])
+
+
+def _is_record(data: bytes) -> bool:
+    try:
+        _parse(data)
+    except (ValueError, KeyError, TypeError):
+        return False
+    return True
 
 
 def _folder(url: str, step: int) -> str:

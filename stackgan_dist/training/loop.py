@@ -77,6 +77,7 @@ def train(
         keep_last=run.keep_last,
         milestone_steps=run.milestone_steps,
         report=monitor.say if monitor else lambda _: None,
+        before_commit=monitor.wait if monitor else lambda: None,
     )
 
     if ranks.is_main:
@@ -92,12 +93,14 @@ def train(
                 "world_size": ranks.world_size,
                 "state": state.state_dict(),
             }
+            if monitor:
+                monitor.hand_over()
             checkpointer.save(at, content)
 
     def draw(at: int) -> None:
         if monitor and samples:
             picture = samples.draw(state.drawing_generators)
-            folder.samples.mkdir(exist_ok=True)
+            folder.samples.mkdir(parents=True, exist_ok=True)
             picture.save(folder.samples / f"step-{at:09d}.png")
             monitor.picture(at, "samples", picture)
 
@@ -163,13 +166,13 @@ def _resume(
     data = broadcast_bytes(found.data if found else None, ranks)
     if data is None:
         return 0
-    content = unpack(data, f"the newest checkpoint of {folder.path}")
+    content = unpack(data, f"the newest checkpoint of {folder.url}")
     changed = differences(config, from_json(content["config"], folder.checkpoints))
     if (theirs := content["data"]["digest"]) != data_digest:
         changed.append(f"digest of the data's index: {data_digest[:12]} here, {theirs[:12]} there")
     if changed:
         raise UserError(
-            f"{folder.path} holds a run of another configuration ({'; '.join(changed)}); "
+            f"{folder.url} holds a run of another configuration ({'; '.join(changed)}); "
             "choose another --run.name, or go back to that configuration"
         )
     state.load_state_dict(content["state"])

@@ -1,6 +1,6 @@
 """What a run shows: TensorBoard, metrics.jsonl, a status line a tick (or a progress bar on a terminal).
 
-Rank 0's. A run that is resumed takes back the rows that lie after its checkpoint, so no step is reported twice.
+Rank 0's. On an object store events and rows arrive once a minute, and with every checkpoint. A run that is resumed takes back the rows that lie after its checkpoint, so no step is reported twice.
 """
 
 from __future__ import annotations
@@ -18,8 +18,12 @@ from tqdm import tqdm
 
 from stackgan_dist.data.storage import write_bytes
 from stackgan_dist.training.run_folder import RunFolder
+from stackgan_dist.training.upload import Uploader
 
 T = TypeVar("T")
+
+_HAND_OVER_S = 60.0
+"""Between two event files on an object store."""
 
 
 class WaitClock:
@@ -67,7 +71,12 @@ class Monitor:
         self._begin = time.monotonic()
         _drop_rows_after(folder, first_step)
         self._metrics = folder.metrics_file.open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(folder.path), purge_step=first_step + 1)
+        self._folder = folder
+        self._open_board: SummaryWriter | None = SummaryWriter(str(folder.path), purge_step=first_step + 1)
+        self._uploader = (
+            Uploader(folder.path, folder.url, (folder.metrics_file,), self.say) if folder.is_remote else None
+        )
+        self._handed_over = time.monotonic()
         self._bar = (
             tqdm(total=last_step, initial=first_step, desc=title, unit="step", dynamic_ncols=True)
             if sys.stderr.isatty()
@@ -80,6 +89,26 @@ class Monitor:
             self._bar.write(f"{self._title}: {message}", file=sys.stderr)
         else:
             print(f"{self._title}: {message}", flush=True)
+
+    @property
+    def _board(self) -> SummaryWriter:
+        if self._open_board is None:
+            self._open_board = SummaryWriter(str(self._folder.path))
+        return self._open_board
+
+    def hand_over(self) -> None:
+        """On an object store: close the event file, and send it and the new rows there in the background."""
+        if self._uploader is not None:
+            if self._open_board is not None:
+                self._open_board.close()
+                self._open_board = None
+            self._handed_over = time.monotonic()
+            self._uploader.start()
+
+    def wait(self) -> None:
+        """Wait for what was handed over last."""
+        if self._uploader is not None:
+            self._uploader.wait()
 
     def text(self, tag: str, content: str) -> None:
         """A text in TensorBoard."""
@@ -97,6 +126,8 @@ class Monitor:
         }
         self._metrics.write(json.dumps({name: float(f"{value:.6g}") for name, value in row.items()}) + "\n")
         self._metrics.flush()
+        if time.monotonic() - self._handed_over > _HAND_OVER_S:
+            self.hand_over()
         for name, value in row.items():
             if name != "step":
                 self._board.add_scalar(_board_name(name), value, step)
@@ -126,7 +157,12 @@ class Monitor:
         if self._bar is not None:
             self._bar.close()
         self._metrics.close()
-        self._board.close()
+        if self._open_board is not None:
+            self._open_board.close()
+            self._open_board = None
+        self.wait()
+        self.hand_over()
+        self.wait()
 
 
 def _board_name(name: str) -> str:

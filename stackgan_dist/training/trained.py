@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from stackgan_dist.config import Config, from_json
+from stackgan_dist.data.storage import exists, join
 from stackgan_dist.errors import UserError
 from stackgan_dist.models import Generator, ModelConfig, build_generator
 from stackgan_dist.training.checkpoint import FoundCheckpoint, find_newest, read_checkpoint, unpack
@@ -43,14 +43,14 @@ def load_trained(path: str, report: Callable[[str], None], *, raw: bool = False)
     Raises UserError when there is none. `report` is told about damaged checkpoints that were passed over.
     """
     found: FoundCheckpoint | None
-    if (Path(path) / "commit.json").is_file():
+    if exists(join(path, "commit.json")):
         found = read_checkpoint(path)
-        folder = RunFolder(Path(path).parent.parent)
+        folder = RunFolder(path.rstrip("/").rsplit("/", 2)[0])
     else:
         folder = find_run(path)
         found = find_newest(folder.checkpoints, report)
     if found is None:
-        raise UserError(f"{folder.path} has no checkpoint yet; train it, or wait for its first checkpoint")
+        raise UserError(f"{folder.url} has no checkpoint yet; train it, or wait for its first checkpoint")
     content = unpack(found.data, found.url)
     return Trained(
         folder=folder,

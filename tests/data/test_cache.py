@@ -181,7 +181,9 @@ def test_a_truncated_object_is_refused(remote: Remote) -> None:
 
 def test_a_missing_object_is_reported_soon(remote: Remote, pauses: list[float]) -> None:
     (remote.folder / "shard-1.tar").unlink()
-    with pytest.raises(UserError, match=r"cannot read store://.*shard-1\.tar.*after 3 attempts.*the set may not be complete"):
+    with pytest.raises(
+        UserError, match=r"cannot read store://.*shard-1\.tar.*after 3 attempts.*the set may not be complete"
+    ):
         remote.cache().open(1)
     assert len(pauses) == 2
 
