@@ -2,10 +2,13 @@
 
 import dataclasses
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from stores.faulty_network import FaultyNetwork, faulty_network
+from stores.server import Server, s3_server, variables
 
 from stackgan_dist.packing.data_set import pack
 from stackgan_dist.packing.recipe import load_recipe
@@ -29,3 +32,19 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "painted"
     pack_small(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A real S3 server with one bucket."""
+    with s3_server(tmp_path_factory.mktemp("s3")) as running:
+        yield running
+
+
+@pytest.fixture
+def network(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyNetwork]:
+    """What lies between this process and the server; s3:// goes through it."""
+    with faulty_network(server.port) as running:
+        for name, value in variables(running.endpoint).items():
+            monkeypatch.setenv(name, value)
+        yield running

@@ -165,9 +165,10 @@ def test_stages_and_their_start_belong_together() -> None:
         replace(preset("painted-stage1"), training=replace(Config().training, colour_weight=50.0)).validate(1)
 
 
-def test_a_run_on_an_object_store_is_refused() -> None:
-    with pytest.raises(UserError, match=r"--run\.folder is s3://bucket/runs"):
-        replace(Config(), run=replace(Config().run, folder="s3://bucket/runs")).validate(1)
+def test_a_run_cannot_be_written_over_https() -> None:
+    replace(Config(), run=replace(Config().run, folder="s3://bucket/runs")).validate(1)
+    with pytest.raises(UserError, match=r"--run\.folder is https://host/runs, which can only be read"):
+        replace(Config(), run=replace(Config().run, folder="https://host/runs")).validate(1)
 
 
 @pytest.mark.parametrize(

@@ -126,8 +126,8 @@ class ShardCache:
                 found.append(digest.hexdigest())
         self._folder.give_back(shard)
         raise UserError(
-            f"{url} has sha256 {found[-1][:16]}..., the index says {shard.sha256[:16]}... (fetched {len(found)} times): "
-            "its content was altered or damaged; pack the set again or restore the object"
+            f"{url} has sha256 {found[-1][:16]}..., the index says {shard.sha256[:16]}... (fetched "
+            f"{len(found)} times): its content was altered or damaged; pack the set again or restore the object"
         )
 
     def _receive(self, url: str, shard: Shard, part: BinaryIO, digest: hashlib._Hash, *, urgent: bool) -> bool:

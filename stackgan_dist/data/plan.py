@@ -19,6 +19,8 @@ from stackgan_dist.data.randomness import permutation
 from stackgan_dist.errors import UserError
 
 _PERMUTATIONS_KEPT = 512
+_EPOCHS_KEPT = 2
+"""Looking ahead across the end of an epoch goes to and fro between two."""
 
 
 def rows_of_rank(batch_size: int, rank: int, world_size: int) -> range:
@@ -52,6 +54,7 @@ class Plan:
             )
         self._epoch = -1
         self._order = self._starts = np.empty(0, dtype=np.int64)
+        self._epochs: dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
         self._permutations: OrderedDict[tuple[int, int], NDArray[np.int64]] = OrderedDict()
 
     def epoch(self, step: int) -> int:
@@ -93,13 +96,36 @@ class Plan:
                     first_need[shard] = min(need, first_need.get(shard, need))
         return sorted(first_need, key=lambda shard: (first_need[shard], shard))
 
+    def reading(
+        self, epoch: int, rows: Sequence[int]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """What the lanes of `rows` read in `epoch`: shard, and the steps [begin, end) of the epoch in which it is read.
+
+        A shard comes once for each lane that reaches into it.
+        """
+        self._enter(epoch)
+        lanes = np.asarray(rows) * self.steps_per_epoch
+        firsts = np.searchsorted(self._starts, lanes, side="right") - 1
+        lasts = np.searchsorted(self._starts, lanes + self.steps_per_epoch - 1, side="right") - 1
+        counts = lasts - firsts + 1
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        places, lane = np.repeat(firsts, counts) + within, np.repeat(lanes, counts)
+        shards = self._order[places]
+        begins = np.maximum(self._starts[places] - lane, 0)
+        ends = np.minimum(self._starts[places] + self._sizes[shards] - lane, self.steps_per_epoch)
+        return shards, begins, ends
+
     def _enter(self, epoch: int) -> None:
         if epoch == self._epoch:
             return
         self._epoch = epoch
-        self._order = permutation(len(self._sizes), self.seed, Stream.SHARD_ORDER, epoch)
-        sizes = self._sizes[self._order]
-        self._starts = np.cumsum(sizes) - sizes
+        if epoch not in self._epochs:
+            order = permutation(len(self._sizes), self.seed, Stream.SHARD_ORDER, epoch)
+            sizes = self._sizes[order]
+            if len(self._epochs) == _EPOCHS_KEPT:
+                del self._epochs[min(self._epochs)]
+            self._epochs[epoch] = (order, np.cumsum(sizes) - sizes)
+        self._order, self._starts = self._epochs[epoch]
 
     def _permutation(self, shard: int) -> NDArray[np.int64]:
         key = (self._epoch, shard)

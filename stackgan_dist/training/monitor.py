@@ -1,6 +1,8 @@
 """What a run shows: TensorBoard, metrics.jsonl, a status line a tick (or a progress bar on a terminal).
 
-Rank 0's. On an object store events and rows arrive once a minute, and with every checkpoint. A run that is resumed takes back the rows that lie after its checkpoint, so no step is reported twice.
+Rank 0's. On an object store events and rows arrive once a minute, and with every checkpoint.
+
+A run that is resumed takes back the rows that lie after its checkpoint, so no step is reported twice.
 """
 
 from __future__ import annotations

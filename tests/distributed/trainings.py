@@ -12,6 +12,7 @@ from distributed.tiny import tiny_config, tiny_model, tiny_stage1
 
 from stackgan_dist.config import Config
 from stackgan_dist.data.dataset import open_packed
+from stackgan_dist.data.storage import join
 from stackgan_dist.distributed.process_group import Ranks, process_group
 from stackgan_dist.distributed.stop import StopRequest, listen_for_stop
 from stackgan_dist.models import ModelConfig
@@ -48,7 +49,7 @@ def run(config: Config, ranks: Ranks, stop: StopRequest) -> None:
     """What `stackgan_dist.train` does once it has joined the group."""
     data = open_packed(config.data, config.model.image_size)
     stage1 = tiny_stage1(config.model, data.index.text_dim) if config.model.stage == 2 else None
-    folder = RunFolder(Path(config.run.folder) / config.run.name)
+    folder = RunFolder(join(config.run.folder, config.run.name))
     if ranks.is_main:
         folder.path.mkdir(parents=True, exist_ok=True)
     train(config, data, data, stage1, folder, ranks, stop)
