@@ -32,12 +32,14 @@ class NodeEpoch:
 
     shards: int
     """Different shards that its ranks read."""
+    shard_bytes: int
+    """Of these: with a cache of so much each of them is fetched once."""
     fetches: int
-    """More than that when a shard is needed again after it was dropped."""
+    """With a cache of `cache_bytes`: a shard on the border of two lanes is read at the end of one and the begin of the
+    next, and fetched twice."""
     fetched_bytes: int
     cache_bytes: int
-    """The most that is in use or fetched ahead at one time: with a cache of so much nothing is fetched twice between
-    two uses that overlap."""
+    """The most that is in use or fetched ahead at one time: the least with which no shard in use has to go."""
     fill_s: float
     """Before the first step everything that it reads must be here."""
     longest_wait_s: float
@@ -73,6 +75,7 @@ def node_epoch(
     fill_s, longest_wait_s = _waits(table, sizes, link)
     return NodeEpoch(
         shards=len(np.unique(shards)),
+        shard_bytes=int(shard_bytes[np.unique(shards)].sum()),
         fetches=len(table),
         fetched_bytes=int(sizes.sum()),
         cache_bytes=int(np.cumsum(changes[in_order]).max()),
