@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import multiprocessing
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, BinaryIO, ClassVar
 
 import fsspec
@@ -85,7 +88,7 @@ def remote(tmp_path: Path) -> Remote:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
     """No time is lost between attempts; the pauses asked for are listed."""
     asked: list[float] = []
-    monkeypatch.setattr(patience.time, "sleep", asked.append)
+    monkeypatch.setattr(patience, "time", SimpleNamespace(monotonic=time.monotonic, sleep=asked.append))
     monkeypatch.setattr(Store, "fault", None)
     monkeypatch.setattr(Store, "requests", 0)
     return asked
@@ -317,3 +320,85 @@ def test_damaged_local_shards_are_refused(remote: Remote, damage: Callable[[Path
     damage(remote.folder / "shard-0.tar")
     with pytest.raises(UserError, match=message):
         ShardCache(str(remote.folder), remote.index, remote.cached, 10**6).open(0)
+
+
+def test_fetches_under_way_are_inside_the_bound(remote: Remote) -> None:
+    """Room for two: the third waits until one of the two has come."""
+    held = [_place(remote, number) for number in range(2)]
+    folder = CacheFolder(remote.cached, 2 * SHARD_BYTES + 500)
+    assert folder.place(remote.index.shards[2], urgent=True) is Unavailable.BUSY
+    assert folder.place(remote.index.shards[2], urgent=False) is Unavailable.FULL
+    assert sorted(path.name for path in remote.cached.glob("*.part")) == sorted(
+        f"{shard.sha256}.{SHARD_BYTES}.part" for shard in remote.index.shards[:2]
+    )
+    held[0].close()  # killed: what it has fetched is kept, unless the room is needed
+    place = folder.place(remote.index.shards[2], urgent=True)
+    assert not isinstance(place, Unavailable)
+    assert len(list(remote.cached.glob("*.part"))) == 2
+
+
+def test_fetching_ahead_removes_nothing_that_is_wanted_sooner(remote: Remote) -> None:
+    cache = remote.cache(limit_bytes=2 * SHARD_BYTES)
+    cache.open(0).close()
+    with cache.open(1):
+        cache.fetch_ahead(2, keep=[0, 2])
+        assert remote.kept() == [0, 1]  # 0 is wanted sooner, 1 is in use
+        cache.fetch_ahead(2)
+        assert remote.kept() == [1, 2]
+        assert not list(remote.cached.glob("*.part"))
+
+
+def test_what_is_in_use_goes_last_and_is_asked_back(remote: Remote) -> None:
+    cache, other = remote.cache(limit_bytes=2 * SHARD_BYTES), remote.cache(limit_bytes=2 * SHARD_BYTES)
+    with other.open(0) as used:
+        cache.open(1).close()
+        cache.open(2).close()
+        assert remote.kept() == [0, 2]
+        with cache.open(2), cache.open(3):
+            assert other.wants_back(used)
+            assert used.read() == _content(0)[:SHARD_BYTES]
+
+
+def test_a_shard_that_was_cut_short_in_the_cache_is_fetched_again(remote: Remote) -> None:
+    cache = remote.cache()
+    cache.open(0).close()
+    path = remote.cached / f"{remote.index.shards[0].sha256}.tar"
+    path.write_bytes(path.read_bytes()[:10])
+    assert _read(cache, 0) == _content(0)[:SHARD_BYTES]
+
+
+def test_a_part_that_holds_something_else_is_fetched_anew(remote: Remote) -> None:
+    for size in (SHARD_BYTES // 2, SHARD_BYTES, SHARD_BYTES + 1):
+        remote.cached.mkdir(parents=True, exist_ok=True)
+        shard = remote.index.shards[0]
+        (remote.cached / f"{shard.sha256}.{shard.bytes}.part").write_bytes(b"x" * size)
+        assert _read(remote.cache(), 0) == _content(0)[:SHARD_BYTES]
+        (remote.cached / f"{shard.sha256}.tar").unlink()
+
+
+def test_a_disk_that_fills_up_makes_the_window_smaller(
+    remote: Remote, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A real one, of some 40 blocks, on which the cache is allowed a hundred times as much."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160k", "none", disk], check=False).returncode:
+        pytest.skip("a file system can only be mounted by root")
+    try:
+        size = 50_000
+        shards = []
+        for number in range(COUNT):
+            data = (_content(number) * (size // SHARD_BYTES))[:size]
+            (remote.folder / f"shard-{number}.tar").write_bytes(data)
+            shards.append(Shard(f"shard-{number}.tar", size, hashlib.sha256(data).hexdigest(), 1))
+        remote.index = dataclasses.replace(remote.index, shards=tuple(shards))
+        remote.cached = disk / "shards"
+        cache = remote.cache(limit_bytes=100 * size)
+        for number in [*range(COUNT), *range(COUNT)]:
+            assert len(_read(cache, number)) == size
+        assert len(remote.kept()) == 2 or len(remote.kept()) == 3
+        assert capfd.readouterr().err.count("is full; going on with the") >= 1
+        with cache.open(0), cache.open(1), cache.open(2):
+            cache.fetch_ahead(3)  # no room, no error
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)

@@ -36,14 +36,20 @@ def _every_tenth(request: Request) -> Fault | None:
     return FAULTS[number % len(FAULTS)] if request.method == "GET" else FAULTS[number % 2]
 
 
+@pytest.fixture(scope="module")
+def local(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run as it is from local files."""
+    folder = tmp_path_factory.mktemp("local")
+    arguments = _arguments(str(packed), str(folder), "run")
+    result = torchrun(2, "stackgan_dist.train", arguments, folder / "log", timeout_s=1800)
+    assert result.code == 0, result.output
+    return folder / "run"
+
+
 @pytest.mark.parametrize("cache", ["ample", "of two shards"])
 def test_streamed_through_faults_a_run_is_the_same_bit_for_bit(
-    packed: Path, tmp_path: Path, network: FaultyNetwork, cache: str
+    packed: Path, local: Path, tmp_path: Path, network: FaultyNetwork, cache: str
 ) -> None:
-    module = "stackgan_dist.train"
-    result = torchrun(2, module, _arguments(str(packed), str(tmp_path), "local"), tmp_path / "local.log")
-    assert result.code == 0, result.output
-
     place = f"s3://bucket/{tmp_path.name}"
     fs, path = open_filesystem(place)
     fs.put(str(packed), f"{path}/painted", recursive=True)
@@ -56,7 +62,7 @@ def test_streamed_through_faults_a_run_is_the_same_bit_for_bit(
         f"{place}/painted", f"{place}/runs", "streamed", "--data.cache", str(tmp_path / "cache"),
         "--data.cache-gb", str(limit),
     )  # fmt: skip
-    result = torchrun(2, module, arguments, tmp_path / "streamed.log", timeout_s=900)
+    result = torchrun(2, "stackgan_dist.train", arguments, tmp_path / "log", timeout_s=1800)
     assert result.code == 0, result.output
     faults = [fault for _, fault in network.requests if fault]
     assert len(faults) >= 6, len(network.requests)
@@ -71,7 +77,7 @@ def test_streamed_through_faults_a_run_is_the_same_bit_for_bit(
 
     # The run as it lies on the store is the run as it lies on the disk.
     fs.get(f"{path}/runs/streamed", str(tmp_path / "streamed"), recursive=True)
-    assert_equal(final_state(tmp_path / "streamed"), final_state(tmp_path / "local"))
+    assert_equal(final_state(tmp_path / "streamed"), final_state(local))
     names = list_names(f"{place}/runs/streamed")
     assert {"DONE", "checkpoints", "config.json", "metrics.jsonl", "samples"} < set(names)
     assert ".lock" not in names
