@@ -41,9 +41,20 @@ on_every_node() {
   return "$code"
 }
 
+# What is written in the marker $2 of the run $1, which may lie on an object store; fails when there is none.
+marker() {
+  "$PYTHON" -c '
+import sys
+from stackgan_dist.data.storage import join, read_bytes
+try:
+    print(read_bytes(join(*sys.argv[1:])).decode().strip())
+except FileNotFoundError:
+    sys.exit(1)' "$@"
+}
+
 # Train, with these arguments for the trainer, until the run is DONE: however often this job has to be requeued.
 train() {
-  local run code
+  local run code reached
   run=$("$PYTHON" -c '
 import sys
 from stackgan_dist.errors import front_door
@@ -54,7 +65,8 @@ def show():
 front_door(show)()' "$@") || exit
 
   # What an earlier start left behind must not speak for this one: a run that fails at once would be requeued for ever.
-  rm -f "$run/PREEMPTED"
+  "$PYTHON" -c 'import sys; from stackgan_dist.data.storage import join, remove; remove(join(*sys.argv[1:]))' \
+    "$run" PREEMPTED || exit
   step=
   # Slurm warns the batch script alone (--signal=B:USR1) before the time limit; srun passes it on to torchrun. SIGTERM
   # (preemption, scancel) reaches everybody anyway; it is caught to stay here until the checkpoint is written.
@@ -65,20 +77,20 @@ front_door(show)()' "$@") || exit
   on_every_node stackgan_dist.train "$@"
   code=$?
 
-  if [ -f "$run/DONE" ]; then
-    say "$run is done: $(cat "$run/DONE")"
+  if reached=$(marker "$run" DONE); then
+    say "$run is done: $reached"
     exit 0
   fi
-  if [ ! -f "$run/PREEMPTED" ]; then
+  if ! reached=$(marker "$run" PREEMPTED); then
     say "$run failed (exit code $code); what went wrong is above. Submitted again, it resumes"
     exit $((code ? code : 1))
   fi
   # A cancelled job has left this state; requeueing would bring it back to life.
   if [ "$(squeue --noheader --jobs "$SLURM_JOB_ID" --format %T)" != RUNNING ]; then
-    say "$run was stopped at $(cat "$run/PREEMPTED"); submitted again, it resumes"
+    say "$run was stopped at $reached; submitted again, it resumes"
     exit 143
   fi
-  say "$run was stopped at $(cat "$run/PREEMPTED"); back to the queue"
+  say "$run was stopped at $reached; back to the queue"
   scontrol requeue "$SLURM_JOB_ID" || fail "Slurm does not requeue this job; submit it again, the run resumes"
   sleep 60 # Slurm ends this start of the job meanwhile
 }
