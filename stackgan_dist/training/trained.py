@@ -45,7 +45,7 @@ def load_trained(path: str, report: Callable[[str], None], *, raw: bool = False)
     found: FoundCheckpoint | None
     if exists(join(path, "commit.json")):
         found = read_checkpoint(path)
-        folder = RunFolder(path.rstrip("/").rsplit("/", 2)[0])
+        folder = RunFolder("/".join(path.rstrip("/").split("/")[:-2]) or ".")
     else:
         folder = find_run(path)
         found = find_newest(folder.checkpoints, report)

@@ -47,7 +47,7 @@ class Uploader:
             previous.join()
         for path, size in files:
             try:
-                if self._arrived.get(path) == size:
+                if self._arrived.get(path) == size or not path.exists():  # an earlier copy has taken it
                     continue
                 with path.open("rb") as file:
                     content = file.read(size)
