@@ -27,6 +27,15 @@ def to_picture(pixels: Tensor) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()))
 
 
+def side_by_side(pictures: Sequence[Image.Image]) -> Image.Image:
+    """Pictures of one size in one row, without margins."""
+    side = pictures[0].width
+    row = Image.new("RGB", (side * len(pictures), pictures[0].height))
+    for number, picture in enumerate(pictures):
+        row.paste(picture, (number * side, 0))
+    return row
+
+
 def labelled_grid(
     rows: Sequence[Sequence[Image.Image]], labels: Sequence[str], headings: Sequence[str], cell: int
 ) -> Image.Image:

@@ -1,0 +1,141 @@
+"""Every rater and every vote of a study, in one SQLite file.
+
+A vote is on the disk (write-ahead log, synced) before anyone is told that it counts, and nothing is ever deleted: a
+vote that was taken back stays, marked. A rater has one standing vote per position, by a unique index.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import secrets
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from stackgan_dist.errors import UserError
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS study (digest TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS raters (
+    number INTEGER PRIMARY KEY,
+    link_sha256 TEXT NOT NULL UNIQUE, -- the link itself is known to the rater alone
+    joined TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS votes (
+    rater INTEGER NOT NULL REFERENCES raters (number),
+    position INTEGER NOT NULL,
+    question INTEGER NOT NULL,
+    ranking TEXT NOT NULL, -- methods, best first, as JSON
+    time TEXT NOT NULL,
+    undone TEXT -- when it was taken back
+);
+CREATE UNIQUE INDEX IF NOT EXISTS standing ON votes (rater, position) WHERE undone IS NULL;
+"""
+
+
+@dataclass(frozen=True)
+class Vote:
+    """One rater's ranking of the methods' pictures for one sentence."""
+
+    rater: int
+    position: int
+    """How many votes this rater had given before."""
+    question: int
+    ranking: tuple[int, ...]
+    """Methods, best first."""
+    time: str
+    """UTC, ISO 8601."""
+    undone: str | None
+    """When the rater took it back; None while it stands."""
+
+
+class Votes:
+    """The votes of the study whose digest is `digest`; made when there are none yet.
+
+    One connection, which one thread uses at a time. Raises UserError for a file that cannot be used or that
+    belongs to another study.
+    """
+
+    def __init__(self, file: Path, digest: str) -> None:
+        try:
+            self._db = sqlite3.connect(file, isolation_level=None, check_same_thread=False, timeout=30)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")  # WAL's default may lose a commit when the power fails
+            self._db.executescript(_SCHEMA)
+            with self.transaction():
+                row = self._db.execute("SELECT digest FROM study").fetchone()
+                if row is None:
+                    self._db.execute("INSERT INTO study VALUES (?)", (digest,))
+        except sqlite3.Error as error:
+            raise UserError(f"cannot use {file} for votes: {error}; put it right, or move it away") from error
+        if row is not None and row[0] != digest:
+            self._db.close()
+            raise UserError(f"{file} holds votes on another study than the study.json beside it; move one of them away")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All that is written inside is on the disk when it ends, or none of it where it raises."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def add_rater(self) -> str:
+        """A new rater's link: 128 random bits, of which only the hash is kept."""
+        link = secrets.token_urlsafe(16)
+        (number,) = self._db.execute("SELECT COUNT(*) FROM raters").fetchone()
+        self._db.execute("INSERT INTO raters VALUES (?, ?, ?)", (number, _hashed(link), _now()))
+        return link
+
+    def rater(self, link: str) -> int | None:
+        """The number of the rater with this link, counted from 0."""
+        row = self._db.execute("SELECT number FROM raters WHERE link_sha256 = ?", (_hashed(link),)).fetchone()
+        return None if row is None else row[0]
+
+    def standing(self, rater: int) -> int:
+        """How many votes of this rater stand: the position of the next one."""
+        query = "SELECT COUNT(*) FROM votes WHERE rater = ? AND undone IS NULL"
+        return int(self._db.execute(query, (rater,)).fetchone()[0])
+
+    def ranking(self, rater: int, position: int) -> tuple[int, ...] | None:
+        """The standing vote at a position, if there is one."""
+        query = "SELECT ranking FROM votes WHERE rater = ? AND position = ? AND undone IS NULL"
+        row = self._db.execute(query, (rater, position)).fetchone()
+        return None if row is None else tuple(json.loads(row[0]))
+
+    def add(self, rater: int, position: int, question: int, ranking: Sequence[int]) -> None:
+        """Write a vote."""
+        values = (rater, position, question, json.dumps(list(ranking)), _now())
+        self._db.execute("INSERT INTO votes VALUES (?, ?, ?, ?, ?, NULL)", values)
+
+    def take_back(self, rater: int, position: int) -> None:
+        """Mark the standing vote at a position as undone."""
+        query = "UPDATE votes SET undone = ? WHERE rater = ? AND position = ? AND undone IS NULL"
+        self._db.execute(query, (_now(), rater, position))
+
+    def all(self) -> list[Vote]:
+        """Every vote in the order of arrival, those taken back included."""
+        rows = self._db.execute("SELECT rater, position, question, ranking, time, undone FROM votes ORDER BY rowid")
+        return [
+            Vote(rater, position, question, tuple(json.loads(ranking)), time, undone)
+            for rater, position, question, ranking, time, undone in rows
+        ]
+
+
+def _hashed(link: str) -> str:
+    return hashlib.sha256(link.encode()).hexdigest()
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,66 @@
+"""The application: which pages and routes there are for what is served."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from importlib.resources import files
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from stackgan_dist.study.rating import Rating
+from stackgan_dist.web.answers import failure, refusal
+from stackgan_dist.web.artist import Artist
+from stackgan_dist.web.group_commit import GroupCommit
+from stackgan_dist.web.guard import Guard
+from stackgan_dist.web.limits import Limits
+from stackgan_dist.web.rank_routes import RankRoutes
+from stackgan_dist.web.try_routes import LONGEST_SENTENCE, MOST_PICTURES, TryRoutes
+
+_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+_ASSETS = ("style.css", "page.js", "index.js", "rank.js", "try.js", "icon.svg")
+
+
+def create_app(rating: Rating | None, artist: Artist | None, token: str | None, limits: Limits) -> Starlette:
+    """The pages for a study (`rating`), for a run (`artist`), or both. `token` as for Guard."""
+    about: dict[str, Any] = {"study": None, "run": None}
+
+    async def tell(request: Request) -> Response:
+        return JSONResponse(about)
+
+    routes = [Route("/", _page("index.html")), Route("/about", tell)]
+    routes += [Route(f"/assets/{name}", _page(name)) for name in _ASSETS]
+    if rating is not None:
+        routes += [Route("/r/{link:str}", _page("rank.html"))]
+        routes += RankRoutes(rating, GroupCommit(rating.votes), limits).routes()
+        study = rating.study
+        about["study"] = {
+            "sets": len(study.methods),
+            "images": study.images,
+            "sentences": min(study.questions_per_rater, study.sentences) + study.checks,
+        }
+    if artist is not None:
+        routes += [Route("/try", _page("try.html"))]
+        routes += TryRoutes(artist, limits).routes()
+        about["run"] = {"stages": artist.stages, "longest": LONGEST_SENTENCE, "most": MOST_PICTURES}
+    return Starlette(
+        routes=routes,
+        middleware=[Middleware(Guard, token=token)],
+        exception_handlers={HTTPException: refusal, Exception: failure},
+    )
+
+
+def _page(name: str) -> Callable[[Request], Awaitable[Response]]:
+    """A route's answer: a file of the package, read once. No request has a say in which."""
+    data = (files("stackgan_dist.web") / "pages" / name).read_bytes()
+    media_type = _TYPES[name.rpartition(".")[2]]
+
+    async def answer(request: Request) -> Response:
+        return Response(data, media_type=media_type)
+
+    return answer

@@ -1,0 +1,102 @@
+"""What every request passes before anything else looks at it, and the headers that every answer carries."""
+
+from __future__ import annotations
+
+import secrets
+from urllib.parse import parse_qs, urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_HEADERS = {
+    # Scripts, styles and pictures of our own and nothing else; no inline script, no string that becomes HTML.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",  # a rater's link is a secret
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+    "X-Robots-Tag": "noindex",
+}
+_COOKIE = "stackgan_token"
+_OPEN = ("/r/", "/assets/")
+"""No token is asked for here: a rater's link is as hard to guess, and the assets tell nothing."""
+_LONGEST_PATH = 200
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class Guard:
+    """ASGI middleware.
+
+    Args:
+        app: what is guarded.
+        token: needed for all but raters' links; None for a server on loopback, which then answers only requests that
+            name a loopback host: a web page elsewhere must not reach it through a name of its own (DNS rebinding).
+    """
+
+    def __init__(self, app: ASGIApp, token: str | None) -> None:
+        self._app, self._token = app, token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on, or answer in its place."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers[name] = value
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        answer = self._refused(scope, Headers(scope=scope))
+        await (answer or self._app)(scope, receive, send_with_headers)
+
+    def _refused(self, scope: Scope, headers: Headers) -> Response | None:
+        if len(scope["path"]) > _LONGEST_PATH:
+            return PlainTextResponse("there is no page with such a long name", 414)
+        host = headers.get("host", "")
+        if self._token is None and urlsplit(f"//{host}").hostname not in LOOPBACK:
+            return PlainTextResponse("this server answers on loopback only: open it as http://127.0.0.1", 421)
+        if scope["method"] not in ("GET", "HEAD") and not _from_our_page(headers, host):
+            return PlainTextResponse("this request comes from another site", 403)
+        if self._token is not None and not scope["path"].startswith(_OPEN):
+            return self._without_token(scope, headers)
+        return None
+
+    def _without_token(self, scope: Scope, headers: Headers) -> Response | None:
+        assert self._token is not None
+        given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
+        if _same(given, self._token):
+            # Out of the address bar, the history and the logs.
+            answer = RedirectResponse(scope["path"], 303) if scope["path"] == "/" else RedirectResponse("/", 303)
+            answer.set_cookie(_COOKIE, self._token, httponly=True, samesite="strict")
+            return answer
+        if _same(_cookie(headers), self._token):
+            return None
+        return PlainTextResponse("open the link with the token that the server printed when it started", 401)
+
+
+def _same(given: str, token: str) -> bool:
+    return secrets.compare_digest(given.encode(), token.encode())
+
+
+def _cookie(headers: Headers) -> str:
+    for part in headers.get("cookie", "").split(";"):
+        name, _, value = part.strip().partition("=")
+        if name == _COOKIE:
+            return value
+    return ""
+
+
+def _from_our_page(headers: Headers, host: str) -> bool:
+    """Browsers tell where a request was made; other clients, which hold no cookies of anybody, need not."""
+    origin = headers.get("origin")
+    return headers.get("sec-fetch-site", "same-origin") == "same-origin" and (
+        origin is None or urlsplit(origin).netloc == host
+    )

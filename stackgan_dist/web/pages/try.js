@@ -1,0 +1,122 @@
+// Drawings of one sentence, or of the way between two.
+
+import { $, ask, element, say } from "./page.js";
+
+const POLL_MS = 300;
+let job = null; // what the server last told about the drawing that is shown
+let wish = null;
+let about = null;
+
+const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+const number = (id) => ($(id).value.trim() === "" ? NaN : Number($(id).value));
+
+$("dice").addEventListener("click", () => {
+  $("seed").value = crypto.getRandomValues(new Uint32Array(1))[0] >>> 12;
+});
+
+$("two").addEventListener("click", () => {
+  const hidden = !$("second").hidden;
+  $("second").hidden = hidden;
+  $("two").textContent = hidden ? "Add a second sentence" : "One sentence only";
+  $("two").setAttribute("aria-expanded", String(!hidden));
+  if (!hidden) $("other").focus();
+});
+
+$("form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  wish = {
+    sentence: $("sentence").value,
+    other: $("second").hidden ? null : $("other").value,
+    count: number("number"),
+    seed: number("seed"),
+  };
+  $("draw").disabled = true;
+  say("");
+  try {
+    job = await ask("POST", "/drawings", wish);
+    begin();
+    while (job.state === "waiting" || job.state === "drawing") {
+      follow();
+      await pause(POLL_MS);
+      job = await ask("GET", `/drawings/${job.id}`);
+    }
+    follow();
+    if (job.state === "failed") throw new Error(job.error);
+    $("sheet").href = `/drawings/${job.id}/sheet.png`;
+    $("sheet").hidden = false;
+    say(`${job.total} pictures drawn.`);
+  } catch (error) {
+    say(error.message, true);
+  } finally {
+    $("working").hidden = true;
+    $("draw").disabled = false;
+  }
+});
+
+function begin() {
+  $("working").hidden = $("result").hidden = false;
+  $("sheet").hidden = true;
+  $("between").hidden = job.steps === 1;
+  $("slider").max = job.steps - 1;
+  $("slider").value = 0;
+  $("from").textContent = wish.sentence;
+  $("to").textContent = wish.other ?? "";
+  $("pictures").replaceChildren(
+    ...Array.from({ length: job.count }, (_, picture) => {
+      const stages = Array.from({ length: job.stages }, (_, stage) =>
+        element(
+          "figure",
+          {},
+          element("div", { className: "frame" }, element("img", { alt: "", hidden: true })),
+          element(
+            "figcaption",
+            {},
+            stage === 0 ? "Stage-I " : "Stage-II ",
+            element("a", { className: "get", hidden: true, "aria-label": `Download picture ${picture + 1}` }, "download"),
+          ),
+        ),
+      );
+      return element("li", { className: "drawn" }, ...stages);
+    }),
+  );
+}
+
+function follow() {
+  $("progress").max = job.total;
+  $("progress").value = job.drawn;
+  $("state").textContent =
+    job.state === "waiting" && job.ahead > 0
+      ? `${job.ahead} ${job.ahead === 1 ? "drawing" : "drawings"} before yours`
+      : `${job.drawn} of ${job.total} pictures`;
+  paint();
+}
+
+function paint() {
+  const step = Number($("slider").value);
+  document.querySelectorAll("#pictures > li").forEach((item, picture) => {
+    const drawn = step * job.count + picture < job.drawn;
+    item.querySelectorAll("figure").forEach((figure, stage) => {
+      const image = figure.querySelector("img");
+      const link = figure.querySelector("a");
+      image.hidden = link.hidden = !drawn;
+      if (!drawn) return;
+      const source = `/drawings/${job.id}/${step}/${picture}/${stage + 1}.png`;
+      if (image.getAttribute("src") !== source) image.src = source;
+      image.alt = `Picture ${picture + 1}, Stage-${"I".repeat(stage + 1)}: ${step === 0 ? wish.sentence : wish.other}`;
+      link.href = source;
+      link.download = `picture-${picture + 1}-step-${step}-stage-${stage + 1}.png`;
+    });
+  });
+}
+
+$("slider").addEventListener("input", () => {
+  if (job) paint();
+});
+
+try {
+  about = (await ask("GET", "/about")).run;
+  $("number").max = about.most;
+  $("sentence").maxLength = $("other").maxLength = about.longest;
+} catch (error) {
+  say(error.message, true);
+}

@@ -1,0 +1,97 @@
+"""Serving the pages: what is opened, where it is bound, and the token where that is not loopback."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+from pathlib import Path
+
+import torch
+import uvicorn
+
+from stackgan_dist.errors import UserError
+from stackgan_dist.study.folder import StudyFolder
+from stackgan_dist.study.rating import Rating
+from stackgan_dist.training.trained import load_trained
+from stackgan_dist.web.app import create_app
+from stackgan_dist.web.artist import Artist
+from stackgan_dist.web.guard import LOOPBACK
+from stackgan_dist.web.limits import Limits
+
+_MOST_CONNECTIONS = 2_000
+_LARGEST_HEAD_BYTES = 16 * 1024
+_LONGEST_GOODBYE_S = 5
+
+
+def serve_pages(
+    study: Path | None,
+    run: str | None,
+    *,
+    raw: bool,
+    device: str,
+    host: str,
+    port: int,
+    joins_per_minute: float,
+) -> None:
+    """Serve until SIGINT or SIGTERM. UserError when something cannot be opened or bound."""
+    folder = None if study is None else StudyFolder(study)
+    rating = None if folder is None else Rating(folder)
+    artist = None if run is None else _artist(run, raw, device)
+    token = None if host in LOOPBACK else _token(folder)
+    app = create_app(rating, artist, token, Limits(joins_per_minute=joins_per_minute))
+    listener = _bind(host, port)
+    shown = f"[{host}]" if ":" in host else host
+    query = "" if token is None else f"/?token={token}"
+    print(f"serving at http://{shown}:{listener.getsockname()[1]}{query}  (end with Ctrl-C)", flush=True)
+    config = uvicorn.Config(
+        app,
+        log_level=logging.WARNING,  # access logs would hold raters' links
+        server_header=False,
+        proxy_headers=False,  # anybody can send X-Forwarded-For
+        h11_max_incomplete_event_size=_LARGEST_HEAD_BYTES,
+        limit_concurrency=_MOST_CONNECTIONS,
+        timeout_graceful_shutdown=_LONGEST_GOODBYE_S,
+    )
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _artist(run: str, raw: bool, device: str) -> Artist:
+    trained = load_trained(run, print, raw=raw)
+    # One core stays free to answer: drawing must not hold up votes.
+    torch.set_num_threads(max(1, min(torch.get_num_threads(), len(os.sched_getaffinity(0)) - 1)))
+    try:
+        return Artist(trained, torch.device(device))
+    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(f"--device {device} cannot be used here ({reason}); take --device cpu") from error
+
+
+def _token(folder: StudyFolder | None) -> str:
+    """The study's token, made when there is none, readable by its owner alone; without a study, one for this start."""
+    token = secrets.token_urlsafe(24)
+    if folder is None:
+        return token
+    try:
+        with open(os.open(folder.token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(token + "\n")
+    except FileExistsError:
+        token = folder.token_file.read_text().strip()
+        if len(token) < 16:
+            raise UserError(f"{folder.token_file} holds no token of 16 characters or more; remove it") from None
+    except OSError as error:
+        raise UserError(f"cannot write {folder.token_file}: {error.strerror}; make the folder writable") from error
+    return token
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except (OSError, OverflowError) as error:
+        listener.close()
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot bind {host} port {port}: {reason}; choose another --host or --port") from error
+    return listener
