@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import tyro
@@ -36,6 +36,8 @@ class Build:
     """Its split; the paper takes classes that were not trained on."""
     captions_per_class: int = 50
     """Sentences of every class; the paper has 50."""
+    sentences: int | None = None
+    """At most so many of them in all, for a study that a few raters can share (default: all)."""
     images: int = 5
     """Pictures per sentence and method, ranked as one set; the paper has 5."""
     questions_per_rater: int = 50
@@ -87,15 +89,21 @@ class Report:
 @front_door
 def main() -> None:
     """Parse, and open one of the three doors."""
-    command = tyro.cli(
+    doors: Any = (
         Annotated[Build, tyro.conf.subcommand("build", prefix_name=False)]
         | Annotated[Serve, tyro.conf.subcommand("serve", prefix_name=False)]
-        | Annotated[Report, tyro.conf.subcommand("report", prefix_name=False)],
-        prog="python -m stackgan_dist.human_rank",
-        description=__doc__,
-        console_outputs=ranks_from_environment()[0] == 0,
-    )  # type: ignore[call-overload]
-    {Build: build, Serve: serve, Report: report}[type(command)](command)
+        | Annotated[Report, tyro.conf.subcommand("report", prefix_name=False)]
+    )
+    is_main = ranks_from_environment()[0] == 0
+    options: Build | Serve | Report = tyro.cli(
+        doors, prog="python -m stackgan_dist.human_rank", description=__doc__, console_outputs=is_main
+    )
+    if isinstance(options, Build):
+        build(options)
+    elif isinstance(options, Serve):
+        serve(options)
+    else:
+        report(options)
 
 
 def build(options: Build) -> None:
@@ -118,7 +126,12 @@ def build(options: Build) -> None:
     data = replace(trained[0].config.data, url=options.data or trained[0].config.data.url)
     packed = open_packed(data, max(method.image_size for method in methods), options.split)
     chosen = choose(
-        packed.captions(), options.captions_per_class, options.attention_checks, options.images, options.seed
+        packed.captions(),
+        options.captions_per_class,
+        options.sentences,
+        options.attention_checks,
+        options.images,
+        options.seed,
     )
     with process_group(options.timeout_s) as ranks:
         study = build_study(
@@ -186,6 +199,7 @@ def _check(options: Build) -> None:
         raise UserError(f"--names has {len(options.names)} names for {len(options.runs)} runs; give one for each")
     for flag, count, least in (
         ("--captions-per-class", options.captions_per_class, 1),
+        ("--sentences", 1 if options.sentences is None else options.sentences, 1),
         ("--images", options.images, 1),
         ("--questions-per-rater", options.questions_per_rater, 1),
         ("--attention-checks", options.attention_checks, 0),

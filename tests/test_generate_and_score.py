@@ -9,35 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from distributed.harness import torchrun
-from distributed.tiny import tiny_config, tiny_model
+from distributed.tiny import gaudy, tiny_config, tiny_model, train_alone
 from PIL import Image
-from torch import nn
 
 from stackgan_dist import colour_agreement, generate, inception_score, models
-from stackgan_dist.config import Config
-from stackgan_dist.data.dataset import open_packed
 from stackgan_dist.data.index import load_index
-from stackgan_dist.distributed.process_group import process_group
-from stackgan_dist.distributed.stop import StopRequest
 from stackgan_dist.evaluation import classifier
-from stackgan_dist.models import ModelConfig
-from stackgan_dist.models.blocks import initialise
-from stackgan_dist.models.config import Recipe
-from stackgan_dist.training.loop import train
-from stackgan_dist.training.run_folder import RunFolder, find_run
+from stackgan_dist.training.run_folder import find_run
 from stackgan_dist.training.trained import load_trained
 
 SENTENCES = ["a small red bird", "a yellow bird with black wings"]
-
-
-def _train(config: Config, stage1: tuple[ModelConfig, dict[str, torch.Tensor]] | None) -> None:
-    data = open_packed(config.data, config.model.image_size)
-    folder = RunFolder(Path(config.run.folder) / config.run.name)
-    folder.path.mkdir(parents=True)
-    with process_group(60) as ranks:
-        train(config, data, data, stage1, folder, ranks, StopRequest())
 
 
 @pytest.fixture(scope="module")
@@ -45,20 +27,12 @@ def run(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with runs of both stages, five steps each, whose pictures are not grey but gaudy."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "initialise", _gaudy)
-        _train(tiny_config(str(packed), folder, "stage1"), None)
+        patch.setattr(models, "initialise", gaudy)
+        train_alone(tiny_config(str(packed), folder, "stage1"), None)
         first = load_trained(str(folder / "stage1"), print)
         model = tiny_model(stage=2, image_size=128)
-        _train(tiny_config(str(packed), folder, "stage2", model=model), (first.config.model, first.weights))
+        train_alone(tiny_config(str(packed), folder, "stage2", model=model), (first.config.model, first.weights))
     return folder
-
-
-def _gaudy(network: nn.Module, recipe: Recipe) -> None:
-    """Initial weights by which pictures differ at once: the authors' leave them grey for hundreds of steps."""
-    initialise(network, recipe)
-    for layer in network.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            layer.weight.data *= 20
 
 
 def _generate(patch: pytest.MonkeyPatch, *arguments: object) -> None:

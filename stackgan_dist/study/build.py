@@ -32,7 +32,7 @@ from stackgan_dist.training.trained import Trained
 _BATCH = 64
 """Pictures drawn at once; whole batches are dealt to ranks, so any number of them draws the same bytes."""
 _PROGRESS_EVERY_S = 5.0
-_CAPTION_STREAM, _CHECK_STREAM, _NOISE_STREAM = 0x5201, 0x5202, 0x5203
+_CAPTION_STREAM, _SUBSET_STREAM, _CHECK_STREAM, _NOISE_STREAM = 0x5201, 0x5202, 0x5203, 0x5204
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class Chosen:
     """For an attention check: the real pictures to show, of the caption's class."""
 
 
-def choose(captions: CaptionSet, per_class: int, checks: int, images: int, seed: int) -> list[Chosen]:
-    """`per_class` captions of every class, no sentence twice, and `checks` attention checks after them.
+def choose(captions: CaptionSet, per_class: int, most: int | None, checks: int, images: int, seed: int) -> list[Chosen]:
+    """`per_class` captions of every class, no sentence twice, at most `most`; and `checks` attention checks after them.
 
     A class with fewer different sentences gives all it has; a set without classes counts as one class.
     """
@@ -75,6 +75,8 @@ def choose(captions: CaptionSet, per_class: int, checks: int, images: int, seed:
             if sentence not in seen:
                 seen.add(sentence)
                 chosen.append(Chosen(Question(sentence, name, check=False), picture, number, ()))
+    if most is not None:
+        chosen = [chosen[i] for i in permutation(len(chosen), seed, _SUBSET_STREAM)[:most]]
     for picture in permutation(len(captions), seed, _CHECK_STREAM)[:checks].tolist():
         caption = captions.caption(picture, 0)
         name = caption.meta.get("class") or ""

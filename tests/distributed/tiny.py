@@ -7,10 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from stackgan_dist.config import Config, DataConfig, RunConfig, TrainingConfig
+from stackgan_dist.data.dataset import open_packed
+from stackgan_dist.distributed.process_group import process_group
+from stackgan_dist.distributed.stop import StopRequest
 from stackgan_dist.models import ModelConfig, build_generator
+from stackgan_dist.models.blocks import initialise
+from stackgan_dist.models.config import Recipe
 from stackgan_dist.training.checkpoint import list_steps, read_checkpoint, unpack
+from stackgan_dist.training.loop import train
+from stackgan_dist.training.run_folder import RunFolder
 
 BATCH = 7
 """Three ranks get 2, 2 and 3 rows of it."""
@@ -55,6 +63,24 @@ def tiny_stage1(model: ModelConfig, text_dim: int) -> tuple[ModelConfig, dict[st
     stage1 = tiny_model(recipe=model.recipe, conditioning_augmentation=model.conditioning_augmentation)
     torch.manual_seed(1)
     return stage1, build_generator(stage1, text_dim, None).state_dict()
+
+
+def train_alone(config: Config, stage1: tuple[ModelConfig, dict[str, torch.Tensor]] | None) -> Path:
+    """Train in this process; the run's folder."""
+    data = open_packed(config.data, config.model.image_size)
+    folder = RunFolder(Path(config.run.folder) / config.run.name)
+    folder.path.mkdir(parents=True)
+    with process_group(60) as ranks:
+        train(config, data, data, stage1, folder, ranks, StopRequest())
+    return folder.path
+
+
+def gaudy(network: nn.Module, recipe: Recipe) -> None:
+    """Initial weights by which pictures differ at once: the authors' leave them grey for hundreds of steps."""
+    initialise(network, recipe)
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            layer.weight.data *= 20
 
 
 def final_state(run: Path, step: int | None = None) -> dict[str, Any]:

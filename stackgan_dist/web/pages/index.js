@@ -5,8 +5,8 @@ const WORDS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eig
 try {
   const about = await ask("GET", "/about");
   if (about.study) {
-    $("sets").textContent = WORDS[about.study.sets] ?? about.study.sets;
-    $("sentences").textContent = about.study.sentences;
+    $("set-count").textContent = WORDS[about.study.sets] ?? about.study.sets;
+    $("sentence-count").textContent = about.study.sentences;
     $("study").hidden = false;
   }
   if (about.run) {

@@ -61,6 +61,7 @@ function begin() {
   $("slider").value = 0;
   $("from").textContent = wish.sentence;
   $("to").textContent = wish.other ?? "";
+  $("pictures").classList.toggle("pairs", job.stages === 2);
   $("pictures").replaceChildren(
     ...Array.from({ length: job.count }, (_, picture) => {
       const stages = Array.from({ length: job.stages }, (_, stage) =>
