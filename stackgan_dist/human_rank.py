@@ -7,15 +7,16 @@ report  mean rank, agreement, preferences, and the paper's row beside them
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
 import tyro
 
-from stackgan_dist.distributed.process_group import process_group, ranks_from_environment
 from stackgan_dist.errors import UserError, front_door
+
+# What needs torch is imported where it is used: a server that shows pictures starts, and starts again, in a second.
 
 _Weights = Literal["ema", "raw"]
 
@@ -68,8 +69,8 @@ class Serve:
     """New raters from one address."""
     weights: _Weights = "ema"
     """Of the run: its moving average, or its weights as they were at the last step."""
-    device: str = "cuda" if torch.cuda.is_available() else "cpu"
-    """Where the run draws."""
+    device: str | None = None
+    """Where the run draws (default: cuda where there is one, else cpu)."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,12 @@ def main() -> None:
         | Annotated[Serve, tyro.conf.subcommand("serve", prefix_name=False)]
         | Annotated[Report, tyro.conf.subcommand("report", prefix_name=False)]
     )
-    is_main = ranks_from_environment()[0] == 0
+    is_main = os.environ.get("RANK", "0") == "0"
     options: Build | Serve | Report = tyro.cli(
-        doors, prog="python -m stackgan_dist.human_rank", description=__doc__, console_outputs=is_main
+        doors,
+        prog="python -m stackgan_dist.human_rank",
+        description="People rank the pictures of several methods, blind; or try sentences in a browser.",
+        console_outputs=is_main,
     )
     if isinstance(options, Build):
         build(options)
@@ -109,6 +113,7 @@ def main() -> None:
 def build(options: Build) -> None:
     """Choose sentences, draw, write the study."""
     from stackgan_dist.data.dataset import open_packed
+    from stackgan_dist.distributed.process_group import process_group
     from stackgan_dist.study.build import Entrant, build_study, choose
     from stackgan_dist.study.folder import Method, StudyFolder
     from stackgan_dist.training.trained import load_trained

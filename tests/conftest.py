@@ -1,4 +1,4 @@
-"""Shared by all tests: one small packed data set, packed once."""
+"""Shared by all tests: one small packed data set, packed once, and three runs on it."""
 
 import dataclasses
 import os
@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from distributed.tiny import gaudy, tiny_config, tiny_model, train_alone
 from stores.faulty_network import FaultyNetwork, faulty_network
 from stores.server import Server, s3_server, variables
 
+from stackgan_dist import models
 from stackgan_dist.packing.data_set import pack
 from stackgan_dist.packing.recipe import load_recipe
+from stackgan_dist.training.trained import load_trained
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
@@ -48,3 +51,20 @@ def network(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyN
         for name, value in variables(running.endpoint).items():
             monkeypatch.setenv(name, value)
         yield running
+
+
+@pytest.fixture(scope="session")
+def three_runs(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """Stage-I without conditioning augmentation, Stage-I, Stage-II; five steps each, with gaudy pictures."""
+    folder = tmp_path_factory.mktemp("three")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "initialise", gaudy)
+        plain = tiny_model(conditioning_augmentation=False)
+        without = train_alone(tiny_config(str(packed), folder, "stage1-no-ca", model=plain), None)
+        first = train_alone(tiny_config(str(packed), folder, "stage1"), None)
+        stage1 = load_trained(str(first), print)
+        model = tiny_model(stage=2, image_size=128)
+        second = train_alone(
+            tiny_config(str(packed), folder, "stage2", model=model), (stage1.config.model, stage1.weights)
+        )
+    return without, first, second

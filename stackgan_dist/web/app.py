@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -15,19 +15,20 @@ from starlette.routing import Route
 
 from stackgan_dist.study.rating import Rating
 from stackgan_dist.web.answers import failure, refusal
-from stackgan_dist.web.artist import Artist
 from stackgan_dist.web.group_commit import GroupCommit
 from stackgan_dist.web.guard import Guard
 from stackgan_dist.web.limits import Limits
 from stackgan_dist.web.rank_routes import RankRoutes
-from stackgan_dist.web.try_routes import LONGEST_SENTENCE, MOST_PICTURES, TryRoutes
+
+if TYPE_CHECKING:
+    from stackgan_dist.web.try_routes import TryRoutes  # imports torch, which a study alone does not need
 
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _ASSETS = ("style.css", "page.js", "index.js", "rank.js", "try.js", "icon.svg")
 
 
-def create_app(rating: Rating | None, artist: Artist | None, token: str | None, limits: Limits) -> Starlette:
-    """The pages for a study (`rating`), for a run (`artist`), or both. `token` as for Guard."""
+def create_app(rating: Rating | None, trial: TryRoutes | None, token: str | None, limits: Limits) -> Starlette:
+    """The pages for a study (`rating`), for a run (`trial`), or both. `token` as for Guard."""
     about: dict[str, Any] = {"study": None, "run": None}
 
     async def tell(request: Request) -> Response:
@@ -44,10 +45,9 @@ def create_app(rating: Rating | None, artist: Artist | None, token: str | None, 
             "images": study.images,
             "sentences": min(study.questions_per_rater, study.sentences) + study.checks,
         }
-    if artist is not None:
-        routes += [Route("/try", _page("try.html"))]
-        routes += TryRoutes(artist, limits).routes()
-        about["run"] = {"stages": artist.stages, "longest": LONGEST_SENTENCE, "most": MOST_PICTURES}
+    if trial is not None:
+        routes += [Route("/try", _page("try.html")), *trial.routes()]
+        about["run"] = trial.about()
     return Starlette(
         routes=routes,
         middleware=[Middleware(Guard, token=token)],

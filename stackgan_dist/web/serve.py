@@ -7,18 +7,19 @@ import os
 import secrets
 import socket
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 import uvicorn
 
 from stackgan_dist.errors import UserError
 from stackgan_dist.study.folder import StudyFolder
 from stackgan_dist.study.rating import Rating
-from stackgan_dist.training.trained import load_trained
 from stackgan_dist.web.app import create_app
-from stackgan_dist.web.artist import Artist
 from stackgan_dist.web.guard import LOOPBACK
 from stackgan_dist.web.limits import Limits
+
+if TYPE_CHECKING:
+    from stackgan_dist.web.try_routes import TryRoutes
 
 _MOST_CONNECTIONS = 2_000
 _LARGEST_HEAD_BYTES = 16 * 1024
@@ -30,7 +31,7 @@ def serve_pages(
     run: str | None,
     *,
     raw: bool,
-    device: str,
+    device: str | None,
     host: str,
     port: int,
     joins_per_minute: float,
@@ -38,9 +39,10 @@ def serve_pages(
     """Serve until SIGINT or SIGTERM. UserError when something cannot be opened or bound."""
     folder = None if study is None else StudyFolder(study)
     rating = None if folder is None else Rating(folder)
-    artist = None if run is None else _artist(run, raw, device)
+    limits = Limits(joins_per_minute=joins_per_minute)
+    trial = None if run is None else _trial(run, raw, device, limits)
     token = None if host in LOOPBACK else _token(folder)
-    app = create_app(rating, artist, token, Limits(joins_per_minute=joins_per_minute))
+    app = create_app(rating, trial, token, limits)
     listener = _bind(host, port)
     shown = f"[{host}]" if ":" in host else host
     query = "" if token is None else f"/?token={token}"
@@ -57,15 +59,23 @@ def serve_pages(
     uvicorn.Server(config).run(sockets=[listener])
 
 
-def _artist(run: str, raw: bool, device: str) -> Artist:
+def _trial(run: str, raw: bool, device: str | None, limits: Limits) -> TryRoutes:
+    import torch
+
+    from stackgan_dist.training.trained import load_trained
+    from stackgan_dist.web.artist import Artist
+    from stackgan_dist.web.try_routes import TryRoutes
+
     trained = load_trained(run, print, raw=raw)
     # One core stays free to answer: drawing must not hold up votes.
     torch.set_num_threads(max(1, min(torch.get_num_threads(), len(os.sched_getaffinity(0)) - 1)))
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return Artist(trained, torch.device(device))
+        artist = Artist(trained, torch.device(device))
     except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
         reason = str(error).strip().partition("\n")[0]
         raise UserError(f"--device {device} cannot be used here ({reason}); take --device cpu") from error
+    return TryRoutes(artist, limits)
 
 
 def _token(folder: StudyFolder | None) -> str:

@@ -41,6 +41,10 @@ class TryRoutes:
             Route("/drawings/{id:str}/{step:int}/{picture:int}/{stage:int}.png", self.picture),
         ]
 
+    def about(self) -> dict[str, int]:
+        """What the page must know before it asks."""
+        return {"stages": self._artist.stages, "longest": LONGEST_SENTENCE, "most": MOST_PICTURES}
+
     async def submit(self, request: Request) -> Response:
         """{"sentence", "other": sentence or null, "seed", "count"}: a drawing is queued."""
         fields = await read_object(request)
