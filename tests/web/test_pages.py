@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -16,8 +15,6 @@ from web.pages import PHONE, Server, missing_browser, open_browser, serving
 pytestmark = pytest.mark.skipif(missing_browser() is not None, reason=str(missing_browser()))
 
 WAIT_S = 60
-SHOTS = os.environ.get("STACKGAN_SCREENSHOTS")
-"""A folder to leave screenshots in, for the documentation."""
 
 
 @pytest.fixture(scope="module")
@@ -94,11 +91,6 @@ class Page:
     def quiet(self) -> None:
         """Nothing was blocked by the policy, no script failed."""
         assert [entry for entry in self.browser.get_log("browser") if "409" not in entry["message"]] == []
-
-    def shot(self, name: str) -> None:
-        """Leave a screenshot, when they are asked for."""
-        if SHOTS:
-            self.browser.save_screenshot(str(Path(SHOTS) / f"{name}.png"))
 
 
 @pytest.fixture
@@ -257,7 +249,6 @@ def test_a_phone(server: Server) -> None:
         for letter in ("A", "B", "C"):
             _tap(driver, page.all(".set")[ord(letter) - 65])
         assert [chip.text for chip in page.all(".place .chip")] == ["A", "B", "C"]
-        page.shot("phone-rank")
         _tap(driver, page.find("#confirm"))
         page.at(2)
         page.open(server.url + "/try")
