@@ -61,7 +61,7 @@ class Guard:
         if len(scope["path"]) > _LONGEST_PATH:
             return PlainTextResponse("there is no page with such a long name", 414)
         host = headers.get("host", "")
-        if self._token is None and urlsplit(f"//{host}").hostname not in LOOPBACK:
+        if self._token is None and _hostname(host) not in LOOPBACK:
             return PlainTextResponse("this server answers on loopback only: open it as http://127.0.0.1", 421)
         if scope["method"] not in ("GET", "HEAD") and not _from_our_page(headers, host):
             return PlainTextResponse("this request comes from another site", 403)
@@ -98,5 +98,12 @@ def _from_our_page(headers: Headers, host: str) -> bool:
     """Browsers tell where a request was made; other clients, which hold no cookies of anybody, need not."""
     origin = headers.get("origin")
     return headers.get("sec-fetch-site", "same-origin") == "same-origin" and (
-        origin is None or urlsplit(origin).netloc == host
+        origin is None or origin in (f"http://{host}", f"https://{host}")
     )
+
+
+def _hostname(host: str) -> str | None:
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:  # "[" and the like
+        return None

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from stackgan_dist.web.try_routes import TryRoutes
 
 _MOST_CONNECTIONS = 2_000
+_BACKLOG = 1_024
 _LARGEST_HEAD_BYTES = 16 * 1024
 _LONGEST_GOODBYE_S = 5
 
@@ -100,6 +101,7 @@ def _bind(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(_BACKLOG)  # from here on nobody is turned away, so the address may be printed
     except (OSError, OverflowError) as error:
         listener.close()
         reason = getattr(error, "strerror", None) or error

@@ -1,4 +1,7 @@
-"""The pictures in docs/human_rank.md: `python tests/web/screenshots.py STUDY RUN docs`; leaves the study's votes alone."""
+"""The pictures in docs/human_rank.md: `python tests/web/screenshots.py STUDY RUN docs`.
+
+A copy of the study is rated; its votes are left alone.
+"""
 
 from __future__ import annotations
 

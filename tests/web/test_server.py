@@ -115,7 +115,8 @@ class TestHostileRequests:
         assert server.ask("POST", "/raters", None, headers)[0] == 403
 
     def test_other_names_for_loopback_are_refused(self, server: Server) -> None:
-        assert server.ask("GET", "/", None, {"Host": "evil.example"})[0] == 421
+        for host in ("evil.example", "127.0.0.1.evil.example", "[", "", "evil@example:80"):
+            assert server.ask("GET", "/", None, {"Host": host})[0] == 421
         assert server.ask("GET", "/", None, {"Host": f"localhost:{server.port}"})[0] == 200
 
     def test_a_body_that_does_not_say_its_length(self, server: Server) -> None:
