@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 DESKTOP, PHONE = (1280, 900), (390, 844)
-START_S = 120
+START_S = 300
 
 
 class Server:
