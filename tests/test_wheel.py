@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
-DOORS = ("train", "pack", "generate", "inception_score", "colour_agreement")
+DOORS = ("train", "pack", "generate", "inception_score", "colour_agreement", "human_rank")
 
 OPEN_DOORS = """
 import runpy, sys
@@ -70,8 +70,10 @@ def test_the_wheel_holds_the_package_and_the_recipes_and_nothing_else(wheel: Pat
     assert {name.partition("/")[0].split("-")[0].removesuffix(".dist") for name in names} == {"stackgan_dist"}
     checkout = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "stackgan_dist").rglob("*.py")}
     recipes = {f"stackgan_dist/recipes/{path.name}" for path in (REPOSITORY / "shards").glob("*.toml")}
+    pages = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "stackgan_dist" / "web" / "pages").iterdir()}
     assert len(recipes) >= 2
-    assert (checkout | recipes) <= set(names)
+    assert len(pages) >= 8
+    assert (checkout | recipes | pages) <= set(names)
     assert not [name for name in names if "test" in name or name.endswith(".pyc")]
 
 
