@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -27,7 +26,7 @@ _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg"
 _ASSETS = ("style.css", "page.js", "index.js", "rank.js", "try.js", "icon.svg")
 
 
-def create_app(rating: Rating | None, trial: TryRoutes | None, token: str | None, limits: Limits) -> Starlette:
+def create_app(rating: Rating | None, trial: TryRoutes | None, token: str | None, limits: Limits) -> Guard:
     """The pages for a study (`rating`), for a run (`trial`), or both. `token` as for Guard."""
     about: dict[str, Any] = {"study": None, "run": None}
 
@@ -48,11 +47,8 @@ def create_app(rating: Rating | None, trial: TryRoutes | None, token: str | None
     if trial is not None:
         routes += [Route("/try", _page("try.html")), *trial.routes()]
         about["run"] = trial.about()
-    return Starlette(
-        routes=routes,
-        middleware=[Middleware(Guard, token=token)],
-        exception_handlers={HTTPException: refusal, Exception: failure},
-    )
+    app = Starlette(routes=routes, exception_handlers={HTTPException: refusal, Exception: failure})
+    return Guard(app, token)  # around all of it: as Starlette's middleware it would miss the answers to our own faults
 
 
 def _page(name: str) -> Callable[[Request], Awaitable[Response]]:

@@ -285,8 +285,8 @@ def test_try_a_sentence(page: Page, server: Server) -> None:
     draw()
     page.until(lambda: page.text("#message") == "4 pictures drawn.", "the pictures")
     assert len(shown()) == 8
-    captions = [caption.text for caption in page.all("figcaption")]
-    assert captions[:2] == ["Stage-I download", "Stage-II download"]
+    captions = [caption.text.split() for caption in page.all("figcaption")]
+    assert captions[:2] == [["Stage-I", "download"], ["Stage-II", "download"]]
     assert page.find("#sheet").is_displayed()
 
     page.find("#two").click()

@@ -247,6 +247,6 @@ class TestDrawing:
     ("raters", "seconds"), [(20, 4), pytest.param(200, 60, marks=pytest.mark.slow)], ids=["short", "long"]
 )
 def test_a_killed_server_loses_no_vote(study: Path, raters: int, seconds: float) -> None:
-    outcome = simulate(study, raters, seconds, think_s=seconds / 20)
-    assert len(outcome.acknowledged) > raters
+    outcome = simulate(study, raters, seconds, think_s=seconds / 6)  # its six questions take the raters all the time
+    assert len(outcome.acknowledged) >= raters
     assert outcome.repeated > 0  # the kill was felt

@@ -125,8 +125,7 @@ async function send(work, after) {
     say(after);
   } catch (error) {
     if (error.status === 409) {
-      // Another tab has gone on.
-      show(await ask("GET", `${here}/turn`));
+      await ask("GET", `${here}/turn`).then(show, () => {});
       say("This was ranked in another tab already; here is where you are.");
     } else {
       say(error.message, true);
