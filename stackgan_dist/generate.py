@@ -14,7 +14,7 @@ import tyro
 from PIL import Image
 
 from stackgan_dist.data.storage import join, write_bytes
-from stackgan_dist.drawing.draw import draw
+from stackgan_dist.drawing.draw import draw, usable_device
 from stackgan_dist.drawing.grid import labelled_grid, to_picture, to_pixels, to_png
 from stackgan_dist.errors import UserError, front_door
 from stackgan_dist.text import load_encoder
@@ -51,7 +51,7 @@ def main() -> None:
     _check(options.sentences, options.count)
     trained = load_trained(options.run, print, raw=options.weights == "raw")
     text = load_encoder(trained.data.text_encoder).encode(options.sentences)
-    generator = trained.generator(_device(options.device))
+    generator = trained.generator(usable_device(options.device))
     out = options.out or join(trained.folder.url, "generated")
 
     def save(picture: Image.Image, name: str) -> None:
@@ -94,16 +94,6 @@ def _check(sentences: Sequence[str], count: int) -> None:
             raise UserError(f'sentence {number} is empty; say what to draw, e.g. "a small red bird"')
     if count < 1:
         raise UserError(f"--count is {count}, it must be at least 1")
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
-        reason = str(error).strip().partition("\n")[0]
-        raise UserError(f"--device {name} cannot be used here ({reason}); take --device cpu") from error
-    return device
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from stackgan_dist.data import draws
 from stackgan_dist.data.captions import Caption, CaptionSet
 from stackgan_dist.data.draws import Stream
 from stackgan_dist.data.randomness import integers, permutation
+from stackgan_dist.errors import UserError
 from stackgan_dist.models import Fakes, Generator, ModelConfig
 
 
@@ -38,6 +39,17 @@ def draw(
     )
     generator.train(was_training)
     return fakes
+
+
+def usable_device(name: str) -> torch.device:
+    """The device called `name`; UserError when it is not there."""
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(f"--device {name} cannot be used here ({reason}); take --device cpu") from error
+    return device
 
 
 def choose_caption(captions: CaptionSet, number: int, seed: int, order: NDArray[np.int64]) -> Caption:

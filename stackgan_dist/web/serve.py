@@ -63,6 +63,7 @@ def serve_pages(
 def _trial(run: str, raw: bool, device: str | None, limits: Limits) -> TryRoutes:
     import torch
 
+    from stackgan_dist.drawing.draw import usable_device
     from stackgan_dist.training.trained import load_trained
     from stackgan_dist.web.artist import Artist
     from stackgan_dist.web.try_routes import TryRoutes
@@ -70,13 +71,8 @@ def _trial(run: str, raw: bool, device: str | None, limits: Limits) -> TryRoutes
     trained = load_trained(run, print, raw=raw)
     # One core stays free to answer: drawing must not hold up votes.
     torch.set_num_threads(max(1, min(torch.get_num_threads(), len(os.sched_getaffinity(0)) - 1)))
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        artist = Artist(trained, torch.device(device))
-    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
-        reason = str(error).strip().partition("\n")[0]
-        raise UserError(f"--device {device} cannot be used here ({reason}); take --device cpu") from error
-    return TryRoutes(artist, limits)
+    where = usable_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return TryRoutes(Artist(trained, where), limits)
 
 
 def _token(folder: StudyFolder | None) -> str:
