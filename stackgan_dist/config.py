@@ -225,6 +225,47 @@ def oxford102_stage2() -> Config:
     return _stage2("oxford102", "data/oxford102")
 
 
+def cub_stage1() -> Config:
+    """CUB-200-2011 birds, Stage-I as in the paper."""
+    return _stage1("cub", "data/cub")
+
+
+def cub_stage2() -> Config:
+    """CUB-200-2011 birds, Stage-II as in the paper."""
+    return _stage2("cub", "data/cub")
+
+
+def _coco(stage: Config, batch_size: int) -> Config:
+    """`stage` with what the authors' PyTorch code trains COCO with: wider, 120 epochs, the rate halved every 20."""
+    training = dataclasses.replace(
+        stage.training, batch_size=batch_size, epochs=120, halve_every_epochs=20, captions_per_text=1
+    )
+    model = dataclasses.replace(
+        stage.model, recipe="pytorch", generator_width=192, discriminator_width=96, residual_blocks=2
+    )
+    return dataclasses.replace(stage, model=model, training=training)
+
+
+def coco_stage1() -> Config:
+    """COCO, Stage-I as in the authors' PyTorch code (batch 128)."""
+    return _coco(_stage1("coco", "data/coco"), batch_size=128)
+
+
+def coco_stage2() -> Config:
+    """COCO, Stage-II as in the authors' PyTorch code (batch 160: 40 on each of 4 GPUs)."""
+    return _coco(_stage2("coco", "data/coco"), batch_size=160)
+
+
+def own_stage1() -> Config:
+    """Your own pictures (docs/own_data.md), Stage-I as in the paper."""
+    return _stage1("own", "data/own")
+
+
+def own_stage2() -> Config:
+    """Your own pictures, Stage-II as in the paper."""
+    return _stage2("own", "data/own")
+
+
 def _demo(stage: Config, model: ModelConfig, **training: Any) -> Config:
     """`stage` with a narrow `model`, at a length that two CPU cores train in minutes.
 
@@ -294,6 +335,12 @@ PRESETS: dict[str, Callable[[], Config]] = {
     "painted-stage2": painted_stage2,
     "oxford102-stage1": oxford102_stage1,
     "oxford102-stage2": oxford102_stage2,
+    "cub-stage1": cub_stage1,
+    "cub-stage2": cub_stage2,
+    "coco-stage1": coco_stage1,
+    "coco-stage2": coco_stage2,
+    "own-stage1": own_stage1,
+    "own-stage2": own_stage2,
     "demo-stage1": demo_stage1,
     "demo-stage2": demo_stage2,
 }

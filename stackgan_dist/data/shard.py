@@ -79,6 +79,10 @@ class ShardReader:
         """KEY.json of a sample: captions, class, id, and what else its source knows (shards/README.md)."""
         return json.loads(self._read(sample, "json"))
 
+    def members(self, sample: int) -> dict[str, bytes]:
+        """All members of a sample, {extension: content}, in the order of the tar."""
+        return {extension: self._read(sample, extension) for extension in self._members[sample]}
+
     def others(self, sample: int) -> NDArray[np.int64]:
         """Samples of this shard that are of another class than `sample`.
 

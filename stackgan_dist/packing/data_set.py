@@ -1,43 +1,74 @@
 """From a recipe to shards and their index: what goes into which shard, who packs it, and what counts as finished.
 
 The order of the pictures is a hashed permutation, cut into shards of equal size; both depend on the recipe and the
-source alone. `index.json` is written last.
+source alone. Hence any number of processes, parts and restarts write the same bytes. `index.json` is written last.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import itertools
 import json
 import re
 import reprlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from stackgan_dist.data.index import INDEX_NAME, Index, parse_index
-from stackgan_dist.data.randomness import permutation
 from stackgan_dist.data.sources import Record, Source, open_source
 from stackgan_dist.data.storage import join, list_names, open_filesystem, read_bytes, remove, write_bytes
 from stackgan_dist.errors import UserError
+from stackgan_dist.packing.listing import Listing, cut, list_split, samples_per_shard
 from stackgan_dist.packing.pool import run_tasks
-from stackgan_dist.packing.recipe import Recipe
-from stackgan_dist.packing.shard_writer import TEMPORARY_SUFFIX, Packed, Task
+from stackgan_dist.packing.receipts import Receipt, read_receipts, remove_receipts, write_receipt
+from stackgan_dist.packing.recipe import PUBLISHED, Recipe
+from stackgan_dist.packing.shard_writer import TEMPORARY_SUFFIX, Packed, Task, pack_shard
+from stackgan_dist.text import load_encoder
 
 REJECTED_NAME = "rejected.jsonl"
-_KEY = re.compile(r"[A-Za-z0-9_-]+")
+
+
+class Part(NamedTuple):
+    """Which shards to pack: those whose number is `number` modulo `parts`, counted from 0."""
+
+    number: int
+    parts: int
+
+
+WHOLE = Part(0, 1)
 
 
 @dataclass(frozen=True)
 class _Job:
     """One split, at the sizes that are not there yet."""
 
+    recipe: Recipe
     split: str
-    records: tuple[Record, ...]
+    source: Source
+    listing: Listing
     made_by: dict[str, Any]
-    sizes: tuple[int, ...]
+    folders: dict[int, str]
+    """Side of the squares -> URL of its folder."""
+    url: str
+    """The folder above them."""
+
+    @property
+    def identity(self) -> str:
+        """Of what is being packed, whatever its size in pixels."""
+        what = {"name": self.recipe.name, "text_encoder": self.recipe.text_encoder, **self.made_by}
+        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def shards(self) -> dict[str, range]:
+        """Name of each shard -> its pictures."""
+        ranges = cut(len(self.listing.records), self.made_by["samples_per_shard"])
+        return {f"shard-{number:06d}.tar": pictures for number, pictures in enumerate(ranges)}
+
+    @property
+    def title(self) -> str:
+        """What to call it on the screen."""
+        return f"{self.recipe.name} {self.split}"
 
 
 def pack(
@@ -49,8 +80,9 @@ def pack(
     limit: int | None = None,
     max_rejects: float = 0.01,
     overwrite: bool = False,
+    part: Part = WHOLE,
 ) -> None:
-    """Pack the data set of `recipe` into OUT/{split}/{size}/.
+    """Pack the data set of `recipe` into OUT/{split}/{size}/. What an earlier call has finished is not done again.
 
     Args:
         recipe: what to pack.
@@ -58,63 +90,77 @@ def pack(
         out: URL of the folder to write to.
         workers: number of packing processes; the shards are the same bytes for any.
         limit: at most so many pictures of each split.
-        max_rejects: share of a split's pictures that may be undecodable.
+        max_rejects: share of a split's pictures that may be unusable.
         overwrite: pack again what is there.
+        part: the shards to pack; whoever finishes last writes the index.
 
     Raises:
-        UserError: the source is not as expected, something else is at `out`, too many pictures cannot be decoded,
-            or a shard would hold one class only. What is not finished has no index.
+        UserError: the source is not as expected, something else is at `out`, too many pictures cannot be used, or a
+            shard would hold one class only. What is not finished has no index.
     """
     source = open_source(recipe.source, root, recipe.options)
-    jobs = [_plan(recipe, split, source, out, limit, overwrite) for split in recipe.splits]
+    jobs = [_plan(recipe, split, source, out, limit, max_rejects, overwrite, part) for split in recipe.splits]
     for job in jobs:
-        if job.sizes:
-            _pack_split(recipe, job, source, join(out, job.split), workers, max_rejects)
+        if job.folders:
+            _pack_split(job, workers, max_rejects, part)
 
 
-def _plan(recipe: Recipe, split: str, source: Source, out: str, limit: int | None, overwrite: bool) -> _Job:
-    listed = source.records(split)
-    _check(listed, split)
-    order = permutation(len(listed), recipe.seed)[:limit]
-    records = tuple(listed[i] for i in order)
+def _plan(
+    recipe: Recipe,
+    split: str,
+    source: Source,
+    out: str,
+    limit: int | None,
+    max_rejects: float,
+    overwrite: bool,
+    part: Part,
+) -> _Job:
+    listing = list_split(recipe, split, source, limit)
+    url = join(out, split)
+    if _are_too_many(listing.rejected, listing, max_rejects):
+        _write_rejected(url, listing.rejected)
+        raise UserError(_too_many(listing.rejected, listing, max_rejects, url))
+    per_shard = samples_per_shard(recipe, listing, source)
     made_by = {
         "source": recipe.source,
         "options": dict(recipe.options),
         "seed": recipe.seed,
-        "samples_per_shard": recipe.samples_per_shard,
-        "records": len(records),
-        "records_sha256": _digest(records),
+        "samples_per_shard": per_shard,
+        "records": len(listing.records),
+        "records_sha256": listing.digest,
     }
-    for shard in _cut(records, recipe.samples_per_shard):
-        _check_classes({record.class_name for record in shard}, records, split, recipe.samples_per_shard)
-    sizes = []
+    for pictures in cut(len(listing.records), per_shard):
+        shard = listing.records[pictures.start : pictures.stop]
+        _check_classes(len({_class_of(record) for record in shard}), listing.records, split, per_shard)
+    folders = {}
     for size in recipe.sizes:
-        folder = join(out, split, str(size))
-        if not overwrite and _is_packed(folder, recipe, made_by):
-            print(f"{folder} is already packed ({len(records)} pictures); --overwrite packs it again", flush=True)
-        else:
-            sizes.append(size)
-    return _Job(split, records, made_by, tuple(sizes))
+        folder = join(url, str(size))
+        state = _state(folder, recipe, made_by, overwrite)
+        if state == "packed":
+            print(
+                f"{folder} is already packed ({len(listing.records)} pictures); --overwrite packs it again", flush=True
+            )
+            continue
+        if state != "open":
+            if part != WHOLE:
+                raise UserError(
+                    f"{folder} is to be packed again ({state}), which parts that start at different times cannot agree "
+                    "on; remove the folder first, or pack without --part"
+                )
+            _clear(folder)
+        folders[size] = folder
+    return _Job(recipe, split, source, listing, made_by, folders, url)
 
 
-def _check(records: Sequence[Record], split: str) -> None:
-    seen: set[str] = set()
-    for record in records:
-        if not _KEY.fullmatch(record.key) or record.key in seen:
-            fault = "occurs twice" if record.key in seen else "has other characters than letters, digits, - and _"
-            raise UserError(f"{split}: the key {record.key!r} of {record.source_id or 'a record'} {fault}")
-        seen.add(record.key)
-    counts = {len(record.captions): record for record in records}
-    if len(counts) > 1 or 0 in counts:
-        found = "; ".join(f"{record.key} has {count}" for count, record in sorted(counts.items())[:3])
-        raise UserError(f"{split}: every picture needs the same number of captions, at least one, but {found}")
+def _class_of(record: Record) -> str:
+    return record.class_name or record.key
 
 
-def _check_classes(classes: set[str] | frozenset[str], records: Sequence[Record], split: str, per_shard: int) -> None:
-    if len(classes) >= 2:
+def _check_classes(classes: int, records: Sequence[Record], split: str, per_shard: int) -> None:
+    if classes >= 2:
         return
     needed = "matching-aware training takes the wrong texts of a picture from another class of its shard"
-    if len({record.class_name for record in records}) < 2:
+    if len({_class_of(record) for record in records}) < 2:
         raise UserError(
             f"the {len(records)} pictures of the split {split!r} are of one class; {needed}. "
             "Add classes (or raise --limit)"
@@ -124,35 +170,24 @@ def _check_classes(classes: set[str] | frozenset[str], records: Sequence[Record]
     )
 
 
-def _digest(records: Sequence[Record]) -> str:
-    """sha256 of all that the source says about the pictures, so that a changed source is noticed."""
-    digest = hashlib.sha256()
-    for record in sorted(records, key=lambda record: record.key):
-        digest.update(json.dumps(dataclasses.asdict(record), sort_keys=True).encode())
-    return digest.hexdigest()
-
-
-def _cut(records: Sequence[Record], samples_per_shard: int) -> list[tuple[Record, ...]]:
-    """`records` in as few shards as possible, equal in size up to one picture."""
-    count = -(-len(records) // samples_per_shard)
-    bounds = [number * len(records) // count for number in range(count + 1)]
-    return [tuple(records[begin:end]) for begin, end in itertools.pairwise(bounds)]
-
-
-def _is_packed(folder: str, recipe: Recipe, made_by: dict[str, Any]) -> bool:
+def _state(folder: str, recipe: Recipe, made_by: dict[str, Any], overwrite: bool) -> str:
+    """ "packed"; "open": there is no index; or why the folder is to be cleared first."""
     where = join(folder, INDEX_NAME)
     try:
         data = read_bytes(where)
     except (FileNotFoundError, NotADirectoryError):
-        return False
+        return "--overwrite" if overwrite else "open"
     except Exception as error:  # every store has its own family of errors
         raise UserError(f"cannot read {where}: {type(error).__name__}: {error}; check --out") from error
+    if overwrite:
+        return "--overwrite"
     try:
         index = parse_index(data, where)
     except UserError as error:
         raise UserError(f"{error} (--overwrite does so)") from error
+    encoder = PUBLISHED if recipe.text_encoder == PUBLISHED else load_encoder(recipe.text_encoder).name
     found = {"name": index.name, "text_encoder": index.text_encoder, **index.recipe}
-    wanted = {"name": recipe.name, "text_encoder": recipe.text_encoder, **made_by}
+    wanted = {"name": recipe.name, "text_encoder": encoder, **made_by}
     differing = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
     if differing:
         differences = "; ".join(
@@ -162,83 +197,168 @@ def _is_packed(folder: str, recipe: Recipe, made_by: dict[str, Any]) -> bool:
         raise UserError(
             f"{folder} holds another data set ({differences}). Choose another --out, or replace it with --overwrite"
         )
+    there = _sizes(folder)
+    damaged = [shard.name for shard in index.shards if there.get(shard.name) != shard.bytes]
+    return f"{damaged[0]} is missing or has another size than its index says" if damaged else "packed"
+
+
+def _sizes(folder: str) -> dict[str, int]:
+    """Names and bytes of the files in `folder`."""
     fs, path = open_filesystem(folder)
-    there = {entry["name"].rsplit("/", 1)[-1]: entry["size"] for entry in fs.ls(path, detail=True, refresh=True)}
-    return all(there.get(shard.name) == shard.bytes for shard in index.shards)
-
-
-def _pack_split(recipe: Recipe, job: _Job, source: Source, url: str, workers: int, max_rejects: float) -> None:
-    folders = tuple((size, join(url, str(size))) for size in job.sizes)
-    for _, folder in folders:
-        _clear(folder)
-    tasks = [
-        Task(source, records, recipe.text_encoder, folders, f"shard-{number:06d}.tar")
-        for number, records in enumerate(_cut(job.records, recipe.samples_per_shard))
-    ]
-    rejected: list[dict[str, str]] = []
-    packed: dict[int, Packed] = {}
-    title = f"{recipe.name} {job.split}"
-    started = time.monotonic()
     try:
-        for number, result in run_tasks(tasks, workers, title):
-            packed[number] = result
-            rejected += result.rejected
-            if len(rejected) > max_rejects * len(job.records):
-                raise UserError(_too_many(rejected, len(job.records), max_rejects, url))
-            if result.shards:
-                _check_classes(result.classes, job.records, job.split, recipe.samples_per_shard)
-    finally:
-        _write_rejected(join(url, REJECTED_NAME), rejected)
-    results = [packed[number] for number in sorted(packed)]
-    for size, folder in folders:
-        index = _index(recipe, job, size, results)
-        write_bytes(join(folder, INDEX_NAME), index.to_bytes())
+        return {entry["name"].rsplit("/", 1)[-1]: entry["size"] for entry in fs.ls(path, detail=True, refresh=True)}
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+
+
+def _pack_split(job: _Job, workers: int, max_rejects: float, part: Part) -> None:
+    receipts = {size: _usable_receipts(job, folder) for size, folder in job.folders.items()}
+    tasks = []
+    for number, (name, pictures) in enumerate(job.shards.items()):
+        missing = tuple((size, folder) for size, folder in job.folders.items() if name not in receipts[size])
+        if missing and number % part.parts == part.number:
+            tasks.append(_task(job, name, pictures, missing))
+    resumed = len(job.shards) - len({name for name in job.shards if any(name not in r for r in receipts.values())})
+    if resumed:
+        print(f"packing {job.title}: {resumed} of {len(job.shards)} shards are there already", flush=True)
+
+    rejected = list(job.listing.rejected)
+    total = sum(len(task.records) for task in tasks)
+    started = time.monotonic()
+    if tasks:
+        try:
+            for number, result in run_tasks(pack_shard, tasks, total, workers, job.title):
+                rejected += result.rejected
+                if _are_too_many(rejected, job.listing, max_rejects):
+                    raise UserError(_too_many(rejected, job.listing, max_rejects, job.url))
+                if result.shards:
+                    per_shard = job.made_by["samples_per_shard"]
+                    _check_classes(result.distinct_classes, job.listing.records, job.split, per_shard)
+                _keep(job, tasks[number], result)
+        except BaseException:
+            _write_rejected(job.url, rejected)
+            raise
     seconds = time.monotonic() - started
-    count = len(job.records) - len(rejected)
     print(
-        f"packed {title}: {count} pictures, {len(tasks)} shards at {' and '.join(map(str, job.sizes))} px, "
-        f"{len(rejected)} rejected, {seconds:.0f} s, {count / seconds:.0f} img/s -> {url}",
+        f"packed {job.title}{'' if part == WHOLE else f' part {part.number + 1}/{part.parts}'}: "
+        f"{total - len(rejected) + len(job.listing.rejected)} pictures, {len(tasks)} shards at "
+        f"{' and '.join(map(str, job.folders))} px, {len(rejected)} rejected, {seconds:.0f} s, "
+        f"{total / max(seconds, 1e-9):.0f} img/s -> {job.url}",
+        flush=True,
+    )
+    _finish(job, max_rejects)
+
+
+def _task(job: _Job, name: str, pictures: range, folders: tuple[tuple[int, str], ...]) -> Task:
+    published = job.recipe.text_encoder == PUBLISHED
+    return Task(
+        source=job.source,
+        records=job.listing.records[pictures.start : pictures.stop],
+        text_encoder=None if published else job.recipe.text_encoder,
+        embeddings=job.listing.embeddings[pictures.start : pictures.stop],
+        folders=folders,
+        name=name,
+    )
+
+
+def _usable_receipts(job: _Job, folder: str) -> dict[str, Receipt]:
+    """Receipts whose shard is there; not those of shards with rejected pictures, which may have been mended."""
+    there = _sizes(folder)
+    return {
+        name: receipt
+        for name, receipt in read_receipts(folder, job.identity).items()
+        if receipt.shard is not None and not receipt.rejected and there.get(name) == receipt.shard.bytes
+    }
+
+
+def _keep(job: _Job, task: Task, packed: Packed) -> None:
+    for size, folder in task.folders:
+        receipt = Receipt(
+            identity=job.identity,
+            shard=packed.shards.get(size),
+            text_encoder=packed.text_encoder,
+            text_dim=packed.text_dim,
+            classes=tuple(sorted(packed.classes)),
+            rejected=packed.rejected,
+        )
+        write_receipt(folder, task.name, receipt)
+
+
+def _finish(job: _Job, max_rejects: float) -> None:
+    """Write the indices if all shards of all parts are there."""
+    found = {folder: read_receipts(folder, job.identity) for folder in job.folders.values()}
+    left = {name for name in job.shards if any(name not in receipts for receipts in found.values())}
+    if left:
+        # Another part may have written the index and removed the receipts meanwhile.
+        if any(INDEX_NAME not in list_names(folder) for folder in found):
+            print(
+                f"{job.title}: {len(left)} of {len(job.shards)} shards are left to other parts; no index yet",
+                flush=True,
+            )
+        return
+    rejected = list(job.listing.rejected)
+    for name in job.shards:
+        rejected += next(iter(found.values()))[name].rejected
+    _write_rejected(job.url, rejected)
+    if _are_too_many(rejected, job.listing, max_rejects):
+        raise UserError(_too_many(rejected, job.listing, max_rejects, job.url))
+    for size, folder in job.folders.items():
+        index = _index(job, size, [found[folder][name] for name in job.shards])
+        _clear(folder, keep={shard.name for shard in index.shards})
+        write_bytes(join(folder, INDEX_NAME), index.to_bytes())
+    remove_receipts(list(job.folders.values()))
+    print(
+        f"{job.title} is complete: {len(job.listing.records) + len(job.listing.rejected) - len(rejected)} pictures",
         flush=True,
     )
 
 
-def _index(recipe: Recipe, job: _Job, size: int, results: Sequence[Packed]) -> Index:
-    shards = tuple(result.shards[size] for result in results if result.shards)
+def _index(job: _Job, size: int, receipts: Sequence[Receipt]) -> Index:
+    shards = tuple(receipt.shard for receipt in receipts if receipt.shard is not None)
     return Index(
-        name=recipe.name,
+        name=job.recipe.name,
         split=job.split,
         image_size=size,
-        text_encoder=recipe.text_encoder,
-        text_dim=results[0].text_dim,
-        captions_per_image=len(job.records[0].captions),
-        classes=tuple(sorted(frozenset().union(*(result.classes for result in results)))),
+        text_encoder=receipts[0].text_encoder,
+        text_dim=receipts[0].text_dim,
+        captions_per_image=job.listing.captions_per_image,
+        classes=tuple(sorted({name for receipt in receipts for name in receipt.classes})),
         samples=sum(shard.samples for shard in shards),
         shards=shards,
         recipe=job.made_by,
     )
 
 
-def _clear(folder: str) -> None:
-    """Remove what an earlier pack left: the index first, for without it nothing there counts."""
+def _clear(folder: str, keep: set[str] | frozenset[str] = frozenset()) -> None:
+    """Remove what an earlier pack left but `keep`: the index first, for without it nothing there counts."""
     names = list_names(folder)
-    leftovers = [name for name in names if re.fullmatch(r"shard-\d{6}\.tar", name) or name.endswith(TEMPORARY_SUFFIX)]
+    leftovers = [name for name in names if re.fullmatch(r"shard-\d{6,}\.tar", name) or name.endswith(TEMPORARY_SUFFIX)]
     for name in [INDEX_NAME, *leftovers]:
-        if name in names:
+        if name in names and name not in keep:
             remove(join(folder, name))
+    if not keep:
+        remove_receipts([folder])
 
 
 def _write_rejected(url: str, rejected: Sequence[dict[str, str]]) -> None:
+    where = join(url, REJECTED_NAME)
     if rejected:
         lines = sorted(json.dumps(entry) for entry in rejected)
-        write_bytes(url, ("\n".join(lines) + "\n").encode())
+        write_bytes(where, ("\n".join(lines) + "\n").encode())
     else:
-        remove(url)
+        remove(where)
 
 
-def _too_many(rejected: Sequence[dict[str, str]], total: int, max_rejects: float, url: str) -> str:
+def _are_too_many(rejected: Sequence[dict[str, str]], listing: Listing, max_rejects: float) -> bool:
+    return len(rejected) > max_rejects * (len(listing.records) + len(listing.rejected)) or not listing.records
+
+
+def _too_many(rejected: Sequence[dict[str, str]], listing: Listing, max_rejects: float, url: str) -> str:
+    if not rejected:
+        return f"there are no pictures for {url}; check --root, and --limit or --splits"
     examples = "".join(f"\n  {entry['id'] or entry['key']}: {entry['reason']}" for entry in rejected[:5])
     return (
-        f"{len(rejected)} of {total} pictures cannot be decoded so far, more than --max-rejects {max_rejects:g} "
-        f"allows; no index was written. All of them: {join(url, REJECTED_NAME)}. The first:{examples}\n"
-        "Mend or remove them, or raise --max-rejects"
+        f"{len(rejected)} of {len(listing.records) + len(listing.rejected)} pictures cannot be used so far, more than "
+        f"--max-rejects {max_rejects:g} allows; no index was written. All of them: {join(url, REJECTED_NAME)}. "
+        f"The first:{examples}\nMend or remove them, or raise --max-rejects"
     )

@@ -5,20 +5,22 @@ from __future__ import annotations
 import io
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
 _JPEG_QUALITY = 95
 
+_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM")
+"""What is decoded. Pillow knows more, and one of them (EPS) starts another program."""
+
 
 class PictureError(ValueError):
     """A picture that cannot be used; its text is the reason."""
 
 
-def load_picture(source: bytes | Path | str | Image.Image) -> Image.Image:
-    """`source`, decoded, upright (EXIF orientation applied) and RGB.
+def load_picture(source: bytes | Image.Image) -> Image.Image:
+    """`source`, decoded, upright (EXIF orientation applied) and RGB; the first frame of an animation.
 
     Grey, palette, CMYK and 16-bit pictures are converted; what is transparent becomes white.
 
@@ -39,10 +41,11 @@ def load_picture(source: bytes | Path | str | Image.Image) -> Image.Image:
             raise PictureError(f"{type(error).__name__}: {error}") from error
 
 
-def _open(source: bytes | Path | str | Image.Image) -> Image.Image:
+def _open(source: bytes | Image.Image) -> Image.Image:
     if isinstance(source, Image.Image):
         return source
-    return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+    Image.init()  # a format that is named is not looked up otherwise
+    return Image.open(io.BytesIO(source), formats=[name for name in _FORMATS if name in Image.OPEN])
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -62,36 +65,48 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 @dataclass(frozen=True)
-class Square:
-    """The central square of a picture, in pixels of that picture."""
+class Frame:
+    """What of a picture is stored, in pixels of that picture; it becomes a square."""
 
     left: float
     top: float
-    side: int
+    width: float
+    height: float
 
     @classmethod
-    def of(cls, image: Image.Image) -> Square:
-        """The largest centred square of `image`."""
-        side = min(image.size)
-        return cls((image.width - side) / 2, (image.height - side) / 2, side)
+    def of(cls, image: Image.Image, crop: tuple[float, float, float, float] | None = None) -> Frame:
+        """`crop` (left, top, right, bottom) clipped to `image`; without one the largest centred square.
+
+        Raises PictureError for a crop that lies outside the picture.
+        """
+        if crop is None:
+            side = min(image.size)
+            return cls((image.width - side) / 2, (image.height - side) / 2, side, side)
+        left, top = max(crop[0], 0), max(crop[1], 0)
+        right, bottom = min(crop[2], image.width), min(crop[3], image.height)
+        if not (right - left >= 1 and bottom - top >= 1):
+            raise PictureError(
+                f"its box leads to the crop {crop}, outside the picture of {image.width} x {image.height}"
+            )
+        return cls(left, top, right - left, bottom - top)
 
     def resample(self, image: Image.Image, size: int) -> Image.Image:
-        """What `image` shows in the square, (size, size) pixels: short side scaled, long side cropped."""
-        box = (self.left, self.top, self.left + self.side, self.top + self.side)
+        """What `image` shows in the frame, (size, size) pixels."""
+        box = (self.left, self.top, self.left + self.width, self.top + self.height)
         return image.resize((size, size), Image.Resampling.LANCZOS, box=box, reducing_gap=3.0)
 
     def point(self, x: float, y: float) -> tuple[float, float] | None:
-        """(x, y) as fractions of the square, in [0, 1]; None where the crop lost it."""
-        across, down = (x - self.left) / self.side, (y - self.top) / self.side
+        """(x, y) as fractions of the frame, in [0, 1]; None where the crop lost it."""
+        across, down = (x - self.left) / self.width, (y - self.top) / self.height
         if not (0.0 <= across <= 1.0 and 0.0 <= down <= 1.0):
             return None
         return across, down
 
     def box(self, left: float, top: float, width: float, height: float) -> tuple[float, float, float, float] | None:
-        """(left, top, width, height) as fractions of the square, clipped to it; None where nothing is left."""
-        x0, x1 = (min(max((x - self.left) / self.side, 0.0), 1.0) for x in (left, left + width))
-        y0, y1 = (min(max((y - self.top) / self.side, 0.0), 1.0) for y in (top, top + height))
-        if x1 <= x0 or y1 <= y0:
+        """(left, top, width, height) as fractions of the frame, clipped to it; None where nothing is left."""
+        x0, x1 = (min(max((x - self.left) / self.width, 0.0), 1.0) for x in (left, left + width))
+        y0, y1 = (min(max((y - self.top) / self.height, 0.0), 1.0) for y in (top, top + height))
+        if not (x1 > x0 and y1 > y0):
             return None
         return x0, y0, x1 - x0, y1 - y0
 

@@ -1,4 +1,4 @@
-"""The packing processes: shards in parallel, progress on the screen, a prompt end when something goes wrong."""
+"""The packing processes: a shard each at a time, progress on the screen, a prompt end when something goes wrong."""
 
 from __future__ import annotations
 
@@ -8,23 +8,38 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Event
+from typing import TypeVar
 
 from tqdm import tqdm
 
 from stackgan_dist.errors import UserError
-from stackgan_dist.packing.shard_writer import Packed, Task, pack_shard
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+OnPicture = Callable[[], bool]
+"""Called after every picture; when it answers False, the work is to be abandoned."""
+
+
+class AbandonedError(Exception):
+    """The parent has given up; there is no result."""
+
 
 _POLL_S = 0.25
 _LINE_EVERY_S = 5.0
 
 
-def run_tasks(tasks: Sequence[Task], workers: int, title: str) -> Iterator[tuple[int, Packed]]:
-    """Pack all `tasks`; yields (number of the task, what became of it) as they finish, in any order.
+def run_tasks(
+    work: Callable[[T, OnPicture], R], tasks: Sequence[T], pictures: int, workers: int, title: str
+) -> Iterator[tuple[int, R]]:
+    """Do `work` for all `tasks`; yields (number of the task, its result) as they finish, in any order.
+
+    `work` is a function of a module, and tasks can be pickled; `pictures` are in all tasks together.
 
     When the caller stops iterating, or a task fails, what is under way is abandoned within a picture.
 
@@ -34,12 +49,12 @@ def run_tasks(tasks: Sequence[Task], workers: int, title: str) -> Iterator[tuple
     context = multiprocessing.get_context("spawn")  # fsspec's threads do not survive a fork
     done = context.Value("Q", 0)
     stop = context.Event()
-    progress = _Progress(sum(len(task.records) for task in tasks), title)
+    progress = _Progress(pictures, title)
     executor = ProcessPoolExecutor(
         max_workers=min(workers, len(tasks)), mp_context=context, initializer=_start_worker, initargs=(done, stop)
     )
     try:
-        pending: dict[Future[Packed], int] = {executor.submit(_work, task): n for n, task in enumerate(tasks)}
+        pending: dict[Future[R], int] = {executor.submit(_work, work, task): n for n, task in enumerate(tasks)}
         while pending:
             finished, _ = wait(pending, timeout=_POLL_S, return_when=FIRST_COMPLETED)
             progress.show(done.value)
@@ -75,8 +90,8 @@ def _die_with_parent() -> None:
         os._exit(1)
 
 
-def _work(task: Task) -> Packed:
-    return pack_shard(task, _count_picture)
+def _work(work: Callable[[T, OnPicture], R], task: T) -> R:
+    return work(task, _count_picture)
 
 
 def _count_picture() -> bool:

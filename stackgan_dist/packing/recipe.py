@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from stackgan_dist.errors import UserError
-from stackgan_dist.text import ENCODERS
+from stackgan_dist.text import check_encoder
 
 _PACKAGE = Path(__file__).resolve().parent.parent
+PUBLISHED = "published"
+"""In place of a text encoder: the embeddings that the source's publisher gives."""
+
 RECIPE_FOLDERS = (_PACKAGE / "recipes", _PACKAGE.parent / "shards")
 """Where a bare name is looked up: inside an installed wheel, and in a checkout."""
 
@@ -33,20 +36,28 @@ class Recipe:
     """Splits of the source."""
     samples_per_shard: int = 512
     """At most so many pictures in a shard; the shards of a split are equal up to one picture."""
+    shard_mb: float | None = None
+    """Aim at shards of so many megabytes at the largest size instead, judged by the first pictures."""
+    captions_per_image: int | None = None
+    """Captions kept of each picture; one with fewer begins again. None: as many as any picture has, at most 10."""
     seed: int = 0
     """Decides the order of the pictures."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of the source."""
 
     def __post_init__(self) -> None:
-        if self.text_encoder not in ENCODERS:
-            raise UserError(f"unknown text encoder {self.text_encoder!r}; known encoders: {', '.join(ENCODERS)}")
+        if self.text_encoder != PUBLISHED:
+            check_encoder(self.text_encoder)
         if not self.sizes or min(self.sizes) < 8 or len(set(self.sizes)) < len(self.sizes):
             raise UserError(f"sizes are {list(self.sizes)}; give different sides of at least 8 pixels, e.g. 76 304")
         if not self.splits or len(set(self.splits)) < len(self.splits):
             raise UserError(f"splits are {list(self.splits)}; give at least one, each once, e.g. train test")
         if self.samples_per_shard < 2:
             raise UserError(f"samples_per_shard is {self.samples_per_shard}; a shard must hold two classes at least")
+        if self.shard_mb is not None and not self.shard_mb > 0:
+            raise UserError(f"shard_mb is {self.shard_mb}; it must be above 0")
+        if self.captions_per_image is not None and self.captions_per_image < 1:
+            raise UserError(f"captions_per_image is {self.captions_per_image}; it must be at least 1")
         if self.seed < 0:
             raise UserError(f"seed is {self.seed}; it must not be negative")
 
@@ -83,6 +94,8 @@ _KINDS: Mapping[str, type] = {
     "sizes": int,
     "splits": str,
     "samples_per_shard": int,
+    "shard_mb": float,
+    "captions_per_image": int,
     "seed": int,
 }
 
@@ -102,8 +115,12 @@ def _parse(content: dict[str, Any], path: Path) -> Recipe:
     for key, value in content.items():
         is_list = key in ("sizes", "splits")
         items = value if is_list and isinstance(value, list) else [value]
-        if is_list != isinstance(value, list) or any(type(item) is not _KINDS[key] for item in items):
+        if is_list != isinstance(value, list) or not all(_is_of_kind(item, _KINDS[key]) for item in items):
             kind = f"{'a list of ' if is_list else ''}{_KINDS[key].__name__}"
             raise UserError(f"{path}: {key} is {value!r}; it must be {kind}")
         values[key] = tuple(items) if is_list else value
     return Recipe(**values, options=options)
+
+
+def _is_of_kind(item: object, kind: type) -> bool:
+    return type(item) is kind or (kind is float and type(item) is int)

@@ -10,7 +10,7 @@ import os
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,17 +24,15 @@ from stackgan_dist.data.index import Shard
 from stackgan_dist.data.sources import Record, Source
 from stackgan_dist.data.storage import join, local_path, open_filesystem
 from stackgan_dist.errors import UserError
-from stackgan_dist.packing.pictures import PictureError, Square, encode_jpeg, load_picture
-from stackgan_dist.text import TextEncoder, load_encoder
+from stackgan_dist.packing.pictures import Frame, PictureError, encode_jpeg, load_picture
+from stackgan_dist.packing.pool import AbandonedError, OnPicture
+from stackgan_dist.packing.recipe import PUBLISHED
+from stackgan_dist.text import SentenceError, TextEncoder, load_encoder
 
 TEMPORARY_SUFFIX = ".tar.tmp"
 
 _PICTURES_AT_ONCE = 16
 """Captions of so many pictures are encoded together: enough to fill batches, few enough to show progress."""
-
-
-class AbandonedError(Exception):
-    """The parent has given up; there is no shard."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,10 @@ class Task:
 
     source: Source
     records: tuple[Record, ...]
-    text_encoder: str
+    text_encoder: str | None
+    """Name of the encoder; None: the embeddings are given."""
+    embeddings: tuple[NDArray[np.float16], ...]
+    """Given ones of the records, (captions, dim) each."""
     folders: tuple[tuple[int, str], ...]
     """(side of the squares in pixels, URL of the folder), one tar for each."""
     name: str
@@ -56,13 +57,23 @@ class Packed:
 
     shards: dict[int, Shard]
     """Side of the squares -> its shard; empty when every picture was rejected."""
+    text_encoder: str
+    """What the encoder calls itself."""
     text_dim: int
     classes: frozenset[str]
+    """Without the pictures that have none."""
+    distinct_classes: int
+    """How many classes there are for the drawing of wrong texts: a picture without class is one of its own."""
     rejected: tuple[dict[str, str], ...]
-    """{"key", "id", "reason"} of every picture that cannot be decoded."""
+    """`rejection` of every picture that cannot be used."""
 
 
-def pack_shard(task: Task, on_picture: Callable[[], bool] = lambda: True) -> Packed:
+def rejection(record: Record, reason: str) -> dict[str, str]:
+    """A line of rejected.jsonl."""
+    return {"key": record.key, "id": record.source_id, "reason": reason}
+
+
+def pack_shard(task: Task, on_picture: OnPicture = lambda: True) -> Packed:
     """Write the tars of `task`, the same samples in the same order at every size.
 
     `on_picture` is called after every picture; when it answers False, the shard is abandoned.
@@ -71,31 +82,40 @@ def pack_shard(task: Task, on_picture: Callable[[], bool] = lambda: True) -> Pac
         UserError: the encoder is not installed, or a folder cannot be written to.
         AbandonedError: `on_picture` said so.
     """
-    encoder = _encoder(task.text_encoder)
+    encoder = _encoder(task.text_encoder) if task.text_encoder is not None else None
     rejected: list[dict[str, str]] = []
     kept: list[Record] = []
     with ExitStack() as stack:
-        parts = {size: stack.enter_context(_temporary(url, task.name)) for size, url in task.folders}
+        parts = {size: stack.enter_context(temporary_tar(url, task.name)) for size, url in task.folders}
         tars = {
             size: stack.enter_context(tarfile.open(path, "w", format=tarfile.USTAR_FORMAT))
             for size, path in parts.items()
         }
-        for record, embeddings in _encoded(task.records, encoder):
+        for record, embeddings in _embedded(task, encoder):
             try:
+                if isinstance(embeddings, SentenceError):
+                    raise PictureError(str(embeddings))
                 image = load_picture(_opened(task.source, record))
+                frame = Frame.of(image, record.crop)
             except PictureError as error:
-                rejected.append({"key": record.key, "id": record.source_id, "reason": str(error)})
+                rejected.append(rejection(record, str(error)))
             else:
                 kept.append(record)
                 for size, tar in tars.items():
-                    _add_sample(tar, record, image, size, embeddings)
+                    _add_sample(tar, record, frame, encode_jpeg(frame.resample(image, size)), embeddings)
             if not on_picture():
                 raise AbandonedError
         for tar in tars.values():
             tar.close()
-        shards = {size: _publish(parts[size], join(url, task.name), len(kept)) for size, url in task.folders if kept}
-    classes = frozenset(record.class_name for record in kept)
-    return Packed(shards, encoder.dim, classes, tuple(rejected))
+        shards = {size: publish_tar(parts[size], join(url, task.name), len(kept)) for size, url in task.folders if kept}
+    return Packed(
+        shards=shards,
+        text_encoder=PUBLISHED if encoder is None else encoder.name,
+        text_dim=task.embeddings[0].shape[1] if encoder is None else encoder.dim,
+        classes=frozenset(record.class_name for record in kept if record.class_name),
+        distinct_classes=len({record.class_name or record.key for record in kept}),
+        rejected=tuple(rejected),
+    )
 
 
 @functools.cache
@@ -107,15 +127,30 @@ def _encoder(name: str) -> TextEncoder:
     return encoder
 
 
-def _encoded(records: Sequence[Record], encoder: TextEncoder) -> Iterator[tuple[Record, NDArray[np.float16]]]:
-    for start in range(0, len(records), _PICTURES_AT_ONCE):
-        chunk = records[start : start + _PICTURES_AT_ONCE]
-        rows = encoder.encode([caption for record in chunk for caption in record.captions]).astype(np.float16)
-        ends = np.cumsum([len(record.captions) for record in chunk])
-        yield from zip(chunk, np.split(rows, ends[:-1]), strict=True)
+def _embedded(task: Task, encoder: TextEncoder | None) -> Iterator[tuple[Record, NDArray[np.float16] | SentenceError]]:
+    """The records with their embeddings, or with the reason why a caption has none."""
+    if encoder is None:
+        yield from zip(task.records, task.embeddings, strict=True)
+        return
+    for start in range(0, len(task.records), _PICTURES_AT_ONCE):
+        chunk = task.records[start : start + _PICTURES_AT_ONCE]
+        try:
+            rows = encoder.encode([caption for record in chunk for caption in record.captions]).astype(np.float16)
+        except SentenceError:
+            yield from ((record, _encoded_alone(record, encoder)) for record in chunk)
+        else:
+            ends = np.cumsum([len(record.captions) for record in chunk])
+            yield from zip(chunk, np.split(rows, ends[:-1]), strict=True)
 
 
-def _opened(source: Source, record: Record) -> Image.Image:
+def _encoded_alone(record: Record, encoder: TextEncoder) -> NDArray[np.float16] | SentenceError:
+    try:
+        return encoder.encode(record.captions).astype(np.float16)
+    except SentenceError as error:
+        return error
+
+
+def _opened(source: Source, record: Record) -> bytes | Image.Image:
     try:
         return source.picture(record)
     except OSError as error:  # missing, unreadable, or not a picture
@@ -123,29 +158,30 @@ def _opened(source: Source, record: Record) -> Image.Image:
 
 
 def _add_sample(
-    tar: tarfile.TarFile, record: Record, image: Image.Image, size: int, embeddings: NDArray[np.float16]
+    tar: tarfile.TarFile, record: Record, frame: Frame, jpeg: bytes, embeddings: NDArray[np.float16]
 ) -> None:
-    square = Square.of(image)
     array = io.BytesIO()
     np.save(array, embeddings)
-    meta = json.dumps(_meta(record, square), sort_keys=True, ensure_ascii=False)
-    members = {
-        "emb.npy": array.getvalue(),
-        "jpg": encode_jpeg(square.resample(image, size)),
-        "json": meta.encode(),
-    }
+    meta = json.dumps(_meta(record, frame), sort_keys=True, ensure_ascii=False)
+    add_members(tar, record.key, {"emb.npy": array.getvalue(), "jpg": jpeg, "json": meta.encode()})
+
+
+def add_members(tar: tarfile.TarFile, key: str, members: Mapping[str, bytes]) -> None:
+    """Append a sample, given as {extension: content}."""
     for extension, data in members.items():
         # A fresh TarInfo has owner 0, no names, mode 0644 and time 0: equal samples are equal bytes.
-        member = tarfile.TarInfo(f"{record.key}.{extension}")
+        member = tarfile.TarInfo(f"{key}.{extension}")
         member.size = len(data)
         tar.addfile(member, io.BytesIO(data))
 
 
-def _meta(record: Record, square: Square) -> dict[str, Any]:
-    meta: dict[str, Any] = {"captions": record.captions, "class": record.class_name, "id": record.source_id}
-    if record.box is not None and (box := square.box(*record.box)) is not None:
+def _meta(record: Record, frame: Frame) -> dict[str, Any]:
+    meta: dict[str, Any] = {"captions": record.captions, "id": record.source_id}
+    if record.class_name:
+        meta["class"] = record.class_name
+    if record.box is not None and (box := frame.box(*record.box)) is not None:
         meta["box"] = [round(number, 6) for number in box]
-    points = {name: square.point(x, y) for name, (x, y) in record.keypoints.items()}
+    points = {name: frame.point(x, y) for name, (x, y) in record.keypoints.items()}
     inside = {name: [round(number, 6) for number in point] for name, point in points.items() if point is not None}
     if inside:
         meta["keypoints"] = inside
@@ -155,7 +191,7 @@ def _meta(record: Record, square: Square) -> dict[str, Any]:
 
 
 @contextmanager
-def _temporary(folder: str, name: str) -> Iterator[Path]:
+def temporary_tar(folder: str, name: str) -> Iterator[Path]:
     """A file to write to, beside its destination if that is local (so that it can be renamed); gone afterwards."""
     beside = local_path(folder)
     try:
@@ -171,7 +207,8 @@ def _temporary(folder: str, name: str) -> Iterator[Path]:
         Path(path).unlink(missing_ok=True)
 
 
-def _publish(part: Path, url: str, samples: int) -> Shard:
+def publish_tar(part: Path, url: str, samples: int) -> Shard:
+    """Put the finished tar `part` at `url`, whole or not at all; returns its entry for the index."""
     with part.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         os.fsync(file.fileno())

@@ -12,6 +12,10 @@ from numpy.typing import NDArray
 from stackgan_dist.errors import UserError
 
 
+class SentenceError(UserError):
+    """A sentence that an encoder cannot encode."""
+
+
 class TextEncoder(Protocol):
     """A frozen sentence encoder."""
 
@@ -21,7 +25,10 @@ class TextEncoder(Protocol):
     """Width of an embedding."""
 
     def encode(self, sentences: Sequence[str]) -> NDArray[np.float32]:
-        """Embeddings (len(sentences), dim), float32, of mean square 1 per entry; batches internally."""
+        """Embeddings (len(sentences), dim), float32, of mean square 1 per entry; batches internally.
+
+        Raises SentenceError for a sentence that it cannot encode.
+        """
         ...
 
 
@@ -32,9 +39,14 @@ ENCODERS = {
 """Name -> "module:class"; the class is called without arguments."""
 
 
-def load_encoder(name: str) -> TextEncoder:
-    """The encoder called `name`; UserError when it is unknown or its extra is not installed."""
+def check_encoder(name: str) -> None:
+    """Raises UserError when no encoder is called `name`."""
     if name not in ENCODERS:
         raise UserError(f"unknown text encoder {name!r}; known encoders: {', '.join(ENCODERS)}")
+
+
+def load_encoder(name: str) -> TextEncoder:
+    """The encoder called `name`; UserError when it is unknown, or what it needs is not there."""
+    check_encoder(name)
     module, _, attribute = ENCODERS[name].partition(":")
     return getattr(importlib.import_module(module), attribute)()

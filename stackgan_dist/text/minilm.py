@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackgan_dist.errors import UserError
+from stackgan_dist.text import SentenceError
 
 _BATCH_SENTENCES = 32
 
@@ -47,11 +48,11 @@ class MiniLMEncoder:
     def encode(self, sentences: Sequence[str]) -> NDArray[np.float32]:
         """Embeddings (len(sentences), 384), float32, of mean square 1 per entry.
 
-        Word pieces beyond the 256th are cut off, as the model's card does. Raises UserError for an empty sentence.
+        Word pieces beyond the 256th are cut off, as the model's card does. Raises SentenceError for an empty sentence.
         """
         for sentence in sentences:
             if not sentence.strip():
-                raise UserError("cannot encode an empty sentence; give one that describes a picture")
+                raise SentenceError("cannot encode an empty sentence; give one that describes a picture")
         # Each different sentence once, and neighbours of like length, so that little of a batch is padding.
         distinct = sorted(set(sentences), key=lambda sentence: (len(sentence), sentence))
         row_of = {sentence: row for row, sentence in enumerate(distinct)}

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackgan_dist.data.randomness import normal
-from stackgan_dist.errors import UserError
+from stackgan_dist.text import SentenceError
 
 _PHRASE_ENDS = frozenset(("and", "but", "or", "with", "while", "whose", "that", "which", "has", "have", "it", "its"))
 _ARTICLES_AND_FORMS_OF_BE = ("a", "an", "the", "this", "these", "those", "is", "are", "was", "were", "be", "being")
@@ -42,7 +42,7 @@ class NgramEncoder:
     def encode(self, sentences: Sequence[str]) -> NDArray[np.float32]:
         """Embeddings (len(sentences), dim), float32, of mean square 1 per entry.
 
-        "Yellow belly" and "its bellies are yellow" give the same features. Raises UserError for a sentence without
+        "Yellow belly" and "its bellies are yellow" give the same features. Raises SentenceError for a sentence without
         a single content word.
         """
         result = np.empty((len(sentences), self.dim), dtype=np.float32)
@@ -52,7 +52,7 @@ class NgramEncoder:
                 total += weight * self._vector(feature)
             scale = float(np.sqrt(np.mean(np.square(total))))
             if scale == 0.0:
-                raise UserError(
+                raise SentenceError(
                     f"the sentence {sentence!r} has no word to encode; give one that describes a picture, "
                     'e.g. "a red bird with a yellow belly"'
                 )

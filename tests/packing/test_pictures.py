@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stackgan_dist.packing.pictures import PictureError, Square, encode_jpeg, load_picture
+from stackgan_dist.packing.pictures import Frame, PictureError, encode_jpeg, load_picture
 
 
 def _file(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -65,18 +65,18 @@ def test_broken_pictures_are_errors_with_a_reason(monkeypatch: pytest.MonkeyPatc
 def test_square_scales_the_short_side_and_crops_the_long_one() -> None:
     image = Image.new("RGB", (300, 100), "red")
     image.paste((0, 0, 255), (100, 0, 200, 100))
-    square = Square.of(image)
+    square = Frame.of(image)
     small = np.asarray(square.resample(image, 50))
     assert small.shape == (50, 50, 3)
     off = np.abs(small - np.array([0, 0, 255]))
     assert off[:, 2:-2].max() <= 1  # only the middle third is left,
     assert off.max() < 20  # and next to nothing of its neighbours comes in through the filter
-    assert np.asarray(Square.of(small_image := Image.new("RGB", (20, 30))).resample(small_image, 64)).shape[0] == 64
+    assert np.asarray(Frame.of(small_image := Image.new("RGB", (20, 30))).resample(small_image, 64)).shape[0] == 64
 
 
 def test_coordinates_move_along_with_the_picture() -> None:
     image = Image.new("RGB", (300, 100))
-    square = Square.of(image)
+    square = Frame.of(image)
     assert square.point(150, 50) == (0.5, 0.5)
     assert square.point(100, 0) == (0.0, 0.0)
     assert square.point(99, 50) is None

@@ -17,7 +17,7 @@ def test_a_recipe_file(tmp_path: Path) -> None:
 
 
 def test_the_recipes_that_come_along(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("painted", "oxford102"):
+    for name in ("painted", "oxford102", "cub", "coco"):
         recipe = load_recipe(name)
         assert recipe.name == name
         assert recipe.source in SOURCES
@@ -54,7 +54,7 @@ def test_faults_are_named(tmp_path: Path, extra: str, message: str) -> None:
 
 
 def test_missing_recipes_and_keys(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="known: oxford102, painted"):
+    with pytest.raises(UserError, match="known: coco, cub, folder, oxford102, painted, webdataset"):
         load_recipe("birds")
     with pytest.raises(UserError, match=r"no recipe .*mine\.toml"):
         load_recipe(str(tmp_path / "mine.toml"))
