@@ -1,6 +1,6 @@
 """Pickles of plain data and NumPy arrays, read without executing anything that they name.
 
-A pickle is a program, and what it may call are the globals that the reader lets it find. Here these are five inert
+A pickle is a program, and what it may call are the globals that the reader lets it find. Here these are inert
 stand-ins of this module: a dtype is a checked string, an array is made of checked bytes. NumPy's own reconstruction
 is not among them. Python 2 wrote the files that matter (the splits and embeddings of the StackGAN data release), so
 byte strings come as latin-1 text.
@@ -80,6 +80,12 @@ def _array(*_: object) -> _Array:
     return _Array()
 
 
+def _from_buffer(content: Any, dtype: _Dtype, shape: tuple[int, ...], order: str) -> _Array:
+    array = _Array()
+    array.__setstate__((1, shape, dtype, order == "F", content))
+    return array
+
+
 def _scalar(dtype: _Dtype, content: Any) -> int | float | bool:
     kind, data = dtype.dtype(), _bytes(content)
     if len(data) != kind.itemsize:
@@ -99,6 +105,7 @@ _STAND_INS: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): _Array,
     ("_codecs", "encode"): _encoded,
     **{(f"numpy.{core}.multiarray", "_reconstruct"): _array for core in ("core", "_core")},
+    **{(f"numpy.{core}.numeric", "_frombuffer"): _from_buffer for core in ("core", "_core")},
     **{(f"numpy.{core}.multiarray", "scalar"): _scalar for core in ("core", "_core")},
 }
 
@@ -113,8 +120,8 @@ class _Reader(pickle.Unpickler):
 def _bytes(content: Any) -> bytes:
     if isinstance(content, str):
         return content.encode("latin-1")
-    if isinstance(content, bytes):
-        return content
+    if isinstance(content, bytes | bytearray):
+        return bytes(content)
     raise UserError(f"it holds an array of {type(content).__name__} objects; numbers were expected")
 
 
@@ -130,6 +137,6 @@ def _settled(value: Any) -> Any:
         return [_settled(item) for item in value]
     if isinstance(value, dict):
         return {key: _settled(item) for key, item in value.items()}
-    if value is None or isinstance(value, str | bytes | int | float | bool):
+    if value is None or isinstance(value, str | bytes | bytearray | int | float | bool):
         return value
     raise UserError(f"it holds a {type(value).__name__}; only plain data and NumPy arrays are read")

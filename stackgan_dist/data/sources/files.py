@@ -74,7 +74,7 @@ def settle_missing(records: Sequence[Record], present: Collection[str], *, parti
     `what` names the split in that line and in the UserError for a split of which nothing is there.
     """
     missing = {record.key for record in records if not record.fault and record.source_id not in present}
-    if len(missing) == len(records):
+    if not any(record.source_id in present for record in records):
         example = f" (the first is {records[0].source_id})" if records else ""
         raise UserError(f"{what}: none of the {len(records)} pictures is there{example}; unpack them under --root")
     if partial:
