@@ -22,9 +22,9 @@ from stackgan_dist.errors import UserError
 from stackgan_dist.packing.listing import Listing, cut, list_split, samples_per_shard
 from stackgan_dist.packing.pool import run_tasks
 from stackgan_dist.packing.receipts import Receipt, read_receipts, remove_receipts, write_receipt
-from stackgan_dist.packing.recipe import PUBLISHED, Recipe
+from stackgan_dist.packing.recipe import Recipe
 from stackgan_dist.packing.shard_writer import TEMPORARY_SUFFIX, Packed, Task, pack_shard
-from stackgan_dist.text import load_encoder
+from stackgan_dist.text import PUBLISHED, load_encoder
 
 REJECTED_NAME = "rejected.jsonl"
 

@@ -17,9 +17,9 @@ from stackgan_dist.data.randomness import permutation
 from stackgan_dist.data.sources import EmbeddedSource, Record, Source
 from stackgan_dist.errors import UserError
 from stackgan_dist.packing.pictures import Frame, PictureError, encode_jpeg, load_picture
-from stackgan_dist.packing.recipe import PUBLISHED, Recipe
+from stackgan_dist.packing.recipe import Recipe
 from stackgan_dist.packing.shard_writer import rejection
-from stackgan_dist.text import load_encoder
+from stackgan_dist.text import PUBLISHED, load_encoder
 
 LONGEST_CAPTION = 2000
 """Characters. What is longer is a document, or a file that was read wrongly."""

@@ -10,12 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from stackgan_dist.errors import UserError
-from stackgan_dist.text import check_encoder
+from stackgan_dist.text import PUBLISHED, check_encoder
 
 _PACKAGE = Path(__file__).resolve().parent.parent
-PUBLISHED = "published"
-"""In place of a text encoder: the embeddings that the source's publisher gives."""
-
 RECIPE_FOLDERS = (_PACKAGE / "recipes", _PACKAGE.parent / "shards")
 """Where a bare name is looked up: inside an installed wheel, and in a checkout."""
 

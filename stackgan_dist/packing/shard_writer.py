@@ -26,8 +26,7 @@ from stackgan_dist.data.storage import join, local_path, open_filesystem
 from stackgan_dist.errors import UserError
 from stackgan_dist.packing.pictures import Frame, PictureError, encode_jpeg, load_picture
 from stackgan_dist.packing.pool import AbandonedError, OnPicture
-from stackgan_dist.packing.recipe import PUBLISHED
-from stackgan_dist.text import SentenceError, TextEncoder, load_encoder
+from stackgan_dist.text import PUBLISHED, SentenceError, TextEncoder, load_encoder
 
 TEMPORARY_SUFFIX = ".tar.tmp"
 

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from stackgan_dist.errors import UserError
 
+PUBLISHED = "published"
+"""In place of an encoder's name: the embeddings that a data set's publisher gives."""
+
 
 class SentenceError(UserError):
     """A sentence that an encoder cannot encode."""
@@ -41,6 +44,11 @@ ENCODERS = {
 
 def check_encoder(name: str) -> None:
     """Raises UserError when no encoder is called `name`."""
+    if name == PUBLISHED:
+        raise UserError(
+            "the embeddings of this data set were published without an encoder for other sentences; to draw new "
+            "sentences, pack it with --encoder minilm and train on that"
+        )
     if name not in ENCODERS:
         raise UserError(f"unknown text encoder {name!r}; known encoders: {', '.join(ENCODERS)}")
 

@@ -81,6 +81,8 @@ def test_a_sentence_without_words_is_refused(sentence: str) -> None:
 def test_unknown_encoder() -> None:
     with pytest.raises(UserError, match="known encoders: ngrams, minilm"):
         load_encoder("word2vec")
+    with pytest.raises(UserError, match="published without an encoder.*--encoder minilm"):
+        load_encoder("published")
 
 
 def test_minilm_knows_meaning() -> None:

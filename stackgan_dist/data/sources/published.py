@@ -1,4 +1,4 @@
-"""The char-CNN-RNN embeddings that were published with CUB, Oxford-102 and COCO, instead of an encoder's.
+"""The char-CNN-RNN embeddings that were published with CUB and Oxford-102, instead of an encoder's.
 
 In one of two forms: a Python 2 pickle for each split (StackGAN's data release; N x captions x 1024, in the order of
 filenames.pickle), or a Torch file for each picture (Reed et al.'s; its "txt" is captions x 1024).
