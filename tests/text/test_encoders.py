@@ -81,7 +81,7 @@ def test_a_sentence_without_words_is_refused(sentence: str) -> None:
 def test_unknown_encoder() -> None:
     with pytest.raises(UserError, match="known encoders: ngrams, minilm"):
         load_encoder("word2vec")
-    with pytest.raises(UserError, match="published without an encoder.*--encoder minilm"):
+    with pytest.raises(UserError, match=r"published without an encoder.*--encoder minilm"):
         load_encoder("published")
 
 
