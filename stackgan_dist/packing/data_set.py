@@ -24,7 +24,7 @@ from stackgan_dist.packing.pool import run_tasks
 from stackgan_dist.packing.receipts import Receipt, read_receipts, remove_receipts, write_receipt
 from stackgan_dist.packing.recipe import Recipe
 from stackgan_dist.packing.shard_writer import TEMPORARY_SUFFIX, Packed, Task, pack_shard
-from stackgan_dist.text import PUBLISHED, load_encoder
+from stackgan_dist.text import PUBLISHED
 
 REJECTED_NAME = "rejected.jsonl"
 
@@ -185,9 +185,8 @@ def _state(folder: str, recipe: Recipe, made_by: dict[str, Any], overwrite: bool
         index = parse_index(data, where)
     except UserError as error:
         raise UserError(f"{error} (--overwrite does so)") from error
-    encoder = PUBLISHED if recipe.text_encoder == PUBLISHED else load_encoder(recipe.text_encoder).name
     found = {"name": index.name, "text_encoder": index.text_encoder, **index.recipe}
-    wanted = {"name": recipe.name, "text_encoder": encoder, **made_by}
+    wanted = {"name": recipe.name, "text_encoder": recipe.text_encoder, **made_by}
     differing = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
     if differing:
         differences = "; ".join(
@@ -236,7 +235,8 @@ def _pack_split(job: _Job, workers: int, max_rejects: float, part: Part) -> None
                     _check_classes(result.distinct_classes, job.listing.records, job.split, per_shard)
                 _keep(job, tasks[number], result)
         except BaseException:
-            _write_rejected(job.url, rejected)
+            if rejected:
+                _write_rejected(job.url, rejected)
             raise
     seconds = time.monotonic() - started
     print(
@@ -276,7 +276,6 @@ def _keep(job: _Job, task: Task, packed: Packed) -> None:
         receipt = Receipt(
             identity=job.identity,
             shard=packed.shards.get(size),
-            text_encoder=packed.text_encoder,
             text_dim=packed.text_dim,
             classes=tuple(sorted(packed.classes)),
             rejected=packed.rejected,
@@ -319,7 +318,7 @@ def _index(job: _Job, size: int, receipts: Sequence[Receipt]) -> Index:
         name=job.recipe.name,
         split=job.split,
         image_size=size,
-        text_encoder=receipts[0].text_encoder,
+        text_encoder=job.recipe.text_encoder,
         text_dim=receipts[0].text_dim,
         captions_per_image=job.listing.captions_per_image,
         classes=tuple(sorted({name for receipt in receipts for name in receipt.classes})),

@@ -26,7 +26,6 @@ class Receipt:
     """Of the data set that is being packed."""
     shard: Shard | None
     """None when every picture was rejected."""
-    text_encoder: str
     text_dim: int
     classes: tuple[str, ...]
     rejected: tuple[dict[str, str], ...]

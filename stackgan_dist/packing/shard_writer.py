@@ -26,7 +26,7 @@ from stackgan_dist.data.storage import join, local_path, open_filesystem
 from stackgan_dist.errors import UserError
 from stackgan_dist.packing.pictures import Frame, PictureError, encode_jpeg, load_picture
 from stackgan_dist.packing.pool import AbandonedError, OnPicture
-from stackgan_dist.text import PUBLISHED, SentenceError, TextEncoder, load_encoder
+from stackgan_dist.text import SentenceError, TextEncoder, load_encoder
 
 TEMPORARY_SUFFIX = ".tar.tmp"
 
@@ -56,8 +56,6 @@ class Packed:
 
     shards: dict[int, Shard]
     """Side of the squares -> its shard; empty when every picture was rejected."""
-    text_encoder: str
-    """What the encoder calls itself."""
     text_dim: int
     classes: frozenset[str]
     """Without the pictures that have none."""
@@ -109,7 +107,6 @@ def pack_shard(task: Task, on_picture: OnPicture = lambda: True) -> Packed:
         shards = {size: publish_tar(parts[size], join(url, task.name), len(kept)) for size, url in task.folders if kept}
     return Packed(
         shards=shards,
-        text_encoder=PUBLISHED if encoder is None else encoder.name,
         text_dim=task.embeddings[0].shape[1] if encoder is None else encoder.dim,
         classes=frozenset(record.class_name for record in kept if record.class_name),
         distinct_classes=len({record.class_name or record.key for record in kept}),
