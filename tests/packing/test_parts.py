@@ -18,7 +18,10 @@ from stackgan_dist.packing.recipe import Recipe
 from stackgan_dist.packing.reshard import reshard
 from stackgan_dist.packing.shard_writer import Packed, Task, pack_shard
 
-RECIPE = Recipe("painted", "painted", "ngrams", sizes=(16, 8), splits=("train",), samples_per_shard=5)
+FEW = {"pictures": 240}
+"""Listing thousands takes longer than packing twenty."""
+
+RECIPE = Recipe("painted", "painted", "ngrams", sizes=(16, 8), splits=("train",), samples_per_shard=5, options=FEW)
 PICTURES = 22  # five shards
 
 
@@ -142,7 +145,17 @@ class _nothing:  # noqa: N801
 
 def test_under_torchrun_every_rank_is_a_part(whole: dict[str, bytes], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "stackgan_dist.pack", "painted", "--out", str(tmp_path / "out"), "--sizes", "16"]
-    command += ["8", "--splits", "train", "--samples-per-shard", "5", "--limit", str(PICTURES)]
+    command += [
+        "8",
+        "--splits",
+        "train",
+        "--samples-per-shard",
+        "5",
+        "--limit",
+        str(PICTURES),
+        "--options",
+        "pictures=240",
+    ]
     ranks = [
         subprocess.Popen(command, env={**os.environ, "RANK": rank, "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "2"})
         for rank in ("0", "1")
