@@ -104,8 +104,11 @@ class Config:
     run: RunConfig = field(default_factory=RunConfig)
     stage1: str | None = None
     """For Stage-II: the Stage-I run (its folder, or one of its checkpoints)."""
-    engine: Literal["ddp"] = "ddp"
-    """How ranks share the work."""
+    engine: Literal["ddp", "deepspeed"] = "ddp"
+    """How ranks share the work: torch's DistributedDataParallel, or DeepSpeed with ZeRO 0, 1 or 2. It changes nothing
+    in the mathematics, and a run may go on with the other one."""
+    deepspeed_config: str = "zero1"
+    """For --engine deepspeed: zero1, zero2, or the path of a JSON file with the keys of launch/README.md."""
     resume: Literal["auto", "never"] = "auto"
     """auto: go on from the newest good checkpoint of the run, if there is one. never: refuse if there is one."""
 
@@ -143,6 +146,11 @@ class Config:
             raise UserError("--training.colour-weight compares Stage-II with Stage-I; leave it out for Stage-I")
         if self.model.stage == 2 and self.stage1 is None:
             raise UserError("Stage-II starts from a trained Stage-I; give its run folder with --stage1")
+        if self.engine == "deepspeed" and training.precision in ("fp16", "fp64"):
+            raise UserError(
+                f"--training.precision {training.precision} is for --engine ddp; with deepspeed, whose weights are "
+                "float32 and whose loss scaler is another one, take bf16, fp32 or auto"
+            )
         if self.model.stage == 1 and self.stage1 is not None:
             raise UserError("--stage1 is for Stage-II runs; add --model.stage 2 or leave it out")
 
@@ -168,7 +176,9 @@ def from_json(text: str, where: str) -> Config:
         raise UserError(f"{where} is not a configuration of this version: {error}") from error
 
 
-_FREE_TO_CHANGE = ("run", "engine", "resume", "data", "stage1", "training.epochs", "training.precision")
+_FREE_TO_CHANGE = (
+    "run", "engine", "deepspeed_config", "resume", "data", "stage1", "training.epochs", "training.precision",
+)  # fmt: skip
 """What may differ when a run goes on: it changes where and how it runs, or how far, not what it computes. (The data
 are compared by the digest of their index, the Stage-I by its weights, which are in the checkpoint.)"""
 

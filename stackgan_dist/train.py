@@ -19,6 +19,8 @@ from stackgan_dist.data.plan import Plan
 from stackgan_dist.data.storage import join
 from stackgan_dist.distributed.process_group import main_first, process_group, ranks_from_environment
 from stackgan_dist.distributed.stop import listen_for_stop
+from stackgan_dist.engines.deepspeed import import_deepspeed
+from stackgan_dist.engines.deepspeed_config import load_deepspeed_config
 from stackgan_dist.errors import UserError, front_door
 from stackgan_dist.models import ModelConfig, build_discriminator, build_generator
 from stackgan_dist.training.checkpoint import list_steps
@@ -39,7 +41,7 @@ def parse(arguments: list[str]) -> Config:
             name = next(iterator, "")
         elif argument.startswith("--preset="):
             name = argument.removeprefix("--preset=")
-        else:
+        elif not argument.startswith("--local_rank="):  # of the deepspeed launcher; LOCAL_RANK has it too
             rest.append(argument)
     presets = "\n".join(f"  --preset {key}: {make.__doc__}" for key, make in PRESETS.items())
     description = f"{__doc__}\nPresets (default {DEFAULT_PRESET}):\n{presets}"
@@ -61,6 +63,9 @@ def main() -> None:
 
     # Everything that can be wrong is found here, before ranks wait for each other.
     config.validate(world_size)
+    if config.engine == "deepspeed":
+        load_deepspeed_config(config.deepspeed_config)
+        import_deepspeed()
     folder = RunFolder(join(config.run.folder, config.run.name))
     data = open_packed(config.data, config.model.image_size)
     Plan([shard.samples for shard in data.index.shards], config.training.seed, config.training.batch_size)

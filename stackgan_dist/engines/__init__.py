@@ -13,6 +13,9 @@ class Engine(Protocol):
     module: nn.Module
     """The plain network, for what must not take part in gradient synchronisation."""
 
+    rehearses: bool
+    """Whether its first backward pass is unlike all later ones, see TrainingState.rehearse."""
+
     def __call__(self, *inputs: Tensor) -> Any:
         """The forward pass whose backward pass averages gradients over the ranks. Once per update."""
         ...
@@ -25,9 +28,12 @@ class Engine(Protocol):
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Network, optimizer and loss scaler."""
+        """Network, optimizer and loss scaler, the same names and shapes whatever the engine and the ranks.
+
+        Every rank has to call it. It is whole on rank 0; elsewhere it may lack the optimizer's state.
+        """
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put back what `state_dict` returned, on any number of ranks."""
+        """Put back what rank 0's `state_dict` returned, by either engine, on any number of ranks."""
         ...

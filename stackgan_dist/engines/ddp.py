@@ -46,6 +46,9 @@ class DDPEngine:
         self._optimizer = torch.optim.Adam(self._parameters, betas=betas, fused=True)
         self._scaler = torch.amp.GradScaler(ranks.device.type, enabled=scale_loss)
 
+    rehearses = True
+    """See Engine."""
+
     def __call__(self, *inputs: Tensor) -> Any:
         """See Engine."""
         return self._forward(*inputs)

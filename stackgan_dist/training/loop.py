@@ -84,6 +84,8 @@ def train(
         checkpointer.remove_unfinished()
 
     def save(at: int) -> None:
+        with explained_peer_loss(f"while saving step {at:,}"):
+            whole = state.state_dict()  # a collective, where ranks hold parts of it
         if ranks.is_main:
             content = {
                 "step": at,
@@ -91,7 +93,7 @@ def train(
                 "stage1_model": dataclasses.asdict(stage1[0]) if stage1 else None,
                 "data": dataclasses.asdict(DataIdentity.of(data.index)),
                 "world_size": ranks.world_size,
-                "state": state.state_dict(),
+                "state": whole,
             }
             if monitor:
                 monitor.hand_over()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -11,6 +12,8 @@ from stackgan_dist.data.loader import Batch
 from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.engines import Engine
 from stackgan_dist.engines.ddp import DDPEngine
+from stackgan_dist.engines.deepspeed import DeepSpeedEngine
+from stackgan_dist.engines.deepspeed_config import load_deepspeed_config
 from stackgan_dist.models import Generator, ModelConfig, build_discriminator, build_generator
 from stackgan_dist.training.checkpoint import to_host
 from stackgan_dist.training.ema import MovingAverage
@@ -49,9 +52,25 @@ class TrainingState:
         betas = (training.adam_beta1, training.adam_beta2)
         self.generator: Engine
         self.discriminator: Engine
-        self.generator, self.discriminator = (
-            DDPEngine(network, ranks, betas, scale_loss=precision.scale_loss) for network in (generator, discriminator)
-        )
+        if config.engine == "deepspeed":
+            content = load_deepspeed_config(config.deepspeed_config)
+            self.generator, self.discriminator = (
+                DeepSpeedEngine(
+                    network,
+                    ranks,
+                    betas,
+                    content,
+                    rows=math.ceil(training.batch_size / ranks.world_size),
+                    autocast_to=precision.autocast_to,
+                    timeout_s=config.run.timeout_s,
+                )
+                for network in (generator, discriminator)
+            )
+        else:
+            self.generator, self.discriminator = (
+                DDPEngine(network, ranks, betas, scale_loss=precision.scale_loss)
+                for network in (generator, discriminator)
+            )
         self._config, self._ranks, self._precision = config, ranks, precision
 
     def step(self, batch: Batch, step: int, steps_per_epoch: int) -> StepReport:
@@ -77,12 +96,14 @@ class TrainingState:
         in their last bit. After a rehearsal a resumed run's first step is already like any other, hence bit-equal to
         that of a run that never stopped.
         """
+        if not self.generator.rehearses:
+            return
         before = to_host(self.state_dict())
         self.step(batch, 0, 1)
         self.load_state_dict(before)
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain values only."""
+        """Tensors and plain values only. Every rank has to call it; it is whole on rank 0."""
         return {
             "generator": self.generator.state_dict(),
             "discriminator": self.discriminator.state_dict(),
@@ -90,7 +111,7 @@ class TrainingState:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put back what `state_dict` returned, on any number of ranks."""
+        """Put back what rank 0's `state_dict` returned, on any number of ranks."""
         self.generator.load_state_dict(state["generator"])
         self.discriminator.load_state_dict(state["discriminator"])
         self.ema.network.load_state_dict(state["ema"])

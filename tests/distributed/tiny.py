@@ -88,16 +88,16 @@ def final_state(run: Path, step: int | None = None) -> dict[str, Any]:
     checkpoints = str(run / "checkpoints")
     found = read_checkpoint(f"{checkpoints}/step-{list_steps(checkpoints)[-1] if step is None else step:09d}")
     content = unpack(found.data, found.url)
-    return dict(_flat(content["state"], ""), step=content["step"])
+    return dict(flat(content["state"], ""), step=content["step"])
 
 
-def _flat(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+def flat(value: Any, name: str) -> Iterator[tuple[str, Any]]:
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else None
     if items is None:
         yield name, value
     else:
         for key, item in items:
-            yield from _flat(item, f"{name}/{key}")
+            yield from flat(item, f"{name}/{key}")
 
 
 def assert_equal(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
