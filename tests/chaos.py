@@ -1,6 +1,6 @@
 """Kill a run again and again, and prove that nothing of it is lost.
 
-    python tests/chaos.py --kills 40 --seed 0 [--ranks 3]
+    python tests/chaos.py --kills 40 --seed 0 [--ranks 3] [--engine deepspeed]
 
 A small run whose ranks and torchrun agents get SIGKILL, SIGTERM and SIGSTOP at random moments (start-up, training,
 the middle of a checkpoint's write) is started again by hand each time. At its end every value of its last checkpoint
@@ -59,16 +59,17 @@ class Tally:
 class Run:
     """A run that is started with a certain number of ranks, each start with a trace of its own."""
 
-    def __init__(self, folder: Path, data: str, ranks: int) -> None:
+    def __init__(self, folder: Path, data: str, ranks: int, engine: str) -> None:
         self.path = folder / "run"
-        self._folder, self._data, self.ranks = folder, data, ranks
+        self._folder, self._data, self.ranks, self._engine = folder, data, ranks, engine
         self._starts = 0
         folder.mkdir(parents=True)
 
     def start(self, epochs: int = FOREVER) -> Launch:
         """The next start."""
         self._starts += 1
-        args = [str(self._folder / f"trace-{self._starts:04d}"), *flags(self._data, self._folder, epochs)]
+        trace = str(self._folder / f"trace-{self._starts:04d}")
+        args = [trace, *flags(self._data, self._folder, epochs), "--engine", self._engine]
         log = self._folder / f"log-{self._starts:04d}.txt"
         return Launch(self.ranks, str(Path(__file__).with_name("chaos_rank.py")), args, log, shutdown_s=5)
 
@@ -187,11 +188,11 @@ def check_history(run: Run, plan: Plan, ranks: int, tally: Tally) -> None:
     tally.steps_trained = sum(len(rows) for rows in per_rank[0])
 
 
-def chaos(data: str, folder: Path, *, kills: int, seed: int, ranks: int) -> Tally:
+def chaos(data: str, folder: Path, *, kills: int, seed: int, ranks: int, engine: str = "ddp") -> Tally:
     """Break a run `kills` times, let it end, and compare it with one that was left alone; AssertionError if any of
     it was lost."""
     chance, tally = random.Random(seed), Tally()
-    run = Run(folder / "broken", data, ranks)
+    run = Run(folder / "broken", data, ranks, engine)
     index = load_index(f"{data}/train/76", how_to_make="pack it")
     plan = Plan([shard.samples for shard in index.shards], 0, BATCH)
     launches: list[Launch] = []
@@ -229,7 +230,7 @@ def chaos(data: str, folder: Path, *, kills: int, seed: int, ranks: int) -> Tall
         settle(launches[-1], False)
         check_history(run, plan, ranks, tally)
 
-        unbroken = Run(folder / "unbroken", data, ranks)
+        unbroken = Run(folder / "unbroken", data, ranks, engine)
         launches.append(unbroken.start(epochs))
         result = launches[-1].wait(600)
         assert result.code == 0, result.output
@@ -262,13 +263,21 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ranks", type=int, default=3)
+    parser.add_argument("--engine", choices=["ddp", "deepspeed"], default="ddp")
     options = parser.parse_args()
     from conftest import pack_small
 
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
         folder = Path(name)
         pack_small(folder / "painted")
-        tally = chaos(str(folder / "painted"), folder, kills=options.kills, seed=options.seed, ranks=options.ranks)
+        tally = chaos(
+            str(folder / "painted"),
+            folder,
+            kills=options.kills,
+            seed=options.seed,
+            ranks=options.ranks,
+            engine=options.engine,
+        )
     print(report(tally, options.ranks))
 
 

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -363,3 +364,24 @@ def test_two_ranks_tell_it_once(packed: Path, tmp_path: Path, arguments: list[st
     assert message in result.output.partition(said[0])[2] or message in said[0]
     # torchrun ends with a traceback of its own; there is none of ours.
     assert not re.search(r'File ".*stackgan_dist/(?!.*site-packages).*", line', result.output), result.output
+
+
+def test_deepspeed_that_is_not_installed_is_answered_with_the_command(
+    refused: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "deepspeed", None)  # as if it were not there
+    message = refused("train", "--engine", "deepspeed")
+    assert "python -m pip install 'stackgan_dist[deepspeed]'" in message
+    assert "--engine ddp" in message
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--training.precision", "fp64"], "--training.precision fp64 is for --engine ddp"),
+        (["--training.precision", "fp16"], "--training.precision fp16 is for --engine ddp"),
+        (["--deepspeed-config", "zero3"], "none of zero1, zero2"),
+    ],
+)
+def test_deepspeed_is_checked_before_anything_starts(refused: Door, flags: list[str], expected: str) -> None:
+    assert expected in refused("train", "--engine", "deepspeed", *flags)

@@ -73,7 +73,8 @@ def test_the_wheel_holds_the_package_and_the_recipes_and_nothing_else(wheel: Pat
     pages = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "stackgan_dist" / "web" / "pages").iterdir()}
     assert len(recipes) >= 2
     assert len(pages) >= 8
-    assert (checkout | recipes | pages) <= set(names)
+    configs = {f"stackgan_dist/deepspeed_configs/zero{stage}.json" for stage in (1, 2)}
+    assert (checkout | recipes | pages | configs) <= set(names)
     assert not [name for name in names if "test" in name or name.endswith(".pyc")]
 
 

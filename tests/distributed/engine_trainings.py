@@ -101,7 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("data")
     parser.add_argument("out", type=Path)
-    parser.add_argument("--only", nargs="*", default=[], help="equal, resume, handover, options, bf16")
+    parser.add_argument("--only", nargs="*", default=[], help="equal, exact, resume, handover, options, bf16")
     options = parser.parse_args()
 
     with listen_for_stop() as never, process_group(60) as ranks:
@@ -112,12 +112,15 @@ def main() -> None:
                 for engine in ("ddp", "zero0", "zero1", "zero2"):
                     trainings.train(stage, engine)
 
+        if "exact" in options.only:
+            for stage in STAGES:
+                trainings.train(stage, "ddp", "exact", "fp64")
+
         if "resume" in options.only:
             for stage, engine in (("stage1", "zero1"), ("stage1", "zero2"), ("stage2", "zero2")):
-                for name in (f"{engine}-unbroken", f"{engine}-broken"):
-                    if name.endswith("broken") and not name.endswith("unbroken"):
-                        trainings.begin(stage, engine, name)
-                    trainings.train(stage, engine, name)
+                trainings.train(stage, engine, f"{engine}-unbroken")
+                trainings.begin(stage, engine, f"{engine}-broken")
+                trainings.train(stage, engine, f"{engine}-broken")
 
         if "options" in options.only:
             for engine in ZERO:
