@@ -141,7 +141,9 @@ def measure(options: argparse.Namespace) -> None:
             "bytes": {
                 f"{stage}/{engine}": count_bytes(stage, engine, ranks) for stage in options.stages for engine in ENGINES
             },
-            "seconds": time_steps(ranks, options.rounds) if ranks.world_size == min(options.ranks) else {},
+            "seconds": time_steps(ranks, options.rounds)
+            if options.rounds and ranks.world_size == min(options.ranks)
+            else {},
         }
         if ranks.is_main:
             options.out.write_text(json.dumps(found))
@@ -176,7 +178,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ranks", type=int, nargs="+", default=[2, 4])
     parser.add_argument("--stages", type=int, nargs="*", default=[1, 2])
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=20, help="of timed steps, on the fewest ranks; 0: none")
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if "RANK" in os.environ:

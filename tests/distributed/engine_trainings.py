@@ -33,11 +33,11 @@ ZERO: dict[str, dict[str, Any]] = {
     # Buckets of a few parameters each, and every switch the other way.
     "zero1-switches": {
         "stage": 1, "reduce_bucket_size": 1000, "allgather_bucket_size": 1000, "overlap_comm": True,
-        "contiguous_gradients": False, "round_robin_gradients": True,
+        "contiguous_gradients": False,
     },
     "zero2-switches": {
         "stage": 2, "reduce_bucket_size": 1000, "allgather_bucket_size": 1000, "overlap_comm": True,
-        "reduce_scatter": False, "round_robin_gradients": True,
+        "reduce_scatter": False,
     },
 }  # fmt: skip
 STAGES = {"stage1": VARIANTS["paper"], "stage2": VARIANTS["paper-stage2"]}
@@ -108,13 +108,13 @@ def main() -> None:
         trainings = Trainings(options.data, options.out, ranks, never)
 
         if "equal" in options.only:
-            for stage in STAGES:
+            # In float32 tiny Stage-IIs come apart under DDP, too, where gradients are summed in several orders.
+            for stage in STAGES if ranks.world_size == 2 else ["stage1"]:
                 for engine in ("ddp", "zero0", "zero1", "zero2"):
                     trainings.train(stage, engine)
 
         if "exact" in options.only:
-            for stage in STAGES:
-                trainings.train(stage, "ddp", "exact", "fp64")
+            trainings.train("stage1", "ddp", "exact", "fp64")
 
         if "resume" in options.only:
             for stage, engine in (("stage1", "zero1"), ("stage1", "zero2"), ("stage2", "zero2")):

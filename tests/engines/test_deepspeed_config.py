@@ -52,6 +52,7 @@ def test_launch_explains_every_key_of_its_files() -> None:
         ({"zero_optimization": {"stage": 3}}, "stage 3", "stage to 2"),
         ({"zero_optimization": {"stage": 4}}, "stage 4", "0, 1 or 2"),
         ({"zero_optimization": {"stage": True}}, "stage True", "0, 1 or 2"),
+        ({"zero_optimization": {"round_robin_gradients": True}}, "round_robin_gradients", "order"),
         ({"zero_optimization": {"zero_quantized_gradients": True}}, "zero_quantized_gradients", "reduce_bucket_size"),
         ({"zero_optimization": {"stage": 1, "offload_optimizer": {"device": "nvme"}}}, "nvme", "cpu or none"),
         ({"zero_optimization": {"stage": 0, "offload_optimizer": {"device": "cpu"}}}, "stage 0", "1 or 2"),
