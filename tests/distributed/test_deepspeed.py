@@ -9,29 +9,23 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-import statistics
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 from chaos import chaos, flags, report
-from distributed.engine_trainings import STEPS, STOP, ZERO
+from distributed.engine_trainings import HANDOVERS, STEPS, STOP, ZERO
 from distributed.harness import REPOSITORY, torchrun
-from distributed.tiny import ZERO_BUT_FOR_ROUNDING, assert_equal, final_state, largest_difference
+from distributed.tiny import assert_equal, final_state, largest_difference
 
 from stackgan_dist.training.checkpoint import list_steps
 
 SCRIPT = str(Path(__file__).with_name("engine_trainings.py"))
 TOLERANCE = 1e-6
-"""Of float32 after ten steps, relative to a tensor's largest value."""
-AS_GOOD = 4.0
-"""Times the distance of DDP in float32 from the same run in float64: rounding, which Adam amplifies where a gradient is
-small, differs between orders of summation, which three ranks have many of."""
-SWITCHED = [name for name in ZERO if "-" in name]
+"""After ten steps, relative to a tensor's largest value."""
+SWITCHED = [name for name in ZERO if "-" in name and not name.endswith("float64")]
 
 
 @pytest.fixture(scope="module")
@@ -40,15 +34,15 @@ def group(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[i
     folder = tmp_path_factory.mktemp("engines")
     only = {
         1: ["handover"],
-        2: ["equal", "exact", "resume", "options", "bf16", "handover"],
-        3: ["equal", "resume", "handover"],
+        2: ["equal", "resume", "options", "bf16", "handover"],
+        3: ["float64", "resume", "handover"],
     }
 
     def run(world_size: int) -> Path:
         out = folder / str(world_size)
         if not out.exists():
             if world_size != 2:
-                for name in ("kept", "to-ddp", "from-ddp"):
+                for name in (*HANDOVERS, *(f"{name}-float64" for name in HANDOVERS)):
                     shutil.copytree(run(2) / "stage1" / name, out / "stage1" / name)
             args = [str(packed), str(out), "--only", *only[world_size]]
             result = torchrun(world_size, SCRIPT, args, folder / f"{world_size}.txt", 600)
@@ -56,22 +50,6 @@ def group(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[i
         return out
 
     return run
-
-
-def distance(group: Callable[[int], Path], ours: dict[str, Any]) -> float:
-    """The mean over tensors of the largest difference from the run in float64, relative to the largest value."""
-    exact = final_state(group(2) / "stage1" / "exact")
-    assert exact.keys() == ours.keys()
-    differences = []
-    for name, value in exact.items():
-        if not isinstance(value, torch.Tensor) or not value.is_floating_point() or name.endswith("running_mean"):
-            continue  # running means move with the biases before them, which are next
-        other = ours[name].double()
-        if name.endswith("exp_avg_sq"):
-            value, other = value.sqrt(), other.sqrt()
-        if float(value.abs().max()) > ZERO_BUT_FOR_ROUNDING:
-            differences.append(float((value - other).abs().max() / value.abs().max()))
-    return statistics.mean(differences)
 
 
 @pytest.mark.parametrize("engine", ["zero0", "zero1", "zero2"])
@@ -86,10 +64,20 @@ def test_two_ranks_train_what_ddp_trains(group: Callable[[int], Path], stage: st
 
 
 @pytest.mark.parametrize("engine", ["zero0", "zero1", "zero2"])
-def test_three_ranks_are_as_near_to_the_exact_run_as_ddp(group: Callable[[int], Path], engine: str) -> None:
-    ours, ddp = final_state(group(3) / "stage1" / engine), final_state(group(3) / "stage1" / "ddp")
-    assert ours["step"] == STEPS
-    assert distance(group, ours) < AS_GOOD * distance(group, ddp)
+@pytest.mark.parametrize("stage", ["stage1", "stage2"])
+def test_three_ranks_train_what_ddp_trains(group: Callable[[int], Path], stage: str, engine: str) -> None:
+    """The same as on two ranks, every tensor within 1e-6, in float64.
+
+    Not in float32: three ranks' gradients are summed in an order that depends on buckets, and Adam makes a step of the
+    learning rate's length of a gradient that is rounding alone, as that of a bias before batch norm is. There a float32
+    DDP run is as far (100 %) from the same DDP run in float64 as ZeRO is. DeepSpeed's own float32 is raised by
+    deepspeed_in_float64; what it does with the numbers is its own. Second and first moments pass through float32 when
+    ZeRO's are gathered, hence 1e-6 and not 1e-9.
+    """
+    runs = group(3) / stage
+    ddp, zero = final_state(runs / "ddp-float64"), final_state(runs / f"{engine}-float64")
+    assert ddp["step"] == zero["step"] == STEPS
+    assert largest_difference(ddp, zero) < TOLERANCE
 
 
 @pytest.mark.parametrize("world_size", [2, 3])
@@ -111,19 +99,19 @@ def test_offload_and_other_switches_change_nothing(group: Callable[[int], Path],
 
 
 @pytest.mark.parametrize("world_size", [1, 3])
-@pytest.mark.parametrize("name", ["kept", "to-ddp", "from-ddp"])
+@pytest.mark.parametrize("name", HANDOVERS)
 def test_another_number_of_ranks_and_the_other_engine_go_on(
     group: Callable[[int], Path], name: str, world_size: int
 ) -> None:
-    """Two ranks began. That their state was taken over bit for bit, engine_trainings.py itself has asserted."""
-    assert list_steps(str(group(2) / "stage1" / name / "checkpoints")) == [3, STOP]
-    assert final_state(group(world_size) / "stage1" / name)["step"] == STEPS
-
-
-@pytest.mark.parametrize("name", ["kept", "from-ddp"])
-def test_after_a_handover_to_one_rank_both_engines_train_the_same(group: Callable[[int], Path], name: str) -> None:
-    runs = group(1) / "stage1"
-    assert largest_difference(final_state(runs / "to-ddp"), final_state(runs / name)) < TOLERANCE
+    """Two ranks began, four steps. In float32 the state is taken over bit for bit, which engine_trainings.py itself
+    asserts, and the run goes on to its end. In float64 (see above) the end is that of an unbroken DDP run."""
+    began, went_on = group(2) / "stage1", group(world_size) / "stage1"
+    assert list_steps(str(began / name / "checkpoints")) == [3, STOP]
+    assert final_state(went_on / name)["step"] == STEPS
+    unbroken, ours = final_state(group(3) / "stage1" / "ddp-float64"), final_state(went_on / f"{name}-float64")
+    assert list_steps(str(began / f"{name}-float64" / "checkpoints")) == [3, STOP]
+    assert ours["step"] == STEPS
+    assert largest_difference(unbroken, ours) < TOLERANCE
 
 
 def test_bf16_is_the_same_autocast(group: Callable[[int], Path]) -> None:
@@ -147,6 +135,7 @@ def test_the_deepspeed_launcher_starts_it(packed: Path, tmp_path: Path) -> None:
     assert "2 rank(s)" in done.stdout
 
 
+@pytest.mark.slow
 def test_three_kills(packed: Path, tmp_path: Path) -> None:
     """The short form of tests/chaos.py with --engine deepspeed."""
     tally = chaos(str(packed), tmp_path / "runs", kills=3, seed=16, ranks=2, engine="deepspeed")

@@ -111,7 +111,7 @@ def _same(ours: Any, theirs: Any) -> bool:
     return torch.equal(ours, theirs) if isinstance(ours, torch.Tensor) else ours == theirs
 
 
-ZERO_BUT_FOR_ROUNDING = 1e-7
+_ZERO = 1e-7
 """A tensor below this is zero but for rounding: a bias just before a batch norm has no gradient, yet Adam moves it."""
 
 
@@ -131,8 +131,8 @@ def largest_difference(ours: dict[str, Any], theirs: dict[str, Any]) -> float:
             scale = float(value.abs().max())
             if name.endswith("running_mean"):
                 scale = max(scale, float(ours[name.replace("running_mean", "running_var")].max()) ** 0.5)
-            if scale < ZERO_BUT_FOR_ROUNDING:
-                assert float(other.abs().max()) < ZERO_BUT_FOR_ROUNDING, f"{name} is not zero"
+            if scale < _ZERO:
+                assert float(other.abs().max()) < _ZERO, f"{name} is not zero"
             else:
                 worst = max(worst, float((value - other).abs().max()) / scale)
         else:
