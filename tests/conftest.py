@@ -9,9 +9,10 @@ import pytest
 import torch
 from distributed.tiny import gaudy, tiny_config, tiny_model, train_alone
 from stores.faulty_network import FaultyNetwork, faulty_network
-from stores.server import Server, s3_server, variables
+from stores.server import BUCKET, Server, s3_server, variables
 
 from stackgan_dist import models
+from stackgan_dist.data.storage import open_filesystem
 from stackgan_dist.packing.data_set import pack
 from stackgan_dist.packing.recipe import load_recipe
 from stackgan_dist.training.trained import load_trained
@@ -51,6 +52,7 @@ def network(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyN
         for name, value in variables(running.endpoint).items():
             monkeypatch.setenv(name, value)
         yield running
+        open_filesystem(f"s3://{BUCKET}")[0].clear_instance_cache()  # the next test has another port
 
 
 @pytest.fixture(scope="session")

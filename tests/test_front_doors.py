@@ -340,7 +340,9 @@ class TestScores:
 
 class TestPack:
     def test_an_unknown_recipe(self, refused: Door) -> None:
-        assert "there is no recipe called 'cub'; known: oxford102, painted" in refused("pack", "cub")
+        assert "there is no recipe called 'nosuch'; known: coco, cub, folder, oxford102, painted" in refused(
+            "pack", "nosuch"
+        )
 
     def test_a_source_without_its_files(self, refused: Door, tmp_path: Path) -> None:
         message = refused("pack", "oxford102", "--root", tmp_path, "--out", tmp_path / "out")

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 import fsspec
@@ -177,9 +178,20 @@ def remove(url: str) -> None:
             fs.rm(path, recursive=True)
         return
     try:
+        files = _patiently(f"list {url}", lambda: fs.find(path))
         _patiently(f"remove {url}", lambda: fs.rm(path, recursive=True))
     except FileNotFoundError:
         return
+    if "s3" in _protocols(fs):
+        _remove_placeholders(fs, path, files)
+
+
+def _remove_placeholders(fs: Any, path: str, files: list[str]) -> None:
+    """Remove the folders of `files` from `path` down: some S3 servers (SeaweedFS) keep and list empty ones."""
+    parents = {str(parent) for file in files for parent in PurePosixPath(file).parents}
+    for folder in sorted((parent for parent in parents if f"{parent}/".startswith(f"{path}/")), key=len, reverse=True):
+        bucket, _, key = folder.partition("/")
+        _patiently(f"remove {folder}", partial(fs.call_s3, "delete_object", Bucket=bucket, Key=f"{key}/"))
 
 
 def exists(url: str) -> bool:
