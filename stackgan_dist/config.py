@@ -1,4 +1,4 @@
-"""What defines a run, field by field; presets are plain functions.
+"""What defines a run, field by field.
 
 Every field is a flag: `--training.batch-size 128`. The docstrings below are its help.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -60,6 +59,9 @@ class TrainingConfig:
     """Stage-II: weight of the difference between its colours and those of the Stage-I image (the colour consistency
     of StackGAN-v2, arXiv 1710.10916, which uses 50). Not in the paper, hence 0; it keeps short runs from trading
     Stage-I's colours for others."""
+    interpolated_texts: bool = False
+    """Train the generator also on texts half-way between two, one for every two rows of the batch: the INT of
+    GAN-INT-CLS (arXiv 1605.05396, section 4.3)."""
     captions_per_text: int = 4
     """A text is the mean embedding of this many captions of a picture, drawn anew each step (the authors' TensorFlow
     code: 4 of 10, their PyTorch code: 1)."""
@@ -198,167 +200,3 @@ def _flatten(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in fields.items():
         flat.update(_flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value})
     return flat
-
-
-def _stage1(name: str, url: str) -> Config:
-    """The paper's Stage-I: 64x64, 600 epochs of batch 64, Adam 2e-4 halved every 100 epochs."""
-    return Config(data=DataConfig(url=url), run=RunConfig(name=f"{name}-stage1"))
-
-
-def _stage2(name: str, url: str) -> Config:
-    """The paper's Stage-II: 256x256 from a frozen Stage-I, the same schedule."""
-    return Config(
-        model=ModelConfig(stage=2, image_size=256),
-        data=DataConfig(url=url),
-        run=RunConfig(name=f"{name}-stage2"),
-        stage1=f"runs/{name}-stage1",
-    )
-
-
-def painted_stage1() -> Config:
-    """Painted birds, Stage-I at the paper's size and schedule."""
-    return _stage1("painted", "data/painted")
-
-
-def painted_stage2() -> Config:
-    """Painted birds, Stage-II at the paper's size and schedule."""
-    return _stage2("painted", "data/painted")
-
-
-def oxford102_stage1() -> Config:
-    """Oxford-102 flowers, Stage-I as in the paper."""
-    return _stage1("oxford102", "data/oxford102")
-
-
-def oxford102_stage2() -> Config:
-    """Oxford-102 flowers, Stage-II as in the paper."""
-    return _stage2("oxford102", "data/oxford102")
-
-
-def cub_stage1() -> Config:
-    """CUB-200-2011 birds, Stage-I as in the paper."""
-    return _stage1("cub", "data/cub")
-
-
-def cub_stage2() -> Config:
-    """CUB-200-2011 birds, Stage-II as in the paper."""
-    return _stage2("cub", "data/cub")
-
-
-def _coco(stage: Config, batch_size: int) -> Config:
-    """`stage` with what the authors' PyTorch code trains COCO with: wider, 120 epochs, the rate halved every 20."""
-    training = dataclasses.replace(
-        stage.training, batch_size=batch_size, epochs=120, halve_every_epochs=20, captions_per_text=1
-    )
-    model = dataclasses.replace(
-        stage.model, recipe="pytorch", generator_width=192, discriminator_width=96, residual_blocks=2
-    )
-    return dataclasses.replace(stage, model=model, training=training)
-
-
-def coco_stage1() -> Config:
-    """COCO, Stage-I as in the authors' PyTorch code (batch 128)."""
-    return _coco(_stage1("coco", "data/coco"), batch_size=128)
-
-
-def coco_stage2() -> Config:
-    """COCO, Stage-II as in the authors' PyTorch code (batch 160: 40 on each of 4 GPUs)."""
-    return _coco(_stage2("coco", "data/coco"), batch_size=160)
-
-
-def own_stage1() -> Config:
-    """Your own pictures (docs/own_data.md), Stage-I as in the paper."""
-    return _stage1("own", "data/own")
-
-
-def own_stage2() -> Config:
-    """Your own pictures, Stage-II as in the paper."""
-    return _stage2("own", "data/own")
-
-
-def _demo(stage: Config, model: ModelConfig, **training: Any) -> Config:
-    """`stage` with a narrow `model`, at a length that two CPU cores train in minutes.
-
-    The learning rates are some times the paper's: that is what narrow networks, few steps and large plain areas of
-    colour take. A weak KL term lets the text through early.
-    """
-    return dataclasses.replace(
-        stage,
-        model=model,
-        data=dataclasses.replace(stage.data, workers=0),  # two cores have no room for loaders beside two ranks
-        training=TrainingConfig(kl_weight=0.2, captions_per_text=1, **training),
-        run=dataclasses.replace(
-            stage.run,
-            name=f"demo/stage{model.stage}",
-            tick_steps=50,
-            checkpoint_steps=250,
-            sample_steps=250,
-        ),
-    )
-
-
-_DEMO_STAGE1 = ModelConfig(
-    generator_width=24, discriminator_width=16, condition_dim=64, noise_dim=32, detail_layer=True
-)
-
-
-def demo_stage1() -> Config:
-    """Painted birds in minutes on two CPU cores: a narrow Stage-I (launch/demo.sh)."""
-    return _demo(
-        painted_stage1(),
-        _DEMO_STAGE1,
-        batch_size=32,
-        epochs=20,
-        learning_rate=1.6e-3,
-        halve_every_epochs=8,
-        ema_half_life_images=4_000,
-    )
-
-
-def demo_stage2() -> Config:
-    """Painted birds in minutes on two CPU cores: a narrow Stage-II of 128 pixels (launch/demo.sh)."""
-    model = dataclasses.replace(
-        _DEMO_STAGE1,
-        stage=2,
-        image_size=128,
-        generator_width=16,
-        discriminator_width=8,
-        residual_blocks=1,
-        detail_layer=False,
-        stage1_skip=True,
-    )
-    stage2 = _demo(
-        painted_stage2(),
-        model,
-        batch_size=16,
-        epochs=8,
-        learning_rate=8e-4,
-        halve_every_epochs=4,
-        colour_weight=200.0,
-        ema_half_life_images=10_000,
-    )
-    return dataclasses.replace(stage2, stage1="runs/demo/stage1")
-
-
-PRESETS: dict[str, Callable[[], Config]] = {
-    "painted-stage1": painted_stage1,
-    "painted-stage2": painted_stage2,
-    "oxford102-stage1": oxford102_stage1,
-    "oxford102-stage2": oxford102_stage2,
-    "cub-stage1": cub_stage1,
-    "cub-stage2": cub_stage2,
-    "coco-stage1": coco_stage1,
-    "coco-stage2": coco_stage2,
-    "own-stage1": own_stage1,
-    "own-stage2": own_stage2,
-    "demo-stage1": demo_stage1,
-    "demo-stage2": demo_stage2,
-}
-DEFAULT_PRESET = "painted-stage1"
-
-
-def preset(name: str) -> Config:
-    """The preset called `name`; UserError when there is none."""
-    if name not in PRESETS:
-        raise UserError(f"unknown preset {name!r}; known presets: {', '.join(PRESETS)}")
-    return PRESETS[name]()

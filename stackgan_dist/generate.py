@@ -9,14 +9,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+import numpy as np
 import torch
 import tyro
+from numpy.typing import NDArray
 from PIL import Image
 
+from stackgan_dist.data.places import place_from_words
 from stackgan_dist.data.storage import join, write_bytes
 from stackgan_dist.drawing.draw import draw, usable_device
 from stackgan_dist.drawing.grid import labelled_grid, to_picture, to_pixels, to_png
 from stackgan_dist.errors import UserError, front_door
+from stackgan_dist.models import ModelConfig
 from stackgan_dist.text import load_encoder
 from stackgan_dist.training.trained import load_trained
 
@@ -32,6 +36,9 @@ class Options:
     """Sentences, each in quotes."""
     run: str
     """A run, a folder with the runs of both stages (the last stage is taken), or a checkpoint."""
+    place: tuple[str, ...] = ()
+    """For a model that is told where the object is (GAWWN): LEFT TOP WIDTH HEIGHT of its box, or NAME=X,Y of some of
+    its keypoints, in fractions of the picture's side."""
     count: int = 4
     """Pictures per sentence; they differ by their noise."""
     seed: int = 0
@@ -50,6 +57,7 @@ def main() -> None:
     options = tyro.cli(Options, prog="python -m stackgan_dist.generate", description=__doc__)
     _check(options.sentences, options.count)
     trained = load_trained(options.run, print, raw=options.weights == "raw")
+    place = _place(trained.config.model, options.place)
     text = load_encoder(trained.data.text_encoder).encode(options.sentences)
     generator = trained.generator(usable_device(options.device))
     out = options.out or join(trained.folder.url, "generated")
@@ -67,7 +75,8 @@ def main() -> None:
         for begin in range(0, options.count, _BATCH):
             numbers = range(begin, min(begin + _BATCH, options.count))
             embeddings = text[number : number + 1].repeat(len(numbers), axis=0)
-            fakes = draw(generator, trained.config.model, embeddings, numbers, options.seed)
+            places = None if place is None else np.stack([place] * len(numbers))
+            fakes = draw(generator, trained.config.model, embeddings, numbers, options.seed, places)
             finals += [to_picture(pixels) for pixels in to_pixels(fakes.image)]
             if fakes.low_resolution is not None:
                 lows += [to_picture(pixels) for pixels in to_pixels(fakes.low_resolution)]
@@ -77,13 +86,23 @@ def main() -> None:
             save(picture, f"{number:03d}-{picture_number:03d}-stage1.png")
         rows.append([picture for pair in zip(lows, finals, strict=True) for picture in pair] if lows else finals)
 
-    headings = ["Stage-I", "Stage-II"] * options.count if lows else ["Stage-I"] * options.count
+    title = trained.config.model.title.replace("stage", "Stage")
+    headings = ["Stage-I", title] * options.count if lows else [title] * options.count
     cell = max(_SMALLEST_CELL, trained.config.model.image_size)
     save(labelled_grid(rows, options.sentences, headings, cell), "grid.png")
     print(
         f"{len(rows) * options.count} pictures of {trained.config.model.image_size} px drawn by {trained.checkpoint} "
         f"({options.weights}); all of them: {join(out, 'grid.png')}"
     )
+
+
+def _place(model: ModelConfig, words: tuple[str, ...]) -> NDArray[np.float32] | None:
+    """What --place says, for models that are told; UserError where it does not fit the model."""
+    if model.placement is None:
+        if words:
+            raise UserError(f"--place is for models that are told where the object is; {model.title} is not")
+        return None
+    return place_from_words(words, model.placement)
 
 
 def _check(sentences: Sequence[str], count: int) -> None:

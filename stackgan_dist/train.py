@@ -13,7 +13,7 @@ from contextlib import ExitStack
 
 import torch
 
-from stackgan_dist.config import DEFAULT_PRESET, PRESETS, Config, preset
+from stackgan_dist.config import Config
 from stackgan_dist.data.dataset import PackedSet, open_packed
 from stackgan_dist.data.plan import Plan
 from stackgan_dist.data.storage import join
@@ -23,6 +23,7 @@ from stackgan_dist.engines.deepspeed import import_deepspeed
 from stackgan_dist.engines.deepspeed_config import load_deepspeed_config
 from stackgan_dist.errors import UserError, front_door
 from stackgan_dist.models import ModelConfig, build_discriminator, build_generator
+from stackgan_dist.presets import DEFAULT_PRESET, PRESETS, preset
 from stackgan_dist.training.checkpoint import list_steps
 from stackgan_dist.training.loop import train
 from stackgan_dist.training.run_folder import RunFolder
@@ -91,10 +92,8 @@ def _load_stage1(config: Config, data: PackedSet) -> tuple[ModelConfig, dict[str
         trained = load_trained(config.stage1, lambda message: None)
     except UserError as error:
         raise UserError(f"Stage-II needs a trained Stage-I (--stage1): {error}") from error
-    if trained.config.model.stage != 1:
-        raise UserError(
-            f"--stage1 {config.stage1} is a Stage-{'I' * trained.config.model.stage} run; give a Stage-I run"
-        )
+    if (model := trained.config.model).stage != 1 or model.family != config.model.family:
+        raise UserError(f"--stage1 {config.stage1} is a {model.title} run; give a Stage-I run")
     index = data.index
     if (trained.data.text_encoder, trained.data.text_dim) != (index.text_encoder, index.text_dim):
         raise UserError(

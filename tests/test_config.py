@@ -14,21 +14,11 @@ from typing import Any
 import pytest
 
 from stackgan_dist import colour_agreement, generate, inception_score, pack
-from stackgan_dist.config import (
-    DEFAULT_PRESET,
-    PRESETS,
-    Config,
-    DataConfig,
-    RunConfig,
-    TrainingConfig,
-    differences,
-    from_json,
-    preset,
-    to_json,
-)
+from stackgan_dist.config import Config, DataConfig, RunConfig, TrainingConfig, differences, from_json, to_json
 from stackgan_dist.errors import UserError
 from stackgan_dist.evaluation.job import Subject
 from stackgan_dist.models import ModelConfig
+from stackgan_dist.presets import ABLATION, DEFAULT_PRESET, PRESETS, preset
 
 SECTIONS = ("model", "data", "training", "run")
 
@@ -59,6 +49,38 @@ def test_the_second_stage_starts_from_the_run_of_the_first() -> None:
             )
 
 
+def test_the_ablation_has_the_rows_of_table_2_and_starts_from_its_own_stage1() -> None:
+    rows = [make() for make in ABLATION.values()]
+    assert [
+        (row.model.stage, row.model.image_size, row.model.conditioning_augmentation, row.model.text_in_stage2)
+        for row in rows
+    ] == [
+        (1, 64, False, True), (1, 64, True, True), (1, 256, False, True), (1, 256, True, True),
+        (2, 128, True, False), (2, 128, False, True), (2, 128, True, True),
+        (2, 256, True, False), (2, 256, False, True), (2, 256, True, True),
+    ]  # fmt: skip
+    runs = {f"{row.run.folder}/{row.run.name}": row.model for row in rows}
+    for row in rows:
+        row.validate(1)
+        if row.stage1 is not None:
+            first = runs[row.stage1]
+            assert (first.stage, first.image_size) == (1, 64)
+            assert first.conditioning_augmentation == row.model.conditioning_augmentation
+
+
+def test_baselines_are_trained_as_their_authors_do() -> None:
+    for name, family, batch in (("gan-int-cls", "gan-int-cls", 64), ("gawwn-box", "gawwn-box", 16)):
+        config = preset(f"cub-{name}")
+        assert (config.model.family, config.training.batch_size, config.training.epochs) == (family, batch, 600)
+        assert config.training.interpolated_texts == (family == "gan-int-cls")
+
+
+def test_the_json_of_a_run_names_its_keypoints() -> None:
+    config = preset("painted-gawwn-keypoints")
+    assert from_json(to_json(config), "x") == config
+    assert differences(from_json(to_json(config), "x"), config) == []
+
+
 def test_the_paper_s_schedule() -> None:
     training = preset("oxford102-stage1").training
     assert (training.batch_size, training.epochs, training.learning_rate) == (64, 600, 2e-4)
@@ -79,6 +101,8 @@ def test_the_json_of_another_version_is_a_user_error(text: str) -> None:
 
 
 _OTHER = {
+    "model.family": "gan-int-cls",
+    "model.keypoints": ("beak",),
     "model.recipe": "pytorch",
     "model.stage": 2,
     "model.image_size": 128,
@@ -89,6 +113,10 @@ _OTHER = {
     "resume": "never",
     "engine": "another",
 }
+
+
+_BASES = {"model.family": ModelConfig(), "model.keypoints": ModelConfig(family="gawwn-keypoints", image_size=128)}
+"""What those fields can be changed in; elsewhere a model that may become any stage."""
 
 
 def _other(name: str, value: Any) -> Any:
@@ -107,7 +135,8 @@ def _other(name: str, value: Any) -> Any:
     + ["stage1", "engine", "resume"],
 )
 def test_what_defines_a_run_and_what_may_change_when_it_goes_on(name: str) -> None:
-    fields = dataclasses.asdict(replace(Config(), model=ModelConfig(image_size=256)))
+    base = replace(Config(), model=_BASES.get(name, ModelConfig(image_size=256)))
+    fields = dataclasses.asdict(base)
     section, _, field = name.rpartition(".")
     holder = fields[section] if section else fields
     holder[field] = _other(name, holder[field])
@@ -119,7 +148,7 @@ def test_what_defines_a_run_and_what_may_change_when_it_goes_on(name: str) -> No
         "run": RunConfig(**fields["run"]),
     })  # fmt: skip
     free = section not in ("model", "training") or name in ("training.epochs", "training.precision")
-    found = differences(changed, replace(Config(), model=ModelConfig(image_size=256)))
+    found = differences(changed, base)
     assert len(found) == (0 if free else 1)
     assert free or found[0].startswith(f"{name}: {holder[field]} here, ")
 

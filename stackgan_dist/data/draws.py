@@ -31,6 +31,10 @@ class Stream(IntEnum):
     SCORE_CAPTION = 11
     SCORE_NOISE = 12
     SCORE_CONDITIONING = 13
+    PARTNER_SAMPLE = 14
+    PARTNER_CAPTION = 15
+    BETWEEN_NOISE = 16
+    BETWEEN_CONDITIONING = 17
 
 
 def crops(seed: int, step: int, rows: Sequence[int], slack: int) -> NDArray[np.int64]:
@@ -54,6 +58,11 @@ def captions(seed: int, stream: Stream, step: int, row: int, available: int, wan
 def wrong_sample(seed: int, step: int, row: int, candidates: NDArray[np.int64]) -> int:
     """One of the `candidates` (samples of another class) whose caption mismatches this row's picture."""
     return int(candidates[integers(len(candidates), seed, Stream.WRONG_SAMPLE, step, row)])
+
+
+def partner_sample(seed: int, step: int, row: int, samples: int) -> int:
+    """The sample, of the `samples` of its shard, between whose text and its own a row draws another one."""
+    return int(integers(samples, seed, Stream.PARTNER_SAMPLE, step, row))
 
 
 def gaussian(seed: int, stream: Stream, step: int, rows: Sequence[int], dim: int) -> NDArray[np.float32]:

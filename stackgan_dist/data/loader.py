@@ -24,9 +24,11 @@ from stackgan_dist.data.cache import ShardCache
 from stackgan_dist.data.draws import Stream
 from stackgan_dist.data.index import Index
 from stackgan_dist.data.open_shards import OpenShards
+from stackgan_dist.data.places import View, check_places, place_in_view
 from stackgan_dist.data.plan import Plan
 from stackgan_dist.data.shard import ShardReader
 from stackgan_dist.errors import UserError
+from stackgan_dist.models.config import Placement
 
 _FETCHES_AT_ONCE = 2
 """By one process: a store answers each request after a while, and often with less than the line can carry."""
@@ -40,21 +42,31 @@ def stored_size(image_size: int) -> int:
     return round(image_size * STORED_PER_CROPPED)
 
 
+def rows_with_partner(rows: Sequence[int]) -> list[int]:
+    """Those of the rows that also draw a text between two: every other row of the global batch."""
+    return [row for row in rows if row % 2]
+
+
 class Batch(NamedTuple):
-    """A rank's rows of one global batch; n is the number of those rows."""
+    """A rank's rows of one global batch; n is the number of those rows.
+
+    m more follow where texts are interpolated, for the generator alone: no real picture has such a text.
+    """
 
     images: Tensor
     """Real pictures, (n, 3, S, S), uint8."""
     text: Tensor
-    """Embeddings of matching captions, (n, dim), float32."""
+    """Embeddings of matching captions, (n + m, dim), float32; the last m lie half-way between two pictures' texts."""
     wrong_text: Tensor
     """Embeddings of captions of another class, (n, dim), float32."""
     z: Tensor
-    """Noise of the generator, (n, noise_dim), float32, standard normal."""
+    """Noise of the generator, (n + m, noise_dim), float32, standard normal."""
     eps: Tensor
-    """Noise of each stage's conditioning augmentation, (n, stages, condition_dim), float32, standard normal."""
+    """Noise of each stage's conditioning augmentation, (n + m, stages, condition_dim), float32, standard normal."""
     samples: Tensor
     """(shard, sample) of each row, (n, 2), int64: what was consumed."""
+    place: Tensor | None = None
+    """Where the object is, (n + m, *placement.shape), float32, for models that are told."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +78,12 @@ class BatchShape:
     """A text is the mean embedding of this many of the picture's captions, drawn anew each step."""
     noise_dim: int
     stages: int
+    """Conditioning augmentations."""
     condition_dim: int
+    interpolate: bool = False
+    """Whether every other row draws a text between two."""
+    placement: Placement | None = None
+    """What the model is told about where the object is."""
 
 
 class StepDataset(Dataset["Batch | UserError"]):
@@ -87,6 +104,7 @@ class StepDataset(Dataset["Batch | UserError"]):
         self._lookahead = lookahead
         # Each row walks a lane of its own, so as many shards are in use as there are rows.
         self._shards = OpenShards(index, cache, keep=len(rows) + 1)
+        self._with_places: set[str] = set()  # shards that are known to have what the model is told
         self._prefetcher: _Prefetcher | None = None
 
     def __getitem__(self, step: int) -> Batch | UserError:
@@ -107,6 +125,9 @@ class StepDataset(Dataset["Batch | UserError"]):
         images = np.empty((len(rows), 3, shape.image_size, shape.image_size), dtype=np.uint8)
         text = np.empty((len(rows), self._index.text_dim), dtype=np.float32)
         wrong_text = np.empty_like(text)
+        between: dict[int, NDArray[np.float32]] = {}
+        places_seen = np.empty((len(rows), *shape.placement.shape), np.float32) if shape.placement else None
+        partnered = set(rows_with_partner(rows)) if shape.interpolate else set()
         self._shards.close_removed()
         # Shard by shard, so that a cache of hardly any shards fetches each of them once a step.
         for n in sorted(range(len(rows)), key=lambda n: places[n][0]):
@@ -116,15 +137,47 @@ class StepDataset(Dataset["Batch | UserError"]):
             text[n] = self._text(reader, sample, Stream.CAPTION, step, row)
             wrong = draws.wrong_sample(plan.seed, step, row, reader.others(sample))
             wrong_text[n] = self._text(reader, wrong, Stream.WRONG_CAPTION, step, row)
-        conditioning = draws.gaussian(plan.seed, Stream.CONDITIONING, step, rows, shape.stages * shape.condition_dim)
+            if row in partnered:
+                partner = draws.partner_sample(plan.seed, step, row, len(reader.keys))
+                between[row] = (text[n] + self._text(reader, partner, Stream.PARTNER_CAPTION, step, row)) / 2
+            if places_seen is not None and shape.placement is not None:
+                places_seen[n] = self._place(reader, sample, shape.placement, crops[n], bool(flips[n]))
+        more = rows_with_partner(rows) if shape.interpolate else []
+        z = self._noise(step, rows, more, Stream.NOISE, Stream.BETWEEN_NOISE, shape.noise_dim)
+        dim = shape.stages * shape.condition_dim
+        eps = self._noise(step, rows, more, Stream.CONDITIONING, Stream.BETWEEN_CONDITIONING, dim)
+        if places_seen is not None:
+            places_seen = np.concatenate(
+                [places_seen, places_seen[[n for n, row in enumerate(rows) if row in between]]]
+            )
         return Batch(
             images=torch.from_numpy(images),
-            text=torch.from_numpy(text),
+            text=torch.from_numpy(np.concatenate([text, *(between[row][None] for row in more)])),
             wrong_text=torch.from_numpy(wrong_text),
-            z=torch.from_numpy(draws.gaussian(plan.seed, Stream.NOISE, step, rows, shape.noise_dim)),
-            eps=torch.from_numpy(conditioning).unflatten(1, (shape.stages, shape.condition_dim)),
+            z=torch.from_numpy(z),
+            eps=torch.from_numpy(eps).reshape(len(eps), shape.stages, shape.condition_dim),
             samples=torch.tensor(places),
+            place=None if places_seen is None else torch.from_numpy(places_seen),
         )
+
+    def _noise(
+        self, step: int, rows: Sequence[int], more: Sequence[int], stream: Stream, between: Stream, dim: int
+    ) -> NDArray[np.float32]:
+        """Of the rows, and then of those `more` that draw a text between two: (n + m, dim)."""
+        seed = self._plan.seed
+        return np.concatenate(
+            [draws.gaussian(seed, stream, step, rows, dim), draws.gaussian(seed, between, step, more, dim)]
+        )
+
+    def _place(
+        self, reader: ShardReader, sample: int, placement: Placement, crop: NDArray[np.int64], flip: bool
+    ) -> NDArray[np.float32]:
+        if reader.name not in self._with_places:
+            check_places([reader.meta(number) for number in range(len(reader.keys))], placement, reader.name)
+            self._with_places.add(reader.name)
+        stored = self._index.image_size
+        view = View(float(crop[0] / stored), float(crop[1] / stored), self._shape.image_size / stored, flip)
+        return place_in_view(reader.meta(sample), placement, view)
 
     def _picture(self, reader: ShardReader, sample: int, crop: NDArray[np.int64], flip: bool) -> NDArray[np.uint8]:
         try:

@@ -13,6 +13,8 @@ from torch import Tensor
 from stackgan_dist.data import draws
 from stackgan_dist.data.captions import Caption, CaptionSet
 from stackgan_dist.data.draws import Stream
+from stackgan_dist.data.loader import STORED_PER_CROPPED
+from stackgan_dist.data.places import View, place_in_view
 from stackgan_dist.data.randomness import integers, permutation
 from stackgan_dist.errors import UserError
 from stackgan_dist.models import Fakes, Generator, ModelConfig
@@ -20,23 +22,32 @@ from stackgan_dist.models import Fakes, Generator, ModelConfig
 
 @torch.no_grad()
 def draw(
-    generator: Generator, model: ModelConfig, text: NDArray[np.float32], numbers: Sequence[int], seed: int
+    generator: Generator,
+    model: ModelConfig,
+    text: NDArray[np.float32],
+    numbers: Sequence[int],
+    seed: int,
+    place: NDArray[np.float32] | None = None,
 ) -> Fakes:
     """Pictures `numbers` of the drawing with this `seed`, one for each row of `text` (n, dim).
 
-    The generator is switched to eval mode for it and back.
+    The generator is switched to eval mode for it and back. `place` (n, *model.placement.shape) is for models that are
+    told where the object is; raises UserError when it is missing.
     """
+    if model.placement is not None and place is None:
+        raise UserError(
+            f"{model.title} is told where the object is, by a {model.placement.kind.removesuffix('s')} or more; this "
+            "command cannot tell it: use python -m stackgan_dist.generate with --place"
+        )
     weights = next(generator.parameters())
     z = draws.gaussian(seed, Stream.SCORE_NOISE, 0, numbers, model.noise_dim)
-    eps = draws.gaussian(seed, Stream.SCORE_CONDITIONING, 0, numbers, model.stage * model.condition_dim)
+    eps = draws.gaussian(seed, Stream.SCORE_CONDITIONING, 0, numbers, model.augmentations * model.condition_dim)
+    given = [text, z, eps.reshape(len(text), model.augmentations, model.condition_dim)]
+    if place is not None and model.placement is not None:
+        given.append(place)
     was_training = generator.training
     generator.eval()
-    fakes = generator(
-        *(
-            torch.from_numpy(array).to(weights.device, weights.dtype)
-            for array in (text, z, eps.reshape(len(text), model.stage, model.condition_dim))
-        )
-    )
+    fakes = generator(*(torch.from_numpy(array).to(weights.device, weights.dtype) for array in given))
     generator.train(was_training)
     return fakes
 
@@ -58,6 +69,14 @@ def choose_caption(captions: CaptionSet, number: int, seed: int, order: NDArray[
         int(order[number % len(order)]),
         int(integers(captions.index.captions_per_image, seed, Stream.SCORE_CAPTION, number)),
     )
+
+
+def places_of(captions: Sequence[Caption], model: ModelConfig) -> NDArray[np.float32] | None:
+    """Where the objects of the captions' own pictures are, in their middle crops; None for models that are not told."""
+    if model.placement is None:
+        return None
+    metas = [caption.meta for caption in captions]
+    return np.stack([place_in_view(meta, model.placement, View.centre(1 / STORED_PER_CROPPED)) for meta in metas])
 
 
 @dataclass(frozen=True)
@@ -90,5 +109,6 @@ class Drawing:
             numbers = range(begin, min(begin + self._batch_size, self._samples))
             chosen = [choose_caption(self._captions, n, self._seed, self._order) for n in numbers]
             text = np.stack([caption.embedding for caption in chosen])
-            fakes = draw(self._generator, self._model, text, numbers, self._seed)
+            place = places_of(chosen, self._model)
+            fakes = draw(self._generator, self._model, text, numbers, self._seed, place)
             yield DrawnBatch(torch.tensor(numbers), fakes.image, [caption.sentence for caption in chosen])

@@ -1,4 +1,4 @@
-"""StackGAN's networks as plain modules: no files, no process groups, no logging.
+"""StackGAN's networks and those it is compared with, as plain modules: no files, no process groups, no logging.
 
 `build_generator` and `build_discriminator` are the way in. The weights start from torch's global random numbers, so
 seed them first.
@@ -6,12 +6,20 @@ seed them first.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from stackgan_dist.errors import UserError
 from stackgan_dist.models.blocks import initialise
-from stackgan_dist.models.config import STAGE1_IMAGE_SIZE, ModelConfig
-from stackgan_dist.models.discriminator import Discriminator
+from stackgan_dist.models.config import STAGE1_IMAGE_SIZE, Family, ModelConfig, Placement
+from stackgan_dist.models.discriminator import Discriminator as StackganDiscriminator
+from stackgan_dist.models.gan_int_cls import GanIntClsDiscriminator, GanIntClsGenerator
+from stackgan_dist.models.gawwn import (
+    GawwnBoxDiscriminator,
+    GawwnBoxGenerator,
+    GawwnKeypointDiscriminator,
+    GawwnKeypointGenerator,
+)
 from stackgan_dist.models.interface import Fakes, Scores
 from stackgan_dist.models.stage1 import Stage1Generator
 from stackgan_dist.models.stage2 import Stage2Generator
@@ -21,6 +29,7 @@ __all__ = [
     "Fakes",
     "Generator",
     "ModelConfig",
+    "Placement",
     "Scores",
     "Stage1Generator",
     "Stage2Generator",
@@ -28,7 +37,20 @@ __all__ = [
     "build_generator",
 ]
 
-Generator = Stage1Generator | Stage2Generator
+Generator = Stage1Generator | Stage2Generator | GanIntClsGenerator | GawwnBoxGenerator | GawwnKeypointGenerator
+"""(text, z, eps[, place]) -> Fakes; and `discriminator_condition(text)`. The place only where the configuration has a
+placement."""
+
+Discriminator = StackganDiscriminator | GanIntClsDiscriminator | GawwnBoxDiscriminator | GawwnKeypointDiscriminator
+"""(image, condition[, place]) -> Scores, in two parts: `features(image)` and `score(features, condition[, place])`."""
+
+_BASELINES: dict[
+    Family, tuple[Callable[[ModelConfig, int], Generator], Callable[[ModelConfig, int], Discriminator]]
+] = {
+    "gan-int-cls": (GanIntClsGenerator, GanIntClsDiscriminator),
+    "gawwn-box": (GawwnBoxGenerator, GawwnBoxDiscriminator),
+    "gawwn-keypoints": (GawwnKeypointGenerator, GawwnKeypointDiscriminator),
+}
 
 
 def build_generator(config: ModelConfig, text_dim: int, stage1_config: ModelConfig | None = None) -> Generator:
@@ -39,7 +61,9 @@ def build_generator(config: ModelConfig, text_dim: int, stage1_config: ModelConf
 
     Raises UserError where the two stages cannot share their noise.
     """
-    generator: Generator
+    if config.family in _BASELINES:
+        return _BASELINES[config.family][0](config, text_dim)
+    generator: Stage1Generator | Stage2Generator
     if config.stage == 1:
         generator = Stage1Generator(config, text_dim)
     else:
@@ -52,12 +76,16 @@ def build_generator(config: ModelConfig, text_dim: int, stage1_config: ModelConf
 
 def build_discriminator(config: ModelConfig, text_dim: int) -> Discriminator:
     """The discriminator of `config` for text embeddings of `text_dim`, with fresh weights."""
-    discriminator = Discriminator(config, text_dim)
+    if config.family in _BASELINES:
+        return _BASELINES[config.family][1](config, text_dim)
+    discriminator = StackganDiscriminator(config, text_dim)
     initialise(discriminator, config.recipe)
     return discriminator
 
 
 def _check_stage1(config: ModelConfig, stage1: ModelConfig) -> None:
+    if stage1.family != config.family:
+        raise UserError(f"stage 2 was given a {stage1.family} generator to start from; it needs a StackGAN of stage 1")
     if stage1.stage != 1 or stage1.image_size != STAGE1_IMAGE_SIZE:
         raise UserError(
             f"stage 2 was given a stage-{stage1.stage} generator of {stage1.image_size} pixels to start from; it "

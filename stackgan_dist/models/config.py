@@ -1,17 +1,61 @@
-"""What a StackGAN network is made of: one frozen dataclass, checked when it is made."""
+"""What a network is made of: one frozen dataclass, checked when it is made."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final, Literal, get_args
 
 from stackgan_dist.errors import UserError
 
+Family = Literal["stackgan", "gan-int-cls", "gawwn-box", "gawwn-keypoints"]
 Recipe = Literal["paper", "pytorch"]
 Stage = Literal[1, 2]
 ImageSize = Literal[64, 128, 256]
 
 STAGE1_IMAGE_SIZE: Final = 64  # W0 = H0 in the paper: what Stage-II starts from
+
+CUB_PARTS: Final = (
+    "back", "beak", "belly", "breast", "crown", "forehead", "left eye", "left leg", "left wing", "nape", "right eye",
+    "right leg", "right wing", "tail", "throat",
+)  # fmt: skip
+"""The parts that CUB-200-2011 locates, in its order."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What a network is told about where the object is, beside the text."""
+
+    kind: Literal["box", "keypoints"]
+    names: tuple[str, ...] = ()
+    """Of the keypoints."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one row: a box is (left, top, width, height), a keypoint (x, y, 1 if it is visible or else 0).
+
+        All are fractions of the picture's side.
+        """
+        return (4,) if self.kind == "box" else (len(self.names), 3)
+
+
+@dataclass(frozen=True)
+class _Baseline:
+    """What is fixed about a model that StackGAN is compared with."""
+
+    image_size: int
+    narrowing: int
+    """generator_width over the narrowest layer before the image."""
+    place: Literal["box", "keypoints"] | None = None
+
+
+_BASELINES: Final[dict[Family, _Baseline]] = {
+    "gan-int-cls": _Baseline(64, narrowing=1),
+    "gawwn-box": _Baseline(128, narrowing=4, place="box"),
+    "gawwn-keypoints": _Baseline(128, narrowing=1, place="keypoints"),
+}
+_STACKGAN_ONLY = (
+    "recipe", "stage", "residual_blocks", "detail_layer", "stage1_skip", "conditioning_augmentation", "text_in_stage2",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -20,6 +64,11 @@ class ModelConfig:
 
     Raises UserError for combinations that have no network.
     """
+
+    family: Family = "stackgan"
+    """StackGAN, or a model that its paper compares it with (docs/baselines.md): GAN-INT-CLS of 64 pixels, or GAWWN of
+    128, which is told where the object is by a box or by keypoints. These have one stage and settings of their own:
+    of those below they use the widths, condition_dim and noise_dim."""
 
     recipe: Recipe = "paper"
     """`paper`: arXiv 1612.03242, and the authors' TensorFlow code where the paper is silent. `pytorch`: the
@@ -63,8 +112,14 @@ class ModelConfig:
     """Give the text to the Stage-II generator too. False: it sees only the Stage-I image, the "no text twice" of
     Table 2. Stage 1 does not use it."""
 
+    keypoints: tuple[str, ...] = ()
+    """For gawwn-keypoints: the names of the parts, as they are in the shards; others there are ignored. Empty: the 15
+    of CUB."""
+
     def __post_init__(self) -> None:
+        object.__setattr__(self, "keypoints", tuple(self.keypoints))  # JSON has lists
         for field, allowed in (
+            ("family", get_args(Family)),
             ("recipe", get_args(Recipe)),
             ("stage", get_args(Stage)),
             ("image_size", get_args(ImageSize)),
@@ -74,6 +129,10 @@ class ModelConfig:
         for field in ("generator_width", "discriminator_width", "condition_dim", "noise_dim"):
             if (found := getattr(self, field)) < 1:
                 raise UserError(f"{field} is {found}; it needs to be at least 1")
+        if self.keypoints and self.family != "gawwn-keypoints":
+            raise UserError(f"keypoints are for the family gawwn-keypoints, this is {self.family}; leave them out")
+        if self.family in _BASELINES:
+            self._check_baseline(_BASELINES[self.family])
         if self.residual_blocks is not None and self.residual_blocks < 1:
             raise UserError(
                 f"residual_blocks is {self.residual_blocks}; it needs to be at least 1, or leave it out for the "
@@ -85,18 +144,50 @@ class ModelConfig:
                 "image_size to 128 or 256"
             )
         if self.generator_width % (step := self._narrowing()):
+            kind = self.family if self.family in _BASELINES else f"{self.recipe} stage-{self.stage}"
             raise UserError(
-                f"generator_width is {self.generator_width}; a {self.recipe} stage-{self.stage} generator of "
+                f"generator_width is {self.generator_width}; a {kind} generator of "
                 f"{self.image_size} pixels halves it down to 1/{step}, so make it a multiple of {step}"
+            )
+
+    def _check_baseline(self, baseline: _Baseline) -> None:
+        defaults = {field.name: field.default for field in fields(self)}
+        for field in _STACKGAN_ONLY:
+            if (found := getattr(self, field)) != defaults[field]:
+                raise UserError(f"{field} is {found!r}, but it is StackGAN's and {self.family} has none; leave it out")
+        if self.image_size != baseline.image_size:
+            raise UserError(
+                f"image_size is {self.image_size}, but {self.family} makes images of {baseline.image_size} pixels; "
+                f"set image_size to {baseline.image_size}"
             )
 
     def _narrowing(self) -> int:
         """generator_width over the narrowest layer before the image (1 where no layer is narrower)."""
+        if self.family in _BASELINES:
+            return _BASELINES[self.family].narrowing
         if self.stage == 1 and self.recipe == "paper":
             return max(1, self.image_size // 64)
         if self.stage == 1:
             return self.image_size // 32
         return self.image_size // 64
+
+    @property
+    def title(self) -> str:
+        """What a run of it is called in its status lines."""
+        return self.family if self.family in _BASELINES else f"stage-{'I' * self.stage}"
+
+    @property
+    def augmentations(self) -> int:
+        """How many conditioning augmentations draw noise for a picture."""
+        return 0 if self.family in _BASELINES else self.stage
+
+    @property
+    def placement(self) -> Placement | None:
+        """What the networks are told about where the object is; None: nothing."""
+        baseline = _BASELINES.get(self.family)
+        if baseline is None or baseline.place is None:
+            return None
+        return Placement(baseline.place, (self.keypoints or CUB_PARTS) if baseline.place == "keypoints" else ())
 
     @property
     def stage2_residual_blocks(self) -> int:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.distributed as dist
 
 from stackgan_dist.config import Config, differences, from_json, to_json
 from stackgan_dist.data.dataset import PackedSet
-from stackgan_dist.data.loader import Batch, BatchShape, StepDataset, make_loader
+from stackgan_dist.data.loader import Batch, BatchShape, StepDataset, make_loader, rows_with_partner
 from stackgan_dist.data.plan import Plan, rows_of_rank
 from stackgan_dist.distributed.process_group import Ranks, broadcast_bytes, explained_peer_loss
 from stackgan_dist.distributed.stop import StopRequest
@@ -47,8 +48,10 @@ def train(
         image_size=config.model.image_size,
         captions_per_text=training.captions_per_text,
         noise_dim=config.model.noise_dim,
-        stages=config.model.stage,
+        stages=config.model.augmentations,
         condition_dim=config.model.condition_dim,
+        interpolate=training.interpolated_texts,
+        placement=config.model.placement,
     )
     dataset = StepDataset(data.index, plan, data.cache(), rows, shape, config.data.lookahead_steps)
 
@@ -57,7 +60,7 @@ def train(
     messages: list[str] = []
     with explained_peer_loss("while starting"):
         state = TrainingState(config, data.index.text_dim, stage1, ranks, precision)
-        state.rehearse(to_device(_blank_batch(len(rows), shape, data.index.text_dim), ranks.device))
+        state.rehearse(to_device(_blank_batch(rows, shape, data.index.text_dim), ranks.device))
 
         # Go on where the run stopped.
         step = _resume(state, config, data.index.digest, folder, ranks, messages)
@@ -66,8 +69,7 @@ def train(
     monitor = samples = None
     if ranks.is_main:
         folder.write_config(config, data.index)  # only now: a run that refuses to go on keeps its own
-        title = f"stage-{'I' * config.model.stage}"
-        monitor = Monitor(folder, step, last_step, training.batch_size, title)
+        monitor = Monitor(folder, step, last_step, training.batch_size, config.model.title)
         samples = FixedSamples(sample_captions.captions(), run.sample_captions, config.model, training.seed)
         for message in [*messages, _describe(config, data, ranks, last_step, plan.steps_per_epoch)]:
             monitor.say(message)
@@ -198,19 +200,23 @@ def _agree(report: StepReport, weight: float, stop: StopRequest, ranks: Ranks) -
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """`batch` on `device`."""
-    return Batch(*(tensor.to(device, non_blocking=True) for tensor in batch))
+    present = {name: tensor for name, tensor in batch._asdict().items() if tensor is not None}
+    return Batch(**{name: tensor.to(device, non_blocking=True) for name, tensor in present.items()})
 
 
-def _blank_batch(rows: int, shape: BatchShape, text_dim: int) -> Batch:
+def _blank_batch(rows: Sequence[int], shape: BatchShape, text_dim: int) -> Batch:
     """Rows without content, for the rehearsal."""
-    noise = torch.linspace(-1, 1, rows).unsqueeze(1)
+    n = len(rows)
+    all_rows = n + (len(rows_with_partner(rows)) if shape.interpolate else 0)
+    noise = torch.linspace(-1, 1, all_rows).unsqueeze(1)
     return Batch(
-        images=torch.zeros(rows, 3, shape.image_size, shape.image_size, dtype=torch.uint8),
-        text=noise.expand(rows, text_dim),
-        wrong_text=noise.expand(rows, text_dim),
-        z=noise.expand(rows, shape.noise_dim),
-        eps=noise.unsqueeze(1).expand(rows, shape.stages, shape.condition_dim),
-        samples=torch.zeros(rows, 2, dtype=torch.int64),
+        images=torch.zeros(n, 3, shape.image_size, shape.image_size, dtype=torch.uint8),
+        text=noise.expand(all_rows, text_dim),
+        wrong_text=noise[:n].expand(n, text_dim),
+        z=noise.expand(all_rows, shape.noise_dim),
+        eps=noise.unsqueeze(1).expand(all_rows, shape.stages, shape.condition_dim),
+        samples=torch.zeros(n, 2, dtype=torch.int64),
+        place=torch.full((all_rows, *shape.placement.shape), 0.5) if shape.placement else None,
     )
 
 

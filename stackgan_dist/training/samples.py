@@ -10,7 +10,7 @@ from PIL import Image
 from stackgan_dist.data.captions import CaptionSet
 from stackgan_dist.data.draws import Stream
 from stackgan_dist.data.randomness import permutation
-from stackgan_dist.drawing.draw import choose_caption, draw
+from stackgan_dist.drawing.draw import choose_caption, draw, places_of
 from stackgan_dist.drawing.grid import labelled_grid, to_picture, to_pixels
 from stackgan_dist.models import Generator, ModelConfig
 
@@ -32,6 +32,7 @@ class FixedSamples:
         chosen = [choose_caption(captions, number, seed, order) for number in range(count)]
         self._sentences = [caption.sentence for caption in chosen]
         self._text = np.stack([caption.embedding for caption in chosen])
+        self._place = places_of(chosen, model)
         self._real = [Image.open(io.BytesIO(caption.jpeg)).convert("RGB") for caption in chosen]
         self._model, self._seed = model, seed
 
@@ -39,7 +40,7 @@ class FixedSamples:
         """One column for each generator, after the Stage-I picture below it if any, beside the real picture."""
         columns: dict[str, list[Image.Image]] = {}
         for name, generator in generators.items():
-            fakes = draw(generator, self._model, self._text, range(len(self._text)), self._seed)
+            fakes = draw(generator, self._model, self._text, range(len(self._text)), self._seed, self._place)
             if fakes.low_resolution is not None:
                 columns.setdefault("stage-I", [to_picture(pixels) for pixels in to_pixels(fakes.low_resolution)])
             columns[name] = [to_picture(pixels) for pixels in to_pixels(fakes.image)]

@@ -76,6 +76,7 @@ class TrainingState:
     def step(self, batch: Batch, step: int, steps_per_epoch: int) -> StepReport:
         """Train on this rank's rows of global batch `step`."""
         training = self._config.training
+        generator_rows = training.batch_size + (training.batch_size // 2 if training.interpolated_texts else 0)
         report = train_step(
             self.generator,
             self.discriminator,
@@ -84,6 +85,7 @@ class TrainingState:
             kl_weight=training.kl_weight,
             colour_weight=training.colour_weight,
             share=len(batch.images) * self._ranks.world_size / training.batch_size,
+            generator_share=len(batch.text) * self._ranks.world_size / generator_rows,
             precision=self._precision,
         )
         self.ema.update(self.generator.module, (step + 1) * training.batch_size, training.batch_size)

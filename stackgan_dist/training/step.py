@@ -30,20 +30,24 @@ class MatchingAware(nn.Module):
         self.discriminator = discriminator
 
     def forward(
-        self, real: Tensor, fake: Tensor, condition: Tensor, wrong_condition: Tensor
+        self, real: Tensor, fake: Tensor, condition: Tensor, wrong_condition: Tensor, *place: Tensor
     ) -> tuple[Scores, Scores, Scores]:
-        """Scores of (real, matching text), (real, mismatched text) and (fake, matching text)."""
+        """Scores of (real, matching text), (real, mismatched text) and (fake, matching text), all at one place."""
         features = self.discriminator.features(real)
         return (
-            self.discriminator.score(features, condition),
-            self.discriminator.score(features, wrong_condition),
-            self.discriminator(fake, condition),
+            self.discriminator.score(features, condition, *place),
+            self.discriminator.score(features, wrong_condition, *place),
+            self.discriminator(fake, condition, *place),
         )
 
 
 @dataclass
 class StepReport:
-    """What a step measured on this rank's rows: scalars on the device, means over the rows."""
+    """What a step measured on this rank's rows: scalars on the device, means over the rows.
+
+    Weighted by the ranks' rows of the global batch they add up to means over all rows, the generator's own two also
+    where it has more rows than pictures.
+    """
 
     discriminator_loss: Tensor
     generator_loss: Tensor
@@ -71,6 +75,7 @@ def train_step(
     kl_weight: float,
     colour_weight: float,
     share: float,
+    generator_share: float,
     precision: Precision,
 ) -> StepReport:
     """Update the discriminator and then the generator on one batch.
@@ -81,38 +86,44 @@ def train_step(
         batch: this rank's rows, on its device.
         share: this rank's rows x ranks / global batch: 1 when all ranks have equally many. It makes the mean over
             ranks of their losses the mean over the rows of the global batch.
+        generator_share: the same for the generator's rows, which are more where texts are interpolated.
     """
     real = batch.images.to(precision.weights) / 127.5 - 1
     text, wrong_text, z, eps = (t.to(precision.weights) for t in (batch.text, batch.wrong_text, batch.z, batch.eps))
+    place = () if batch.place is None else (batch.place.to(precision.weights),)
+    n = len(real)  # of the rows, which are more where texts are interpolated
 
     # Fakes, one set for both updates.
     with precision.autocast():
-        fakes = generator(text, z, eps)
+        fakes = generator(text, z, eps, *place)
 
     # Discriminator: matching pairs are real; mismatched texts and fakes are not.
     with precision.autocast():
         with torch.no_grad():
             condition = _generator(generator).discriminator_condition(text)
             wrong_condition = _generator(generator).discriminator_condition(wrong_text)
-        real_scores, wrong_scores, fake_scores = discriminator(real, fakes.image.detach(), condition, wrong_condition)
+        real_scores, wrong_scores, fake_scores = discriminator(
+            real, fakes.image[:n].detach(), condition[:n], wrong_condition, *(where[:n] for where in place)
+        )
     d_loss = discriminator_loss(real_scores, wrong_scores, fake_scores)
     d_gradient = discriminator.update(d_loss * share, learning_rate)
 
-    # Generator: fool the updated discriminator, keep the conditioning close to a standard normal.
+    # Generator: fool the updated discriminator, also with texts between two; keep the conditioning close to a standard
+    # normal.
     with _frozen(discriminator.module):
         with precision.autocast():
-            scores = _discriminator(discriminator)(fakes.image, condition)
+            scores = _discriminator(discriminator)(fakes.image, condition, *place)
         g_loss = generator_loss(scores)
         kl = kl_divergence(fakes.mu, fakes.log_sigma)
         loss = g_loss + kl_weight * kl
         if colour_weight and fakes.low_resolution is not None:
             loss = loss + colour_weight * colour_difference(fakes.image, fakes.low_resolution)
-        g_gradient = generator.update(loss * share, learning_rate)
+        g_gradient = generator.update(loss * generator_share, learning_rate)
 
     return StepReport(
         discriminator_loss=d_loss.detach(),
-        generator_loss=g_loss.detach(),
-        kl=kl.detach(),
+        generator_loss=g_loss.detach() * (generator_share / share),
+        kl=kl.detach() * (generator_share / share),
         real=_probability(real_scores),
         wrong=_probability(wrong_scores),
         fake=_probability(fake_scores),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from distributed.harness import torchrun
-from distributed.tiny import assert_equal, final_state, largest_difference
+from distributed.tiny import BASELINES, assert_equal, final_state, largest_difference
 from distributed.trainings import STOPS, VARIANTS
 from invariance import invariance, report
 
@@ -49,7 +49,12 @@ def test_any_number_of_ranks_trains_the_same(group: Callable[[int], Path], varia
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 @pytest.mark.parametrize(
-    ("stage", "broken"), [("stage1", "extended"), *[("stage1", stop) for stop in STOPS], ("stage2", "stop-4")]
+    ("stage", "broken"),
+    [
+        ("stage1", "extended"),
+        *[("stage1", stop) for stop in STOPS],
+        *[(run, "stop-4") for run in ("stage2", *BASELINES)],
+    ],
 )
 def test_a_resumed_run_is_bit_equal(group: Callable[[int], Path], world_size: int, stage: str, broken: str) -> None:
     runs = group(world_size) / stage

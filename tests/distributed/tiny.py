@@ -16,6 +16,7 @@ from stackgan_dist.distributed.stop import StopRequest
 from stackgan_dist.models import ModelConfig, build_generator
 from stackgan_dist.models.blocks import initialise
 from stackgan_dist.models.config import Recipe
+from stackgan_dist.presets import PAINTED_PARTS
 from stackgan_dist.training.checkpoint import list_steps, read_checkpoint, unpack
 from stackgan_dist.training.loop import train
 from stackgan_dist.training.run_folder import RunFolder
@@ -29,6 +30,14 @@ STEPS_PER_EPOCH = 5
 def tiny_model(**changes: Any) -> ModelConfig:
     """A model of a few thousand weights."""
     return ModelConfig(generator_width=4, discriminator_width=4, condition_dim=4, noise_dim=4, **changes)
+
+
+BASELINES = {
+    "gan-int-cls": tiny_model(family="gan-int-cls"),
+    "gawwn-box": tiny_model(family="gawwn-box", image_size=128),
+    "gawwn-keypoints": tiny_model(family="gawwn-keypoints", image_size=128, keypoints=PAINTED_PARTS),
+}
+"""What StackGAN is compared with; GAN-INT-CLS is trained with texts between two."""
 
 
 def tiny_config(
@@ -48,7 +57,8 @@ def tiny_config(
         model=model,
         data=DataConfig(url=url, workers=workers),
         training=TrainingConfig(
-            batch_size=BATCH, epochs=epochs, halve_every_epochs=1, ema_half_life_images=50, precision=precision
+            batch_size=BATCH, epochs=epochs, halve_every_epochs=1, ema_half_life_images=50, precision=precision,
+            interpolated_texts=model.family == "gan-int-cls",
         ),
         run=RunConfig(
             name=name, folder=str(folder), tick_steps=1, checkpoint_steps=checkpoint_steps, keep_last=100,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from distributed.tiny import tiny_config, tiny_model, tiny_stage1
+from distributed.tiny import BASELINES, tiny_config, tiny_model, tiny_stage1
 
 from stackgan_dist.config import Config
 from stackgan_dist.data.dataset import open_packed
@@ -26,6 +26,7 @@ VARIANTS: dict[str, ModelConfig] = {
     "pytorch": tiny_model(recipe="pytorch"),
     "paper-stage2": tiny_model(stage=2, image_size=128),
     "pytorch-stage2": tiny_model(recipe="pytorch", stage=2, image_size=128),
+    **BASELINES,
 }
 STOPS = {"stop-1": 1, "stop-4": 4, "stop-8": 8}
 """Runs that are stopped after so many of their ten steps."""
@@ -96,7 +97,7 @@ def main() -> None:
                 run(config, ranks, never)
 
         if want("resume"):
-            for name, model in (("stage1", VARIANTS["paper"]), ("stage2", VARIANTS["paper-stage2"])):
+            for name, model in {"stage1": VARIANTS["paper"], "stage2": VARIANTS["paper-stage2"], **BASELINES}.items():
                 breaks = STOPS if name == "stage1" else {"stop-4": 4}
                 resume(options.data, options.out / name, model, breaks, ranks, never)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from distributed.tiny import tiny_model
+from distributed.tiny import BASELINES, tiny_model
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
@@ -35,7 +35,9 @@ VARIANTS = {
     "paper-stage2": tiny_model(stage=2, image_size=128),
     "pytorch-stage2": tiny_model(recipe="pytorch", stage=2, image_size=128),
     "paper-no-ca": tiny_model(conditioning_augmentation=False),
+    **BASELINES,
 }
+INTERPOLATING = ("gan-int-cls", "gawwn-box")
 each_variant = pytest.mark.parametrize("model", VARIANTS.values(), ids=VARIANTS)
 
 
@@ -45,18 +47,28 @@ def _batch(model: ModelConfig, seed: int = 0) -> Batch:
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=random)
 
+    between = ROWS // 2 if model.family in INTERPOLATING else 0
+    rows = ROWS + between
+    place = None
+    if model.placement is not None:
+        # Boxes and keypoints, visible ones and others.
+        place = 0.1 + 0.4 * torch.rand(rows, *model.placement.shape, generator=random)
+        if model.placement.kind == "keypoints":
+            place[..., 2] = torch.randint(0, 2, place.shape[:2], generator=random)
     return Batch(
         images=torch.randint(0, 256, (ROWS, 3, model.image_size, model.image_size), generator=random).byte(),
-        text=normal(ROWS, TEXT_DIM),
+        text=normal(rows, TEXT_DIM),
         wrong_text=normal(ROWS, TEXT_DIM),
-        z=normal(ROWS, model.noise_dim),
-        eps=normal(ROWS, model.stage, model.condition_dim),
+        z=normal(rows, model.noise_dim),
+        eps=normal(rows, model.augmentations, model.condition_dim),
         samples=torch.zeros(ROWS, 2, dtype=torch.int64),
+        place=place,
     )
 
 
 def _state(model: ModelConfig, **training: Any) -> TrainingState:
     training = {"batch_size": ROWS, "seed": 5, "learning_rate": RATE, "kl_weight": KL_WEIGHT, **training}
+    training["interpolated_texts"] = model.family in INTERPOLATING
     state = TrainingState(Config(model=model, training=TrainingConfig(**training)), TEXT_DIM, None, ALONE, FP64)
     # The authors' initial weights are so small that D would hardly see its input.
     for parameter in (*state.generator.module.parameters(), *state.discriminator.module.parameters()):
@@ -79,21 +91,22 @@ class Reference:
         )
 
     def _condition(self, text: Tensor) -> Tensor:
-        if self.model.recipe == "paper":
+        if self.model.recipe == "paper":  # and the baselines
             return text
         return F.relu(self.g.conditioning.fc(text)[:, : self.model.condition_dim]).detach()
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         real = batch.images.double() / 255 * 2 - 1
         text, wrong, z, eps = (t.double() for t in (batch.text, batch.wrong_text, batch.z, batch.eps))
-        fakes = self.g(text, z, eps)
+        place = [] if batch.place is None else [batch.place.double()]
+        fakes = self.g(text, z, eps, *place)
         condition = self._condition(text)
         s_r, s_w, s_f = (
-            self.d(image, given)
+            self.d(image, given, *(where[:ROWS] for where in place))
             for image, given in (
-                (real, condition),
+                (real, condition[:ROWS]),
                 (real, self._condition(wrong)),
-                (fakes.image.detach(), condition),
+                (fakes.image[:ROWS].detach(), condition[:ROWS]),
             )
         )
 
@@ -113,7 +126,7 @@ class Reference:
         d_norm = _norm(self.d)
         self.adam_d.step()
 
-        judged = self.d(fakes.image, condition)
+        judged = self.d(fakes.image, condition, *place)
         g_loss = is_real(judged.conditional)
         if judged.unconditional is not None:
             g_loss = g_loss + is_real(judged.unconditional)
@@ -242,7 +255,8 @@ def test_a_larger_share_weighs_the_gradient_and_not_the_report() -> None:
         reports.append(
             train_step(
                 state.generator, state.discriminator, _batch(model),
-                learning_rate=0.0, kl_weight=KL_WEIGHT, colour_weight=0.0, share=share, precision=FP64,
+                learning_rate=0.0, kl_weight=KL_WEIGHT, colour_weight=0.0, share=share,
+                generator_share=share, precision=FP64,
             )
         )  # fmt: skip
     for name in METRICS:

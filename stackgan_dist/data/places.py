@@ -1,0 +1,119 @@
+"""Where the object of a picture is, for models that are told: boxes and keypoints that move with crop and flip."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stackgan_dist.errors import UserError
+from stackgan_dist.models.config import Placement
+
+SMALLEST = 1 / 16
+"""Least width and height of a box, as a fraction of the side: a cell of the maps that are placed. A crop may cut off
+all of a box at the rim."""
+
+_WHOLE = (0.0, 0.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class View:
+    """The part of a stored square that is seen, and whether it is mirrored; all in fractions of the square's side."""
+
+    left: float
+    top: float
+    side: float
+    flipped: bool = False
+
+    @classmethod
+    def centre(cls, side: float) -> View:
+        """The middle of the square."""
+        return cls((1 - side) / 2, (1 - side) / 2, side)
+
+
+def place_in_view(meta: Mapping[str, Any], placement: Placement, view: View) -> NDArray[np.float32]:
+    """What a KEY.json says about the place, in fractions of the view; its shape is `placement.shape`.
+
+    A picture without a box has the whole picture for one, and one without keypoints none that is visible: single
+    pictures of a set may lack theirs (`check_places` refuses sets that have none at all).
+    """
+    if placement.kind == "box":
+        return _box(meta.get("box", _WHOLE), view)
+    return _keypoints(meta.get("keypoints", {}), placement.names, view)
+
+
+def check_places(metas: Sequence[Mapping[str, Any]], placement: Placement, where: str) -> None:
+    """UserError naming `where` unless some of these KEY.json have what `placement` needs."""
+    if placement.kind == "box":
+        if not any("box" in meta for meta in metas):
+            raise UserError(
+                f"{where}: none of its pictures has a box, which this model is told; take a data set that has boxes "
+                "(painted, cub), or another --model.family"
+            )
+        return
+    found = sorted({name for meta in metas for name in meta.get("keypoints", {})})
+    if not set(found) & set(placement.names):
+        has = f"has the keypoints {', '.join(found)}" if found else "has no keypoints"
+        raise UserError(
+            f"{where} {has}, the model is told {', '.join(placement.names)}; name those of the data set with "
+            "--model.keypoints, or take one that has them (painted, cub)"
+        )
+
+
+def _box(box: Sequence[float], view: View) -> NDArray[np.float32]:
+    left, top, width, height = box
+    low, high = np.array([left, top]), np.array([left + width, top + height])
+    low, high = ((corner - (view.left, view.top)) / view.side for corner in (low, high))
+    if view.flipped:
+        low[0], high[0] = 1 - high[0], 1 - low[0]
+    low = np.clip(low, 0, 1 - SMALLEST)
+    high = np.clip(high, low + SMALLEST, 1)
+    return np.concatenate([low, high - low]).astype(np.float32)
+
+
+def _keypoints(found: Mapping[str, Sequence[float]], names: Sequence[str], view: View) -> NDArray[np.float32]:
+    """(len(names), 3); what the view does not show is not visible."""
+    points = np.zeros((len(names), 3), np.float32)
+    for number, name in enumerate(names):
+        # The mirror image of a left wing is a right wing.
+        point = found.get(_mirrored(name) if view.flipped else name)
+        if point is None:
+            continue
+        x, y = (point[0] - view.left) / view.side, (point[1] - view.top) / view.side
+        if 0 <= x <= 1 and 0 <= y <= 1:
+            points[number] = (1 - x if view.flipped else x, y, 1)
+    return points
+
+
+def _mirrored(name: str) -> str:
+    side, blank, part = name.partition(" ")
+    return {"left": "right", "right": "left"}.get(side, side) + blank + part
+
+
+def place_from_words(words: Sequence[str], placement: Placement) -> NDArray[np.float32]:
+    """A place that someone gives: `LEFT TOP WIDTH HEIGHT`, or `NAME=X,Y ...`, in fractions of the picture.
+
+    Raises UserError for what is not one.
+    """
+    try:
+        if placement.kind == "keypoints":
+            pairs = [word.split("=") for word in words]
+            found = {name: [float(number) for number in point.split(",")] for name, point in pairs}
+            unknown = sorted(set(found) - set(placement.names))
+            if unknown:
+                raise UserError(f"--place names {unknown[0]!r}; this model knows {', '.join(placement.names)}")
+            numbers = [number for point in found.values() for number in point]
+            given = found and all(len(point) == 2 for point in found.values())
+        else:
+            numbers = [float(word) for word in words]
+            given = len(numbers) == 4 and numbers[2] > 0 and numbers[3] > 0
+    except ValueError:
+        given = False
+    if not given or not all(0 <= number <= 1 for number in numbers):
+        wanted = "LEFT TOP WIDTH HEIGHT" if placement.kind == "box" else "NAME=X,Y for some of its keypoints"
+        raise UserError(f"--place is {' '.join(words)!r}; this model needs {wanted}, in fractions of the side (0 to 1)")
+    meta = {"box": numbers} if placement.kind == "box" else {"keypoints": found}
+    return place_in_view(meta, placement, View(0.0, 0.0, 1.0))
