@@ -180,36 +180,36 @@ def cub_gan_int_cls() -> Config:
     return _gan_int_cls("cub")
 
 
-def _gawwn(name: str, kind: Literal["box", "keypoints"], keypoints: tuple[str, ...] = ()) -> Config:
+def _gawwn(name: str, family: Literal["gawwn-box", "gawwn-keypoints"], keypoints: tuple[str, ...] = ()) -> Config:
     """GAWWN on a data set whose shards say where the objects are, with its authors' schedule: batch 16."""
     stage1 = _stage1(name, f"data/{name}")
-    model = ModelConfig(family=f"gawwn-{kind}", image_size=128, discriminator_width=128, keypoints=keypoints)
+    model = ModelConfig(family=family, image_size=128, discriminator_width=128, keypoints=keypoints)
     return dataclasses.replace(
         stage1,
         model=model,
         training=TrainingConfig(batch_size=16),
-        run=dataclasses.replace(stage1.run, name=f"{name}-gawwn-{kind}"),
+        run=dataclasses.replace(stage1.run, name=f"{name}-{family}"),
     )
 
 
 def painted_gawwn_box() -> Config:
     """Painted birds, the baseline GAWWN, told the bird's bounding box: 128 pixels."""
-    return _gawwn("painted", "box")
+    return _gawwn("painted", "gawwn-box")
 
 
 def painted_gawwn_keypoints() -> Config:
     """Painted birds, the baseline GAWWN, told the places of the bird's parts."""
-    return _gawwn("painted", "keypoints", PAINTED_PARTS)
+    return _gawwn("painted", "gawwn-keypoints", PAINTED_PARTS)
 
 
 def cub_gawwn_box() -> Config:
     """CUB-200-2011 birds, the baseline GAWWN, told the bird's bounding box: 128 pixels."""
-    return _gawwn("cub", "box")
+    return _gawwn("cub", "gawwn-box")
 
 
 def cub_gawwn_keypoints() -> Config:
     """CUB-200-2011 birds, the baseline GAWWN, told the places of the bird's 15 parts."""
-    return _gawwn("cub", "keypoints")
+    return _gawwn("cub", "gawwn-keypoints")
 
 
 def _ablation(image_size: ImageSize, *, stage: Stage, ca: bool = True, text_twice: bool = True) -> Callable[[], Config]:

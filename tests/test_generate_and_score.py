@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 from distributed.harness import torchrun
-from distributed.tiny import gaudy, tiny_config, tiny_model, train_alone
+from distributed.tiny import BASELINES, gaudy, tiny_config, tiny_model, train_alone
 from PIL import Image
+from torch import nn
 
 from stackgan_dist import colour_agreement, generate, inception_score, models
 from stackgan_dist.data.index import load_index
 from stackgan_dist.evaluation import classifier
+from stackgan_dist.models.deconvolution import initialise_convolutions
 from stackgan_dist.training.run_folder import find_run
 from stackgan_dist.training.trained import load_trained
 
@@ -98,6 +100,63 @@ class TestGenerate:
         _generate(monkeypatch, "--run", checkpoint, "--out", tmp_path, "--weights", "raw", "--count", 1, SENTENCES[0])
         assert _pictures(tmp_path)["000-000.png"] != ema["000-000.png"]
         assert f"drawn by {checkpoint} (raw)" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module", params=BASELINES)
+def baseline(request: pytest.FixtureRequest, packed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a model that StackGAN is compared with, of five steps, whose pictures are gaudy too."""
+    folder = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "initialise_convolutions", _gaudy_convolutions)
+        train_alone(tiny_config(str(packed), folder, request.param, model=BASELINES[request.param]), None)
+    return folder / request.param
+
+
+def _gaudy_convolutions(network: nn.Module) -> None:
+    initialise_convolutions(network)
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            layer.weight.data *= 20
+
+
+class TestBaselines:
+    def test_they_draw_at_the_place_they_are_given(
+        self, baseline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        places = {
+            "gan-int-cls": [[]],
+            "gawwn-box": [["0.1", "0.2", "0.3", "0.3"], ["0.5", "0.2", "0.3", "0.3"]],
+            "gawwn-keypoints": [["beak=0.2,0.4", "tail=0.6,0.5"], ["beak=0.8,0.4"]],
+        }[baseline.name]
+        drawn = []
+        for number, place in enumerate(places):
+            place_flag = ["--place", *place] if place else []
+            _generate(
+                monkeypatch, "--run", baseline, "--count", 2, "--out", tmp_path / str(number), SENTENCES[0], *place_flag
+            )
+            drawn.append(_pictures(tmp_path / str(number)))
+        assert all(pictures.keys() == {"000-000.png", "000-001.png", "grid.png"} for pictures in drawn)
+        if len(drawn) == 2:
+            assert drawn[0] != drawn[1]
+
+    def test_a_place_that_does_not_fit_the_model_is_refused(
+        self, baseline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        wrong, message = {
+            "gan-int-cls": (["--place", "0", "0", "1", "1"], "gan-int-cls is not"),
+            "gawwn-box": ([], "this model needs LEFT TOP WIDTH HEIGHT"),
+            "gawwn-keypoints": (["--place", "knee=0,0"], "--place names 'knee'; this model knows crown, eye"),
+        }[baseline.name]
+        with pytest.raises(SystemExit):
+            _generate(monkeypatch, "--run", baseline, "--out", tmp_path, SENTENCES[0], *wrong)
+        assert message in capsys.readouterr().err
+
+    def test_one_and_two_ranks_give_the_same_score(
+        self, baseline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        arguments = ("--samples", 24, "--batch-size", 4)
+        one = _score(monkeypatch, colour_agreement, baseline, *arguments)
+        _assert_same_score(one, _score_on_ranks(2, "colour_agreement", baseline, tmp_path / "log.txt", *arguments))
 
 
 def _rows(run: Path) -> list[dict[str, Any]]:

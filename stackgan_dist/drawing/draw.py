@@ -14,7 +14,7 @@ from stackgan_dist.data import draws
 from stackgan_dist.data.captions import Caption, CaptionSet
 from stackgan_dist.data.draws import Stream
 from stackgan_dist.data.loader import STORED_PER_CROPPED
-from stackgan_dist.data.places import View, place_in_view
+from stackgan_dist.data.places import View, check_places, place_in_view
 from stackgan_dist.data.randomness import integers, permutation
 from stackgan_dist.errors import UserError
 from stackgan_dist.models import Fakes, Generator, ModelConfig
@@ -72,10 +72,14 @@ def choose_caption(captions: CaptionSet, number: int, seed: int, order: NDArray[
 
 
 def places_of(captions: Sequence[Caption], model: ModelConfig) -> NDArray[np.float32] | None:
-    """Where the objects of the captions' own pictures are, in their middle crops; None for models that are not told."""
+    """Where the objects of the captions' own pictures are, in their middle crops; None for models that are not told.
+
+    Raises UserError when none of them has what the model is told.
+    """
     if model.placement is None:
         return None
     metas = [caption.meta for caption in captions]
+    check_places(metas, model.placement, "the captions' data set")
     return np.stack([place_in_view(meta, model.placement, View.centre(1 / STORED_PER_CROPPED)) for meta in metas])
 
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from stackgan_dist.errors import UserError
 from stackgan_dist.models.blocks import initialise
 from stackgan_dist.models.config import STAGE1_IMAGE_SIZE, Family, ModelConfig, Placement
+from stackgan_dist.models.deconvolution import initialise_convolutions
 from stackgan_dist.models.discriminator import Discriminator as StackganDiscriminator
 from stackgan_dist.models.gan_int_cls import GanIntClsDiscriminator, GanIntClsGenerator
 from stackgan_dist.models.gawwn import (
@@ -62,7 +63,9 @@ def build_generator(config: ModelConfig, text_dim: int, stage1_config: ModelConf
     Raises UserError where the two stages cannot share their noise.
     """
     if config.family in _BASELINES:
-        return _BASELINES[config.family][0](config, text_dim)
+        baseline = _BASELINES[config.family][0](config, text_dim)
+        initialise_convolutions(baseline)
+        return baseline
     generator: Stage1Generator | Stage2Generator
     if config.stage == 1:
         generator = Stage1Generator(config, text_dim)
@@ -77,7 +80,9 @@ def build_generator(config: ModelConfig, text_dim: int, stage1_config: ModelConf
 def build_discriminator(config: ModelConfig, text_dim: int) -> Discriminator:
     """The discriminator of `config` for text embeddings of `text_dim`, with fresh weights."""
     if config.family in _BASELINES:
-        return _BASELINES[config.family][1](config, text_dim)
+        baseline = _BASELINES[config.family][1](config, text_dim)
+        initialise_convolutions(baseline)
+        return baseline
     discriminator = StackganDiscriminator(config, text_dim)
     initialise(discriminator, config.recipe)
     return discriminator

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from stackgan_dist.models.blocks import bottleneck, conv, leaky_relu, normalised, relu, tile
 from stackgan_dist.models.conditioning import nothing_drawn
 from stackgan_dist.models.config import ModelConfig
-from stackgan_dist.models.deconvolution import doubling, doubling_to_image, from_point, initialise_convolutions
+from stackgan_dist.models.deconvolution import doubling, doubling_to_image, from_point
 from stackgan_dist.models.interface import Fakes, Scores
 
 
@@ -33,7 +33,6 @@ class GanIntClsGenerator(nn.Module):
             doubling(2 * width, width, relu()),
             doubling_to_image(width, bias=False),
         )
-        initialise_convolutions(self)
 
     def forward(self, text: Tensor, z: Tensor, eps: Tensor) -> Fakes:
         """Make one image for each row of text (N, text_dim) and z (N, noise_dim) from N(0, 1); eps is empty."""
@@ -66,7 +65,6 @@ class GanIntClsDiscriminator(nn.Module):
             normalised(conv(8 * width + config.condition_dim, 8 * width, 1), leaky_relu()),
             nn.Conv2d(8 * width, 1, 4, bias=False),
         )
-        initialise_convolutions(self)
 
     def forward(self, image: Tensor, text: Tensor) -> Scores:
         """Score image (N, 3, 64, 64) in [-1, 1] against text (N, text_dim)."""

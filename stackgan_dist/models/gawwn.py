@@ -18,7 +18,6 @@ from stackgan_dist.models.deconvolution import (
     doubling,
     doubling_to_image,
     from_point,
-    initialise_convolutions,
     mixing,
 )
 from stackgan_dist.models.interface import Fakes, Scores
@@ -85,7 +84,6 @@ class GawwnBoxGenerator(_Generator):
             doubling(width, width // 4, relu()),
             doubling_to_image(width // 4, bias=True),
         )
-        initialise_convolutions(self)
 
     def forward(self, text: Tensor, z: Tensor, eps: Tensor, box: Tensor) -> Fakes:
         """Make one image for each row.
@@ -128,7 +126,6 @@ class GawwnKeypointGenerator(_Generator):
             doubling(2 * width, width, relu()),
             doubling_to_image(width, bias=True),
         )
-        initialise_convolutions(self)
 
     def forward(self, text: Tensor, z: Tensor, eps: Tensor, keypoints: Tensor) -> Fakes:
         """Make one image for each row.
@@ -212,7 +209,6 @@ class GawwnBoxDiscriminator(_Discriminator):
             normalised(conv(text, 4 * width, 4, stride=2), relu()),
             normalised(conv(4 * width, width, 4, stride=2), relu()),
         )
-        initialise_convolutions(self)
 
     def score(self, features: Tensor, text: Tensor, place: Tensor) -> Scores:
         """See the base class; `place` is a box (N, 4)."""
@@ -228,7 +224,6 @@ class GawwnKeypointDiscriminator(_Discriminator):
     def __init__(self, config: ModelConfig, text_dim: int) -> None:
         assert config.placement is not None
         super().__init__(config, text_dim, len(config.placement.names), global_extra=config.condition_dim)
-        initialise_convolutions(self)
 
     def score(self, features: Tensor, text: Tensor, place: Tensor) -> Scores:
         """See the base class; `place` are keypoints (N, K, 3)."""

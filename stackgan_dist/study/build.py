@@ -22,7 +22,7 @@ from stackgan_dist.data.captions import CaptionSet
 from stackgan_dist.data.dataset import PackedSet
 from stackgan_dist.data.randomness import permutation, uniform
 from stackgan_dist.distributed.process_group import Ranks, main_first
-from stackgan_dist.drawing.draw import draw
+from stackgan_dist.drawing.draw import draw, places_of
 from stackgan_dist.drawing.grid import side_by_side, to_picture, to_pixels
 from stackgan_dist.errors import UserError
 from stackgan_dist.study.folder import Method, Question, Study, StudyFolder
@@ -162,10 +162,11 @@ def _draw_method(
         batch = chosen[begin : begin + per_batch]
         text = np.repeat(_embeddings(captions, batch, entrant.trained), images, axis=0)
         numbers = range(begin * images, (begin + len(batch)) * images)
-        pictures = [
-            to_picture(pixels)
-            for pixels in to_pixels(draw(generator, entrant.trained.config.model, text, numbers, seed).image)
-        ]
+        model = entrant.trained.config.model
+        place = places_of([captions.caption(one.picture, one.number) for one in batch], model)
+        places = None if place is None else np.repeat(place, images, axis=0)
+        drawn = draw(generator, model, text, numbers, seed, places).image
+        pictures = [to_picture(pixels) for pixels in to_pixels(drawn)]
         for row in range(len(batch)):
             side_by_side(pictures[row * images : (row + 1) * images]).save(folder.picture_file(begin + row, method))
         now_s = time.monotonic()

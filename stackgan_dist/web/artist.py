@@ -12,6 +12,7 @@ from PIL import Image
 
 from stackgan_dist.drawing.draw import draw
 from stackgan_dist.drawing.grid import to_picture, to_pixels
+from stackgan_dist.errors import UserError
 from stackgan_dist.text import load_encoder
 from stackgan_dist.training.trained import Trained
 
@@ -46,9 +47,17 @@ class Drawn:
 
 
 class Artist:
-    """A run's generator and its text encoder."""
+    """A run's generator and its text encoder.
+
+    Raises UserError for a model that has to be told where the object is: a page of sentences cannot.
+    """
 
     def __init__(self, trained: Trained, device: torch.device) -> None:
+        if trained.config.model.placement is not None:
+            raise UserError(
+                f"{trained.folder.path} is a {trained.config.model.title} run, which is told where the object is, and "
+                "the page only takes sentences; draw with python -m stackgan_dist.generate and --place"
+            )
         self.trained = trained
         self._encoder = load_encoder(trained.data.text_encoder)
         self._generator = trained.generator(device)
@@ -57,6 +66,12 @@ class Artist:
     def stages(self) -> int:
         """1, or 2 where Stage-I's pictures stand beside Stage-II's."""
         return self.trained.config.model.stage
+
+    @property
+    def headings(self) -> list[str]:
+        """What the pictures of the stages are called."""
+        title = self.trained.config.model.title.replace("stage", "Stage")
+        return [title] if self.stages == 1 else ["Stage-I", title]
 
     def read(self, sentence: str) -> None:
         """UserError when the encoder cannot make anything of the sentence."""

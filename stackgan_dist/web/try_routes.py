@@ -100,7 +100,7 @@ class TryRoutes:
                 labels.append(wish.sentence)
             else:
                 labels.append(wish.other if step == wish.steps - 1 else f"{step} of {wish.steps - 1}")
-        headings = ["Stage-I", "Stage-II"][: self._artist.stages] * wish.count
+        headings = self._artist.headings * wish.count
         return to_png(labelled_grid(rows, labels, headings, max(_SHEET_CELL, rows[0][-1].width)))
 
     async def _check(self, sentence: str) -> None:

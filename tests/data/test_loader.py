@@ -23,6 +23,8 @@ from stackgan_dist.data.loader import Batch, BatchShape, StepDataset, make_loade
 from stackgan_dist.data.plan import Plan
 from stackgan_dist.data.shard import ShardReader
 from stackgan_dist.errors import UserError
+from stackgan_dist.models import Placement
+from stackgan_dist.presets import PAINTED_PARTS
 
 SHAPE = BatchShape(image_size=64, captions_per_text=3, noise_dim=5, stages=2, condition_dim=4)
 BATCH = 7
@@ -93,6 +95,74 @@ def test_texts_are_means_of_distinct_captions_of_the_picture(folder: Path) -> No
             chosen = draws.captions(SEED, Stream.CAPTION, step, row, 10, 3).tolist()
             assert len(set(chosen)) == 3
             np.testing.assert_allclose(batch.text[row], reference.text(shard, sample, chosen), rtol=1e-5, atol=1e-6)
+
+
+def test_texts_between_two_belong_to_odd_rows_whoever_has_them(folder: Path) -> None:
+    reference = Reference(folder)
+    shape = dataclasses.replace(SHAPE, interpolate=True)
+    whole = [_batch(_dataset(folder, shape=shape), step) for step in range(3)]
+    plain = [_batch(_dataset(folder), step) for step in range(3)]
+    for step, (batch, without) in enumerate(zip(whole, plain, strict=True)):
+        odd = [1, 3, 5]
+        assert [len(part) for part in (batch.images, batch.text, batch.z, batch.eps)] == [7, 10, 10, 10]
+        for ours, theirs in zip(batch[:5], without[:5], strict=True):
+            assert torch.equal(ours[:BATCH], theirs)  # the rows themselves are not touched
+        for row, text in zip(odd, batch.text[BATCH:], strict=True):
+            shard = int(batch.samples[row, 0])
+            partner = draws.partner_sample(SEED, step, row, len(reference.readers[shard].keys))
+            chosen = draws.captions(SEED, Stream.PARTNER_CAPTION, step, row, 10, 3).tolist()
+            expected = (batch.text[row].numpy() + reference.text(shard, partner, chosen)) / 2
+            np.testing.assert_allclose(text, expected, rtol=1e-5, atol=1e-6)
+    for rows in (range(0, 2), range(2, 5), range(3, 4), range(4, 5)):
+        mine = _batch(_dataset(folder, rows, shape), 2)
+        more = [BATCH + row // 2 for row in rows if row % 2]
+        for ours, all_rows in ((mine.text, whole[2].text), (mine.z, whole[2].z), (mine.eps, whole[2].eps)):
+            assert torch.equal(ours, all_rows[[*rows, *more]])
+    texts = torch.cat([batch.z[BATCH:] for batch in whole])
+    assert len(texts.unique(dim=0)) == len(texts)
+
+
+def test_partners_are_of_every_class() -> None:
+    partners = [draws.partner_sample(SEED, step, row, 8) for step in range(50) for row in range(4)]
+    assert set(partners) == set(range(8))
+
+
+@pytest.mark.parametrize("interpolate", [False, True])
+def test_places_follow_the_pixels(packed: Path, interpolate: bool) -> None:
+    """A keypoint is moved like the picture: it has the crop's pixel under it that the stored picture has there."""
+    folder = packed / "train" / "152"
+    reference = Reference(folder)
+    shape = dataclasses.replace(
+        SHAPE, image_size=128, interpolate=interpolate, placement=Placement("keypoints", PAINTED_PARTS)
+    )
+    batch = _batch(_dataset(folder, shape=shape), 1)
+    assert batch.place is not None
+    assert batch.place.shape == (10 if interpolate else 7, 10, 3)
+    if interpolate:
+        assert torch.equal(batch.place[BATCH:], batch.place[[1, 3, 5]])
+    seen = 0
+    for row, (shard, sample) in enumerate(batch.samples.tolist()):
+        stored = np.asarray(reference.picture(shard, sample))
+        points = reference.readers[shard].meta(sample)["keypoints"]
+        for name, (x, y, visible) in zip(PAINTED_PARTS, batch.place[row].tolist(), strict=True):
+            column, line = (min(int(fraction * 128), 127) for fraction in (x, y))
+            if visible:
+                # To a pixel: the mirror image of a pixel's left edge is its right edge.
+                there = stored[
+                    int(points[name][1] * 152), max(int(points[name][0] * 152) - 1, 0) : int(points[name][0] * 152) + 2
+                ]
+                assert (np.abs(there.astype(int) - batch.images[row, :, line, column].numpy()).max(axis=1) == 0).any()
+                seen += 1
+    assert seen > 40
+
+
+def test_a_set_without_places_is_refused(packed: Path, tmp_path: Path) -> None:
+    folder = packed / "train" / "152"
+    shape = dataclasses.replace(SHAPE, image_size=128, placement=Placement("keypoints", ("left wing",)))
+    error = _dataset(folder, shape=shape)[0]
+    assert isinstance(error, UserError)
+    assert "has the keypoints back, beak" in str(error)
+    assert "--model.keypoints" in str(error)
 
 
 def test_wrong_texts_are_of_another_class(folder: Path) -> None:

@@ -128,6 +128,8 @@ _ZERO = 1e-7
 def largest_difference(ours: dict[str, Any], theirs: dict[str, Any]) -> float:
     """Over all tensors, the largest difference relative to the tensor's largest value; plain values must be equal.
 
+    Biases are compared in the unit of their layer's weights: one whose unit has the same sign for all rows of a batch,
+    before a layer that is batch-normalised, has no gradient but rounding errors, which Adam makes steps of.
     Second moments are compared by their roots, in the unit of the gradient; running means in that of their deviations,
     since the bias that rounding moves goes straight into them.
     """
@@ -139,6 +141,9 @@ def largest_difference(ours: dict[str, Any], theirs: dict[str, Any]) -> float:
             if name.endswith("exp_avg_sq"):
                 value, other = value.sqrt(), other.sqrt()
             scale = float(value.abs().max())
+            weight = name.replace(".bias", ".weight")
+            if weight != name and weight in ours:
+                scale = max(scale, float(ours[weight].abs().max()))
             if name.endswith("running_mean"):
                 scale = max(scale, float(ours[name.replace("running_mean", "running_var")].max()) ** 0.5)
             if scale < _ZERO:

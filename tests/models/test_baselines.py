@@ -18,8 +18,8 @@ from stackgan_dist.models.placing import GRID, into_box, keypoint_maps, out_of_b
 TEXT_DIM = 6
 ROWS = 4
 PUBLISHED = {
-    # Counted out of the authors' codes: parameters of G and D, forward GFLOP of G and D. What is used twice, as the text's
-    # layer of G and the trunk of D, is computed once.
+    # Counted out of the authors' codes: parameters of G and D, forward GFLOP of G and D. What is used twice, as G's
+    # layer for the text and D's trunk, is computed once.
     "gan-int-cls": (ModelConfig(family="gan-int-cls"), 18_909_699, 4_032_321, 1.0311, 0.2441),
     "gawwn-box": (
         ModelConfig(family="gawwn-box", image_size=128, discriminator_width=128),
