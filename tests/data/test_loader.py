@@ -26,7 +26,9 @@ from stackgan_dist.errors import UserError
 from stackgan_dist.models import Placement
 from stackgan_dist.presets import PAINTED_PARTS
 
-SHAPE = BatchShape(image_size=64, captions_per_text=3, noise_dim=5, stages=2, condition_dim=4)
+SHAPE = BatchShape(
+    image_size=64, captions_per_text=3, noise_dim=5, stages=2, condition_dim=4, placement=Placement("box")
+)
 BATCH = 7
 SEED = 3
 
