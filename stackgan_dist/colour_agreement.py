@@ -54,7 +54,7 @@ def main() -> None:
         counts = torch.zeros(len(PARTS), 2, dtype=torch.float64)
         drawn = subject.drawing(options.samples, ranks).batches(ranks.rank, ranks.world_size)
         for batch in with_progress(drawn, "colour agreement", options.samples, ranks):
-            found = agreement(batch.images, batch.sentences)
+            found = agreement(batch.images, [caption.sentence for caption in batch.captions])
             counts += torch.tensor([found.get(part, (0, 0)) for part in PARTS], dtype=torch.float64)
         sum_over_ranks(counts, ranks)
 

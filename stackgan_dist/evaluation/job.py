@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -20,11 +20,23 @@ from stackgan_dist.data.dataset import PackedSet, open_packed
 from stackgan_dist.data.patience import StoreError
 from stackgan_dist.data.storage import append_line, join
 from stackgan_dist.distributed.process_group import Ranks, ranks_from_environment
-from stackgan_dist.drawing.draw import Drawing, DrawnBatch
+from stackgan_dist.drawing.draw import Drawing
 from stackgan_dist.errors import UserError
 from stackgan_dist.training.trained import Trained, load_trained
 
 T = TypeVar("T")
+
+
+class Numbered(Protocol):
+    """A batch of anything that is numbered."""
+
+    @property
+    def numbers(self) -> Tensor:
+        """(n,), int64."""
+        ...
+
+
+B = TypeVar("B", bound=Numbered)
 
 _PROGRESS_EVERY_S = 5.0
 
@@ -68,6 +80,11 @@ class OpenSubject:
             self.subject.seed,
         )
 
+    def training(self) -> PackedSet:
+        """The split that the run was trained on, of the data set with the captions; UserError if it is not there."""
+        config = self.trained.config
+        return open_packed(replace(config.data, url=self.subject.data or config.data.url), config.model.image_size)
+
     def describe(self) -> dict[str, Any]:
         """What every reported score carries about its subject."""
         return {
@@ -83,9 +100,12 @@ class OpenSubject:
         }
 
 
-def open_subject(subject: Subject) -> OpenSubject:
-    """Find the run's newest good checkpoint and its captions; UserError when they are missing or do not fit."""
-    trained = load_trained(subject.run, lambda message: None, raw=subject.weights == "raw")
+def open_subject(subject: Subject, trained: Trained | None = None) -> OpenSubject:
+    """Find the run's newest good checkpoint, unless `trained` is one already, and its captions.
+
+    Raises UserError when they are missing or do not fit.
+    """
+    trained = trained or load_trained(subject.run, lambda message: None, raw=subject.weights == "raw")
     data = replace(trained.config.data, url=subject.data or trained.config.data.url)
     captions = open_packed(data, trained.config.model.image_size, subject.split)
     ours, theirs = captions.index, trained.data
@@ -97,7 +117,7 @@ def open_subject(subject: Subject) -> OpenSubject:
     return OpenSubject(subject, trained, captions)
 
 
-def with_progress(batches: Iterator[DrawnBatch], what: str, total: int, ranks: Ranks) -> Iterator[DrawnBatch]:
+def with_progress(batches: Iterator[B], what: str, total: int, ranks: Ranks) -> Iterator[B]:
     """`batches`, with a line on rank 0 now and then about how far the job is."""
     begin = last = time.monotonic()
     done = 0

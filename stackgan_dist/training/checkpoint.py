@@ -77,7 +77,7 @@ class Checkpointer:
         try:
             committed = committed_steps(self._url)
             for step in list_steps(self._url):
-                folder = _folder(self._url, step)
+                folder = checkpoint_url(self._url, step)
                 if step in committed:
                     remove_temporary(folder)
                 else:
@@ -92,7 +92,7 @@ class Checkpointer:
             self._thread = None
 
     def _write(self, step: int, snapshot: dict[str, Any]) -> None:
-        folder = _folder(self._url, step)
+        folder = checkpoint_url(self._url, step)
         try:
             data = pack(snapshot)
             # A damaged checkpoint of this step may lie here: its record must not stand beside the new state.
@@ -115,7 +115,7 @@ class Checkpointer:
         committed = [step for step in committed_steps(self._url) if step <= newest]
         for step in committed[: -self._keep_last]:
             if not (self._milestone_steps and step % self._milestone_steps == 0):
-                folder = _folder(self._url, step)
+                folder = checkpoint_url(self._url, step)
                 # The record goes first: what is half removed must not look whole.
                 remove(join(folder, _COMMIT))
                 remove(folder)
@@ -129,13 +129,13 @@ def list_steps(url: str) -> list[int]:
 
 def committed_steps(url: str) -> list[int]:
     """Those of `list_steps` that have a commit record."""
-    return [step for step in list_steps(url) if _COMMIT in list_names(_folder(url, step))]
+    return [step for step in list_steps(url) if _COMMIT in list_names(checkpoint_url(url, step))]
 
 
 def find_newest(url: str, report: Callable[[str], None]) -> FoundCheckpoint | None:
     """The newest checkpoint under `url` that verifies, or None; `report` is told about each one passed over."""
     for step in reversed(list_steps(url)):
-        folder = _folder(url, step)
+        folder = checkpoint_url(url, step)
         try:
             return read_checkpoint(folder)
         except StoreError:  # nothing is known about it: going on from an older one would lose steps
@@ -182,7 +182,8 @@ def _is_record(data: bytes) -> bool:
     return True
 
 
-def _folder(url: str, step: int) -> str:
+def checkpoint_url(url: str, step: int) -> str:
+    """The folder of the checkpoint of `step` among those of a run, `url`."""
     return join(url, f"{_PREFIX}{step:09d}")
 
 

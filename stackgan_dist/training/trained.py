@@ -11,9 +11,10 @@ import torch
 from stackgan_dist.config import Config, from_json
 from stackgan_dist.data.storage import exists, join
 from stackgan_dist.errors import UserError
-from stackgan_dist.models import Generator, ModelConfig, build_generator
+from stackgan_dist.models import Discriminator, Generator, ModelConfig, build_discriminator, build_generator
 from stackgan_dist.training.checkpoint import FoundCheckpoint, find_newest, read_checkpoint, unpack
 from stackgan_dist.training.run_folder import DataIdentity, RunFolder, find_run
+from stackgan_dist.training.step import MatchingAware
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,11 @@ def load_trained(path: str, report: Callable[[str], None], *, raw: bool = False)
         found = find_newest(folder.checkpoints, report)
     if found is None:
         raise UserError(f"{folder.url} has no checkpoint yet; train it, or wait for its first checkpoint")
+    return trained_from(found, folder, raw=raw)
+
+
+def trained_from(found: FoundCheckpoint, folder: RunFolder, *, raw: bool = False) -> Trained:
+    """The generator in the checkpoint `found` of the run `folder`; UserError when it holds none."""
     content = unpack(found.data, found.url)
     return Trained(
         folder=folder,
@@ -61,6 +67,15 @@ def load_trained(path: str, report: Callable[[str], None], *, raw: bool = False)
         data=DataIdentity(**content["data"]),
         weights=_weights(content["state"], raw),
     )
+
+
+def load_discriminator(trained: Trained, device: torch.device) -> Discriminator:
+    """The discriminator that was trained against `trained`, in eval mode on `device`, in float32."""
+    found = read_checkpoint(trained.checkpoint)
+    weights = unpack(found.data, found.url)["state"]["discriminator"]["network"]
+    judge = MatchingAware(build_discriminator(trained.config.model, trained.data.text_dim))
+    judge.load_state_dict(weights)
+    return judge.discriminator.float().to(device).eval().requires_grad_(False)
 
 
 def _weights(state: dict[str, Any], raw: bool) -> dict[str, torch.Tensor]:

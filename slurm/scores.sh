@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+#SBATCH --job-name=scores
+#SBATCH --nodes=1-4
+#SBATCH --ntasks-per-node=1
+#SBATCH --output=%x-%j.out
+# All scores of a run: `sbatch slurm/scores.sh [RUN] [OPTIONS of stackgan_dist.scores]`.
+#
+#   sbatch --nodes=1 --gpus-per-node=1 slurm/scores.sh runs/oxford102-stage2 --watch
+#
+# The number of nodes does not change the scores.
+source "${SLURM_SUBMIT_DIR:?this is a job: sbatch slurm/scores.sh}/slurm/lib.sh"
+
+case ${1:-} in
+  '' | -*) set -- runs/painted-stage2 "$@" ;;
+esac
+on_every_node stackgan_dist.scores "$@"

@@ -1,0 +1,189 @@
+"""All scores of a run in one pass: Inception Score, Frechet distance, kernel distance and R-precision.
+
+Drawing is what a score costs, so every picture is drawn once and measured four ways. The sums of the real pictures are
+made once and serve every checkpoint. Ranks add what they have; any number of them gives the same scores.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stackgan_dist.distributed.process_group import Ranks
+from stackgan_dist.errors import UserError
+from stackgan_dist.evaluation.classifier import Classifier
+from stackgan_dist.evaluation.job import OpenSubject, sum_over_ranks, with_progress
+from stackgan_dist.evaluation.kernel_distance import FirstFeatures, KernelDistance, squared_discrepancy
+from stackgan_dist.evaluation.real_pictures import RealPictures, candidate_captions
+from stackgan_dist.evaluation.score import FrechetSums, InceptionScore, InceptionScoreSums, frechet_distance
+from stackgan_dist.evaluation.text_match import Candidates, TextMap, TextMapSums
+
+ROWS = ("inception", "frechet", "kernel", "r precision")
+"""The scores in the order of their rows in scores.jsonl."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What decides the scores besides the run, the captions and the classifier."""
+
+    samples: int = 30_000
+    """Pictures to draw; the paper's number is 30,000."""
+    splits: int = 10
+    """Inception Score: consecutive parts of the samples; the score is their mean, its error their deviation."""
+    kernel_samples: int = 5_000
+    """KID: so many of the drawn and of the real pictures, or as many as there are. Bounds the memory."""
+    kernel_block: int = 1_000
+    """KID: pictures of either side that are compared at a time; the distance is the mean over the blocks."""
+    wrong_captions: int = 99
+    """R-precision: sentences of other classes that the picture's own one is held against."""
+    wrong_pool: int = 1_000
+    """R-precision: the wrong sentences are chosen among so many."""
+    map_pictures: int = 10_000
+    """R-precision: training pictures, at most, that the map from features to texts is made of."""
+
+    def validate(self) -> None:
+        """UserError for numbers that leave nothing to measure."""
+        least = {field.name: 1 for field in dataclasses.fields(self)} | {"kernel_samples": 2, "kernel_block": 2}
+        for name, lowest in least.items():
+            if (found := getattr(self, name)) < lowest:
+                raise UserError(f"--{name.replace('_', '-')} is {found}, it must be at least {lowest}")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The four scores of one checkpoint, and what real pictures of the same captions' split reach."""
+
+    inception: InceptionScore
+    inception_of_real: InceptionScore
+    """Of fewer pictures, as a rule, which makes it lower than that of as many would be."""
+    frechet: float
+    """Frechet distance of the drawn pictures from the real ones: FID, when the classifier is the FID network."""
+    frechet_pictures: int
+    """Real pictures; the samples are the other side."""
+    kernel: KernelDistance
+    r_precision: float
+    """Share of pictures that are nearest to their own sentence."""
+    r_precision_of_real: float
+    """The same of the real pictures: what the measure can tell at all."""
+
+    def named(self) -> dict[str, float]:
+        """The numbers to plot, by name."""
+        return {
+            "inception": self.inception.mean,
+            "frechet": self.frechet,
+            "kernel": self.kernel.mean,
+            "r_precision": self.r_precision,
+        }
+
+
+class RealSide:
+    """What drawn pictures are compared with: real ones of the captions' split, and a map made of training pictures.
+
+    Args:
+        subject: whose data to take.
+        classifier: what to measure with.
+        protocol: how much of everything.
+        ranks: all of them take part.
+    """
+
+    def __init__(self, subject: OpenSubject, classifier: Classifier, protocol: Protocol, ranks: Ranks) -> None:
+        self._classifier, self._protocol, self._ranks = classifier, protocol, ranks
+        settings, width = subject.subject, classifier.feature_width
+        size = subject.trained.config.model.image_size
+
+        self.text_map = self._fit(
+            RealPictures(
+                subject.training().captions(), size, settings.batch_size, settings.seed, protocol.map_pictures
+            ),
+            subject.captions.index.text_dim,
+        )
+        pool = candidate_captions(subject.captions.captions(), protocol.wrong_pool, settings.seed)
+        self.candidates = Candidates(
+            torch.stack([torch.from_numpy(caption.embedding) for caption in pool]),
+            [caption.class_name for caption in pool],
+            protocol.wrong_captions,
+            settings.seed,
+        )
+
+        real = RealPictures(subject.captions.captions(), size, settings.batch_size, settings.seed)
+        self.block = min(protocol.kernel_block, protocol.samples, real.count)
+        kept = min(protocol.kernel_samples, protocol.samples, real.count) // self.block * self.block
+        self.frechet, self.kernel = FrechetSums(width), FirstFeatures(kept, width)
+        inception = InceptionScoreSums(real.count, min(protocol.splits, real.count), classifier.classes)
+        matches = torch.zeros(1, dtype=torch.float64)
+        batches = real.batches(ranks.rank, ranks.world_size)
+        for batch in with_progress(batches, "real pictures", real.count, ranks):
+            prediction = classifier.predict(batch.images)
+            inception.add(batch.numbers, prediction.logits)
+            self.frechet.add(prediction.features.cpu())
+            self.kernel.add(batch.numbers, prediction.features)
+            matches += self.candidates.matches(self.text_map, batch.numbers, prediction.features, batch.captions)
+        for tensor in (inception.tensor, self.frechet.tensor, matches):
+            sum_over_ranks(tensor, ranks)
+        self.inception = inception.result()
+        self.r_precision = matches.item() / real.count
+
+    def _fit(self, pictures: RealPictures, text_dim: int) -> TextMap:
+        sums = TextMapSums(self._classifier.feature_width, text_dim)
+        batches = pictures.batches(self._ranks.rank, self._ranks.world_size)
+        for batch in with_progress(batches, "training pictures", pictures.count, self._ranks):
+            sums.add(self._classifier.features(batch.images).cpu(), torch.from_numpy(batch.mean_text))
+        sum_over_ranks(sums.tensor, self._ranks)
+        return sums.solve()
+
+    def score(self, subject: OpenSubject) -> Scores:
+        """Draw the samples of `subject` and measure them; every rank gets the scores."""
+        classifier, protocol, ranks = self._classifier, self._protocol, self._ranks
+        inception = InceptionScoreSums(protocol.samples, protocol.splits, classifier.classes)
+        frechet = FrechetSums(classifier.feature_width)
+        kernel = FirstFeatures(self.kernel.count, classifier.feature_width)
+        matches = torch.zeros(1, dtype=torch.float64)
+        drawn = subject.drawing(protocol.samples, ranks).batches(ranks.rank, ranks.world_size)
+        for batch in with_progress(drawn, f"step {subject.trained.step:,}", protocol.samples, ranks):
+            prediction = classifier.predict(batch.images)
+            inception.add(batch.numbers, prediction.logits)
+            frechet.add(prediction.features.cpu())
+            kernel.add(batch.numbers, prediction.features)
+            matches += self.candidates.matches(self.text_map, batch.numbers, prediction.features, batch.captions)
+        for tensor in (inception.tensor, frechet.tensor, matches):
+            sum_over_ranks(tensor, ranks)
+        return Scores(
+            inception.result(),
+            self.inception,
+            frechet_distance(frechet, self.frechet),
+            self.frechet.count,
+            self._kernel_distance(kernel),
+            matches.item() / protocol.samples,
+            self.r_precision,
+        )
+
+    def _kernel_distance(self, drawn: FirstFeatures) -> KernelDistance:
+        blocks = range(drawn.count // self.block)
+        distances = torch.zeros(len(blocks), dtype=torch.float64)
+        for number in blocks:
+            sides = [self._gathered(side, number) for side in (drawn, self.kernel)]
+            if number % self._ranks.world_size == self._ranks.rank:
+                distances[number] = squared_discrepancy(*sides)
+        sum_over_ranks(distances, self._ranks)
+        return KernelDistance.of_blocks(distances, self.block)
+
+    def _gathered(self, side: FirstFeatures, number: int) -> Tensor:
+        # Every row is on one rank and zero on the others: the sum is exact.
+        rows = side.rows(number * self.block, (number + 1) * self.block)
+        sum_over_ranks(rows, self._ranks)
+        return rows
+
+
+def report_rows(scores: Scores, identity: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows for scores.jsonl, one for each score, each with the `identity` of run, classifier and protocol."""
+    values: tuple[dict[str, Any], ...] = (
+        {**dataclasses.asdict(scores.inception), "mean_of_real_pictures": scores.inception_of_real.mean},
+        {"distance": scores.frechet, "real_pictures": scores.frechet_pictures},
+        dataclasses.asdict(scores.kernel),
+        {"share": scores.r_precision, "share_of_real_pictures": scores.r_precision_of_real},
+    )
+    return [{"score": name, **value, **identity} for name, value in zip(ROWS, values, strict=True)]

@@ -1,0 +1,179 @@
+"""A classifier for a data set's own classes: `torchrun -m stackgan_dist.train_classifier --data data/oxford102`.
+
+Takes a network that knows ImageNet and fits its last layer to the classes of a packed set, on any number of ranks, then
+says how many held-out pictures it tells right. The file it writes is a --classifier of the scores. The StackGAN paper
+fine-tunes on the test classes, those that its pictures are drawn for, and so does this by default; the files that it
+used are lost, so scores stand only beside scores of the same file.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from stackgan_dist.config import DataConfig
+from stackgan_dist.data.dataset import PackedSet, open_packed
+from stackgan_dist.data.storage import write_bytes
+from stackgan_dist.distributed.process_group import Ranks, main_first, process_group
+from stackgan_dist.errors import UserError, front_door
+from stackgan_dist.evaluation.classifier import NetworkClassifier, load_classifier
+from stackgan_dist.evaluation.job import one_thread_per_rank, parse_options, sum_over_ranks, with_progress
+from stackgan_dist.evaluation.labelled_pictures import LabelledPictures
+from stackgan_dist.evaluation.linear_head import fit_head
+from stackgan_dist.training.checkpoint import pack
+
+_PROTOCOLS = {
+    "test": "fine-tuned on the test classes, those that scores draw pictures for, as in the paper's protocol",
+    "train": "fine-tuned on the training classes, unlike the paper's protocol, which takes the test classes",
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to train, and on what."""
+
+    data: str = "data/painted"
+    """Packed data set whose classes are to be told apart."""
+    split: Literal["test", "train"] = "test"
+    """Its split. The paper fine-tunes on the test classes."""
+    image_size: int = 128
+    """Side of the crops: that of the pictures to be scored (64, 128 or 256)."""
+    network: str = "efficientnet-lite0"
+    """What to start from: efficientnet-lite0, or an Inception-v3 weights file, as for --classifier."""
+    out: str | None = None
+    """The file to write (default: classifiers/DATA-SPLIT.pt)."""
+    held_out: float = 0.2
+    """Share of the pictures that it does not learn from, to be tested on."""
+    views: int = 4
+    """Views of a picture to learn from: its middle, and crops at random, some mirrored."""
+    decay: float = 0.01
+    """Weight decay of the last layer, whose features are scaled to a deviation of 1."""
+    seed: int = 0
+    """Chooses the held-out pictures and the crops."""
+    batch_size: int = 64
+    """Pictures per batch. Does not change the result but for rounding."""
+    timeout_s: float = 300.0
+    """A rank that does not answer for this long is taken for lost."""
+
+
+@front_door
+def main() -> None:
+    """Parse, validate, connect, look at all pictures, fit the last layer, test it, write."""
+    options = parse_options(Options, "stackgan_dist.train_classifier", __doc__)
+    _check(options)
+    packed = open_packed(DataConfig(url=options.data), options.image_size, options.split)
+    LabelledPictures(packed.captions(), options.image_size, 1, options.held_out, options.seed)
+    _base(options, "cpu")
+    out = Path(options.out or f"classifiers/{packed.index.name}-{options.split}.pt")
+
+    with process_group(options.timeout_s) as ranks:
+        one_thread_per_rank(ranks)
+        base = _base(options, ranks.device)
+        pictures = LabelledPictures(
+            packed.captions(), options.image_size, options.batch_size, options.held_out, options.seed
+        )
+        features, labels, held_out = _look_at_all(pictures, base, options.views, ranks)
+        head = fit_head(
+            features[~held_out],
+            labels[~held_out],
+            len(pictures.classes),
+            options.decay,
+            lambda tensor: sum_over_ranks(tensor, ranks),
+        )
+        right, tested = _tested(head, features[held_out], labels[held_out], ranks)
+        main_first(lambda: _write(out, base, head, _record(options, packed, base, right, tested)), ranks)
+
+        if ranks.is_main:
+            print(f"{right / max(tested, 1):.1%} of {tested:,} held-out pictures of {packed.url} told right")
+            print(f"  {len(pictures.classes)} classes, chance {1 / len(pictures.classes):.1%}")
+            print(f"  learned from {options.views} views of each of the other {len(pictures) - tested:,} pictures")
+            print(f"  {_PROTOCOLS[options.split]}\n  use it: --classifier '{out}{_query(options.network)}'")
+
+
+def _check(options: Options) -> None:
+    if not 0 < options.held_out < 1:
+        raise UserError(f"--held-out is {options.held_out}, it must be a share between 0 and 1")
+    for flag, value in (("--views", options.views), ("--batch-size", options.batch_size)):
+        if value < 1:
+            raise UserError(f"{flag} is {value}, it must be at least 1")
+    if not options.decay > 0:
+        raise UserError(f"--decay is {options.decay}, it must be above 0: without it there may be no best solution")
+
+
+def _base(options: Options, device: torch.device | str) -> NetworkClassifier:
+    base = load_classifier(options.network, device)
+    if base.details.get("pooling") == "fid":
+        raise UserError(
+            f"{options.network} is the FID network, whose file says by its outputs how it pools: start from "
+            "torchvision's Inception-v3 or from efficientnet-lite0"
+        )
+    return base
+
+
+def _query(network: str) -> str:
+    """What --classifier has to know of an Inception-v3 beside its weights."""
+    _, mark, query = network.partition("?")
+    kept = [part for part in query.split("&") if part.startswith("pooling=")]
+    return mark + "&".join(kept) if kept else ""
+
+
+def _look_at_all(
+    pictures: LabelledPictures, base: NetworkClassifier, views: int, ranks: Ranks
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Features (n, width), labels (n,) and whether held out (n,) of all views of this rank's pictures, on the CPU."""
+    features, labels, held_out = [torch.empty(0, base.feature_width)], [torch.empty(0).long()], [torch.empty(0).bool()]
+    batches = pictures.views(views, ranks.rank, ranks.world_size)
+    for batch in with_progress(batches, "pictures", len(pictures) * views, ranks):
+        features.append(base.features(batch.images).cpu())
+        labels.append(batch.labels)
+        held_out.append(batch.held_out)
+    return torch.cat(features), torch.cat(labels), torch.cat(held_out)
+
+
+def _tested(head: tuple[Tensor, Tensor], features: Tensor, labels: Tensor, ranks: Ranks) -> tuple[int, int]:
+    """Held-out pictures that are told right, and all of them."""
+    weight, bias = head
+    right = ((features @ weight.T + bias).argmax(dim=1) == labels).sum()
+    counts = torch.stack([right, torch.tensor(len(labels))]).double()
+    sum_over_ranks(counts, ranks)
+    return int(counts[0]), int(counts[1])
+
+
+def _record(options: Options, packed: PackedSet, base: NetworkClassifier, right: int, tested: int) -> dict[str, Any]:
+    """What is told about the file, beside it and in every score made with it."""
+    return {
+        "held_out_accuracy": right / max(tested, 1),
+        "held_out_pictures": tested,
+        "protocol": _PROTOCOLS[options.split],
+        "data": packed.index.name,
+        "data_digest": packed.index.digest,
+        "classes": list(packed.index.classes),
+        "started_from": base.weights_sha256,
+        **{name: value for name, value in asdict(options).items() if name not in ("data", "out", "timeout_s")},
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _write(out: Path, base: NetworkClassifier, head: tuple[Tensor, Tensor], record: dict[str, Any]) -> None:
+    """The weights as a bare state dict, and the record beside them."""
+    weights = {name: value for name, value in base.state.items() if not name.startswith("AuxLogits.")}
+    weights |= {f"{base.head}.weight": head[0], f"{base.head}.bias": head[1]}
+    data = pack(weights)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(str(out), data)
+        record = {**record, "weights_sha256": hashlib.sha256(data).hexdigest()}
+        write_bytes(str(out.with_suffix(".json")), (json.dumps(record, indent=1) + "\n").encode())
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror}; give another file with --out") from error
+
+
+if __name__ == "__main__":
+    main()

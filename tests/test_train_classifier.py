@@ -1,0 +1,138 @@
+"""The front door that makes classifiers: same weights on any ranks, a record, and scores that take its file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from distributed.harness import torchrun
+
+from stackgan_dist import train_classifier
+from stackgan_dist.config import DataConfig
+from stackgan_dist.data.dataset import open_packed
+from stackgan_dist.errors import UserError
+from stackgan_dist.evaluation import classifier
+from stackgan_dist.evaluation.classifier import load_classifier
+from stackgan_dist.evaluation.labelled_pictures import LabelledPictures
+from stackgan_dist.models.inception_v3 import InceptionV3
+
+
+def _train(patch: pytest.MonkeyPatch, *arguments: object) -> None:
+    patch.setattr("sys.argv", ["train_classifier", *map(str, arguments)])
+    train_classifier.main.__wrapped__()  # type: ignore[attr-defined]
+
+
+def _pictures(packed: Path, batch_size: int = 5, **changes: Any) -> LabelledPictures:
+    fields = {"image_size": 64, "batch_size": batch_size, "held_out": 0.3, "seed": 0} | changes
+    return LabelledPictures(open_packed(DataConfig(url=str(packed)), 64, "train").captions(), **fields)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_every_picture_is_seen_once_by_some_rank(packed: Path, ranks: int) -> None:
+    batches = [batch for rank in range(ranks) for batch in _pictures(packed).views(3, rank, ranks)]
+    seen = torch.cat([batch.numbers for batch in batches])
+    held_out = torch.cat([batch.held_out for batch in batches])
+    assert sorted(set(seen.tolist())) == list(range(38))
+    assert 3 <= held_out.sum() <= 20
+    counts = torch.bincount(seen)
+    assert all(int(counts[n]) == (1 if h else 3) for n, h in zip(seen.tolist(), held_out.tolist(), strict=True))
+
+
+def test_held_out_pictures_are_the_same_whatever_their_batch_and_differ_by_seed(packed: Path) -> None:
+    def held_out(**changes: Any) -> set[int]:
+        batches = _pictures(packed, **changes).views(1, 0, 1)
+        return {int(n) for batch in batches for n in batch.numbers[batch.held_out]}
+
+    assert held_out() == held_out(batch_size=38)
+    assert held_out() != held_out(seed=1)
+    assert held_out() < held_out(held_out=0.8)
+
+
+def test_views_differ_and_the_first_is_the_middle(packed: Path) -> None:
+    first, second, third = list(_pictures(packed, batch_size=38, held_out=1e-9).views(3, 0, 1))
+    assert first.images.shape == (38, 3, 64, 64)
+    assert -1 <= first.images.min() < first.images.max() <= 1
+    assert not torch.equal(first.images, second.images)
+    assert not torch.equal(second.images, third.images)
+    again = list(_pictures(packed, batch_size=38, held_out=1e-9).views(3, 0, 1))
+    assert torch.equal(third.images, again[2].images)
+
+
+def test_a_trained_file_is_a_classifier_of_the_data_s_classes_on_any_ranks(
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--data", packed, "--image-size", 64, "--views", 1, "--batch-size", 32]
+    one, two = tmp_path / "one.pt", tmp_path / "two.pt"
+    _train(monkeypatch, *arguments, "--out", one)
+    result = torchrun(
+        2, "stackgan_dist.train_classifier", [*map(str, arguments), "--out", str(two)], tmp_path / "log", timeout_s=300
+    )
+    assert result.code == 0, result.output
+    ours, theirs = torch.load(one, weights_only=True), torch.load(two, weights_only=True)
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        difference = (theirs[name].double() - value.double()).abs().max()
+        assert difference <= 1e-5 * value.double().abs().max(), name
+
+    output = capsys.readouterr().out
+    assert "held-out pictures" in output
+    assert "as in the paper's protocol" in output
+    record = json.loads(one.with_suffix(".json").read_text())
+    index = open_packed(DataConfig(url=str(packed)), 64, "test").index
+    assert record["classes"] == list(index.classes)
+    assert record["data_digest"] == index.digest
+    assert 0 <= record["held_out_accuracy"] <= 1
+
+    loaded = load_classifier(str(one))
+    assert loaded.classes == len(index.classes)
+    described = loaded.describe()
+    assert described["classifier"] == "one.pt"
+    assert described["fine_tuned"] == record
+    assert described["weights_sha256"] == record["weights_sha256"]
+    assert "same file" in described["comparable_with"]
+    images = torch.rand(2, 3, 64, 64) * 2 - 1
+    expected = loaded.features(images) @ ours["_fc.weight"].T + ours["_fc.bias"]
+    torch.testing.assert_close(loaded.logits(images), expected, rtol=1e-4, atol=1e-4)
+    with pytest.raises(UserError, match="takes no options"):
+        load_classifier(f"{one}?background=1")
+
+    two.with_suffix(".json").write_text(json.dumps(record | {"weights_sha256": "of another file"}))
+    assert "fine_tuned" not in load_classifier(str(two)).describe()
+
+
+def test_an_inception_file_gets_a_layer_of_the_data_s_classes(
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(classifier, "BATCH_SIZE", 2)
+    monkeypatch.setattr(LabelledPictures, "__len__", lambda self: 6)
+    torch.manual_seed(0)
+    torch.save(InceptionV3(7, auxiliary_head=True).state_dict(), tmp_path / "base.pth")
+    out = tmp_path / "birds.pt"
+    _train(
+        monkeypatch, "--data", packed, "--image-size", 64, "--network", f"{tmp_path}/base.pth?pooling=tensorflow",
+        "--views", 1, "--out", out,
+    )  # fmt: skip
+    assert f"--classifier '{out}?pooling=tensorflow'" in capsys.readouterr().out
+    loaded = load_classifier(f"{out}?pooling=tensorflow")
+    assert loaded.classes == len(open_packed(DataConfig(url=str(packed)), 64, "test").index.classes)
+    assert loaded.describe()["pooling"] == "tensorflow"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--held-out", 0], "--held-out is 0"),
+        (["--views", 0], "--views is 0"),
+        (["--decay", 0], "--decay is 0"),
+        (["--network", "resnet"], "neither a known name"),
+        (["--image-size", 256], "--sizes 304"),
+    ],
+)
+def test_wrong_options_are_user_errors(
+    packed: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[object], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        _train(monkeypatch, "--data", packed, "--image-size", 64, *arguments)
