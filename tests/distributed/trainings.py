@@ -28,6 +28,10 @@ VARIANTS: dict[str, ModelConfig] = {
     "pytorch-stage2": tiny_model(recipe="pytorch", stage=2, image_size=128),
     **BASELINES,
 }
+RESUMED = {
+    "stage1": "paper", "stage2": "paper-stage2", "gan-int-cls": "gan-int-cls", "gawwn-box": "gawwn-box",
+}  # fmt: skip
+"""Runs that are stopped and go on -> what they train."""
 STOPS = {"stop-1": 1, "stop-4": 4, "stop-8": 8}
 """Runs that are stopped after so many of their ten steps."""
 
@@ -97,7 +101,8 @@ def main() -> None:
                 run(config, ranks, never)
 
         if want("resume"):
-            for name, model in {"stage1": VARIANTS["paper"], "stage2": VARIANTS["paper-stage2"], **BASELINES}.items():
+            for name, variant in RESUMED.items():
+                model = VARIANTS[variant]
                 breaks = STOPS if name == "stage1" else {"stop-4": 4}
                 resume(options.data, options.out / name, model, breaks, ranks, never)
 
