@@ -60,7 +60,9 @@ def test_three_hosts_go_on_without_the_fourth_and_take_it_back(
     four_hosts: Hosts, tiny: list[str], tmp_path: Path
 ) -> None:
     options = ["--training.epochs", "30", "--run.checkpoint-steps", "10", "--run.timeout-s", "20"]
-    options += ["--training.precision", "fp64"]
+    # The `paper` recipe's bias before a batch norm has no gradient but rounding, and a GAN at a high rate is chaotic:
+    # both would enlarge a difference of 1e-16 to anything in 180 steps.
+    options += ["--training.precision", "fp64", "--model.recipe", "pytorch", "--training.learning-rate", "1e-5"]
     agents = Agents(four_hosts, tmp_path, "2:4", [*tiny, *options])
     metrics = tmp_path / "stage1" / "metrics.jsonl"
     wait_for_text(metrics, "\n", START_S, occurrences=25)
@@ -89,7 +91,7 @@ def test_three_hosts_go_on_without_the_fourth_and_take_it_back(
     subprocess.run([sys.executable, "-m", "stackgan_dist.train", *alone], cwd=ROOT, check=True, capture_output=True)
     difference = largest_difference(final_state(tmp_path / "alone"), final_state(tmp_path / "stage1"))
     print(f"largest relative difference from one unbroken rank after 180 steps in float64: {difference:.0e}")
-    assert difference < 1e-6  # rounding of 1e-16, which 180 steps of a GAN enlarge
+    assert difference < 1e-9
 
 
 def _wait_for_ranks(agents: Agents, ranks: int, times: int = 1) -> None:
