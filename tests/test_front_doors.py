@@ -162,7 +162,7 @@ class TestTrain:
 
     def test_a_stage2_run_given_as_stage1(self, train: Door, runs: Path) -> None:
         message = train("--model.stage", "2", "--model.image-size", "128", "--stage1", runs / "two")
-        assert f"--stage1 {runs}/two is a Stage-II run; give a Stage-I run" in message
+        assert f"--stage1 {runs}/two is a stage-II run; give a Stage-I run" in message
 
     def test_a_stage1_without_checkpoint(self, train: Door, runs: Path, tmp_path: Path) -> None:
         shutil.copytree(runs / "one", tmp_path / "young")

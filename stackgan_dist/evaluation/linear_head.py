@@ -1,8 +1,8 @@
 """The last layer of a classifier, fitted to a data set's classes from the frozen features of its pictures.
 
-Multinomial logistic regression has one best solution, so nothing depends on an order, a batch size or a number of
-ranks: every rank keeps the features of its own pictures, the loss and its gradient are float64 sums over all of them,
-and every rank takes the same steps of L-BFGS.
+Multinomial logistic regression with a penalty has one best solution, so nothing depends on an order, a batch size or
+a number of ranks: every rank keeps the features of its own pictures, the loss and its gradient are float64 sums over
+all of them, and every rank takes the same steps of L-BFGS.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ def fit_head(
         features: (N, width), this rank's; N may be 0.
         labels: (N,), int64.
         classes: how many there are.
-        decay: weight of half the squared weights against the mean loss, in units of each feature's deviation.
+        decay: weight of half the squared weights and biases against the mean loss, in units of each feature's
+            deviation. Without it on the biases, that of a class of which all pictures are held out would have no best
+            value.
         add_up: replaces a tensor by its sum over all ranks.
 
     Raises UserError for features that are not finite, or when no rank has any.
@@ -65,10 +67,8 @@ def fit_head(
         both = torch.cat([layer.grad.flatten(), loss.detach().reshape(1)])
         add_up(both)
         both /= count[0]
-        weight = layer.detach()[:, :-1]
-        layer.grad.copy_(both[:-1].view_as(layer))
-        layer.grad[:, :-1] += decay * weight
-        return both[-1] + decay / 2 * weight.square().sum()
+        layer.grad.copy_(both[:-1].view_as(layer) + decay * layer.detach())
+        return both[-1] + decay / 2 * layer.detach().square().sum()
 
     optimizer.step(closure)
     weight = layer.detach()[:, :-1] / deviation

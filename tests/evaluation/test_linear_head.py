@@ -55,7 +55,8 @@ def test_it_is_where_the_gradient_vanishes() -> None:
     layer = torch.cat([weight, bias[:, None]], dim=1).double().requires_grad_()
     deviation = x.std(dim=0, correction=0)
     loss = torch.nn.functional.cross_entropy(x @ layer[:, :-1].T + layer[:, -1], labels)
-    (loss + 0.005 * (layer[:, :-1] * deviation).square().sum()).backward()
+    bias_of_scaled = layer[:, -1] + layer[:, :-1] @ x.mean(0)
+    (loss + 0.005 * ((layer[:, :-1] * deviation).square().sum() + bias_of_scaled.square().sum())).backward()
     assert layer.grad is not None
     assert layer.grad.abs().max() < 1e-5
 
@@ -87,3 +88,11 @@ def test_no_pictures_and_no_numbers_are_user_errors() -> None:
         fit_head(torch.empty(0, 5), torch.empty(0).long(), 3, 0.01, alone)
     with pytest.raises(UserError, match="NaN"):
         fit_head(torch.full((4, 5), math.nan), torch.arange(4) % 3, 3, 0.01, alone)
+
+
+def test_a_class_without_pictures_has_a_best_value_too() -> None:
+    features, labels = blobs(90)
+    weight, bias = fit_head(features, labels, 4, 0.01, alone)
+    assert weight.isfinite().all()
+    assert (features @ weight.T + bias).argmax(1).max() < 3
+    assert bias.abs().max() < 50
