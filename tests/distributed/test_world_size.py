@@ -32,7 +32,7 @@ def group(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[i
         if not out.exists():
             if world_size != 3:
                 shutil.copytree(run(3) / "handover", out / "handover")
-            result = torchrun(world_size, SCRIPT, [str(packed), str(out)], folder / f"{world_size}.txt", 300)
+            result = torchrun(world_size, SCRIPT, [str(packed), str(out)], folder / f"{world_size}.txt", 900)
             assert result.code == 0, result.output
         return out
 
