@@ -28,9 +28,13 @@ def _wait(browser: Any, script: str) -> None:
         time.sleep(0.05)
 
 
-def _rank(browser: Any, url: str) -> None:
+def _start(browser: Any, url: str) -> None:
     browser.get(url)
     _wait(browser, "!document.getElementById('study').hidden")
+
+
+def _rank(browser: Any, url: str) -> None:
+    _start(browser, url)
     browser.find_element("id", "join").click()
     _wait(browser, "document.querySelectorAll('.set').length > 0")
     _wait(browser, "[...document.images].every((image) => image.complete)")
@@ -63,7 +67,7 @@ def main() -> None:
         copy = Path(folder) / "study"
         shutil.copytree(options.study, copy, ignore=shutil.ignore_patterns("votes.sqlite*"))
         with serving(Path(folder) / "log", copy, "--run", options.run) as server:
-            for name, visit in (("human_rank", _rank), ("try", _try)):
+            for name, visit in (("start", _start), ("human_rank", _rank), ("try", _try)):
                 shots = []
                 for size in (DESKTOP, PHONE):
                     browser = open_browser(size, touch=size == PHONE)
