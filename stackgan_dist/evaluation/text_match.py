@@ -21,8 +21,8 @@ from stackgan_dist.data.randomness import hash64
 from stackgan_dist.errors import UserError
 
 RIDGE = 0.1
-"""The penalty in units of the features' mean variance: flat between 0.01 and 1, it only has to keep directions apart
-from noise that few training pictures cannot tell."""
+"""The penalty in units of the features' mean variance: keeps out directions that few training pictures cannot tell from
+noise."""
 _TIE = 1e-9
 """Cosines this close are of one sentence: sums over other numbers of rows round differently."""
 
