@@ -155,6 +155,11 @@ class TestBaselines:
             _generate(monkeypatch, "--run", baseline, "--out", tmp_path, SENTENCES[0], *wrong)
         assert message in capsys.readouterr().err
 
+    @pytest.mark.parametrize(
+        "baseline",
+        [name if name == "gawwn-box" else pytest.param(name, marks=pytest.mark.slow) for name in BASELINES],
+        indirect=True,
+    )
     def test_one_and_two_ranks_give_the_same_score(
         self, baseline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

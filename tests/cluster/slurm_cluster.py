@@ -47,10 +47,14 @@ KillWait=10
 MinJobAge=600
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-NodeName=node[1-{nodes}] NodeHostname=localhost NodeAddr=127.0.0.1 Port=[{ports}] CPUs=2 RealMemory=1000
+GresTypes=gpu
+NodeName=node[1-{nodes}] NodeHostname=localhost NodeAddr=127.0.0.1 Port=[{ports}] CPUs=2 RealMemory=1000 Gres=gpu:2
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE DefaultTime=10 PriorityTier=1 GraceTime=60
 PartitionName=urgent Nodes=ALL MaxTime=INFINITE DefaultTime=10 PriorityTier=10
 """
+
+# Slurm takes any two device files for GPUs; torch finds none, so ranks compute on the CPU.
+_GPUS = "NodeName=node[1-{nodes}] Name=gpu File=/dev/null,/dev/zero\n"
 
 _END_STATES = frozenset({"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY"})
 
@@ -80,6 +84,7 @@ class SlurmCluster:
         first = _free_ports(NODES + 1)
         config = _CONFIG.format(folder=folder, nodes=NODES, controller_port=first, ports=f"{first + 1}-{first + NODES}")
         (folder / "slurm.conf").write_text(config)
+        (folder / "gres.conf").write_text(_GPUS.format(nodes=NODES))
         key = folder / "munge.key"
         key.write_bytes(os.urandom(128))
         key.chmod(0o400)

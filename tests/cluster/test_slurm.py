@@ -43,8 +43,11 @@ def with_epochs(tiny: list[str], epochs: int) -> list[str]:
     return [*tiny, "--training.epochs", str(epochs)]
 
 
-def test_four_nodes_train_one_stage1(slurm: SlurmCluster, submit: Submit, tiny: list[str], tmp_path: Path) -> None:
-    job = slurm.wait(submit("--nodes=4", "slurm/stage1.sh", *tiny), START_S)
+@pytest.mark.parametrize("size", [("--nodes=4",), ("--nodes=2", "--gpus-per-node=2")], ids=["nodes", "gpus"])
+def test_four_ranks_train_one_stage1(
+    slurm: SlurmCluster, submit: Submit, tiny: list[str], tmp_path: Path, size: tuple[str, ...]
+) -> None:
+    job = slurm.wait(submit(*size, "slurm/stage1.sh", *tiny), START_S)
     output = (tmp_path / "out").read_text()
     assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "0"), output
     assert "4 rank(s)" in output
@@ -103,15 +106,34 @@ def test_stage2_without_stage1_fails_once_and_says_why(
     assert str(nowhere) in output
 
 
+def pipeline(slurm: SlurmCluster, folder: Path, *arguments: str, **environment: str) -> list[str]:
+    """Submit the chain, each job with its output in folder/JOBNAME; the ids of the four jobs."""
+    environment = {**slurm.environment, "SBATCH_OUTPUT": f"{folder}/%x", "PYTHON": sys.executable, **environment}
+    command = ["bash", "slurm/pipeline.sh", *arguments]
+    submitted = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    return [line.split()[1].rstrip(":") for line in submitted.stdout.splitlines()]
+
+
 def test_a_pipeline_whose_first_job_fails_leaves_the_queue(slurm: SlurmCluster, tmp_path: Path) -> None:
-    environment = {**slurm.environment, "SBATCH_OUTPUT": f"{tmp_path}/%x", "PYTHON": sys.executable}
-    submitted = subprocess.run(
-        ["bash", "slurm/pipeline.sh", "nosuch"], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
-    )
-    jobs = [line.split()[1].rstrip(":") for line in submitted.stdout.splitlines()]
-    states = [slurm.wait(job, START_S)["JobState"] for job in jobs]
+    states = [slurm.wait(job, START_S)["JobState"] for job in pipeline(slurm, tmp_path, "nosuch")]
     assert states == ["FAILED", "CANCELLED", "CANCELLED", "CANCELLED"]
     assert "nosuch" in (tmp_path / "pack").read_text()
+
+
+@pytest.mark.slow
+def test_a_pipeline_goes_from_pictures_to_a_score(slurm: SlurmCluster, tmp_path: Path) -> None:
+    jobs = pipeline(
+        slurm, tmp_path, "demo", "--limit", "48",
+        DATA=str(tmp_path / "data"),
+        RUNS=str(tmp_path / "runs"),
+        TRAIN_OPTIONS="--training.epochs 1 --training.batch-size 8 --model.generator-width 4",
+        SCORE_OPTIONS="--samples 40 --splits 2",
+    )  # fmt: skip
+    states = [slurm.wait(job, 2 * START_S)["JobState"] for job in jobs]
+    assert states == ["COMPLETED"] * 4, (tmp_path / "stage2").read_text()
+    score = json.loads((tmp_path / "runs/demo/stage2/scores.jsonl").read_text())
+    assert score["score"] == "inception"
+    assert score["samples"] == 40
 
 
 @pytest.mark.slow
