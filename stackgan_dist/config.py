@@ -187,7 +187,7 @@ are compared by the digest of their index, the Stage-I by its weights, which are
 
 def differences(ours: Config, theirs: Config) -> list[str]:
     """Fields in which two configurations define different runs, as "section.field: ours, theirs"."""
-    mine, other = _flatten(dataclasses.asdict(ours)), _flatten(dataclasses.asdict(theirs))
+    mine, other = flatten(dataclasses.asdict(ours)), flatten(dataclasses.asdict(theirs))
     return [
         f"{name}: {mine[name]} here, {other[name]} there"
         for name in mine
@@ -195,8 +195,9 @@ def differences(ours: Config, theirs: Config) -> list[str]:
     ]
 
 
-def _flatten(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested fields (of `dataclasses.asdict`) by their full names: {"section.field": value}."""
     flat: dict[str, Any] = {}
     for name, value in fields.items():
-        flat.update(_flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value})
+        flat.update(flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value})
     return flat

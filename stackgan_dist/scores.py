@@ -9,7 +9,6 @@ stand-in, whose scores must not stand beside published ones.
 from __future__ import annotations
 
 import dataclasses
-import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from typing import Annotated, Any
 import tyro
 from torch.utils.tensorboard import SummaryWriter
 
-from stackgan_dist.data.storage import join, read_bytes, write_bytes
+from stackgan_dist.data.storage import join, write_bytes
 from stackgan_dist.distributed.process_group import Ranks, process_group
 from stackgan_dist.errors import UserError, front_door
 from stackgan_dist.evaluation.classifier import Classifier, load_classifier
@@ -31,6 +30,7 @@ from stackgan_dist.evaluation.job import (
     one_thread_per_rank,
     open_subject,
     parse_options,
+    recorded_scores,
 )
 from stackgan_dist.evaluation.measures import ROWS, Protocol, RealSide, Scores, report_rows
 from stackgan_dist.evaluation.score import InceptionScoreSums
@@ -49,6 +49,9 @@ class Options:
     classifier: str = "efficientnet-lite0"
     """efficientnet-lite0, a stand-in that needs no download, or a weights file: an Inception-v3, or what
     stackgan_dist.train_classifier wrote."""
+    keep_real: str | None = None
+    """Folder or URL where what is measured of real pictures is kept, for other runs that are scored alike on the same
+    data (default: measured anew)."""
     watch: bool = False
     """Score every checkpoint of the run, those to come too, until the run is done."""
     poll_s: float = 10.0
@@ -74,7 +77,7 @@ def main() -> None:
         classifier = load_classifier(options.classifier, ranks.device)
         real: RealSide | None = None
         for opened in [first] if first else _appearing(options, folder, classifier, ranks):
-            real = real or RealSide(opened, classifier, protocol, ranks)
+            real = real or RealSide(opened, classifier, protocol, ranks, options.keep_real)
             scores = real.score(opened)
             if ranks.is_main:
                 _report(scores, opened, classifier, protocol)
@@ -99,13 +102,9 @@ def _identity(opened: OpenSubject, classifier: Classifier, protocol: Protocol) -
 
 
 def _is_recorded(folder: RunFolder, identity: dict[str, Any]) -> bool:
-    try:
-        rows = [json.loads(line) for line in read_bytes(join(folder.url, "scores.jsonl")).splitlines()]
-    except FileNotFoundError:
-        return False
     decisive = identity.keys() - {"time", "checkpoint", "captions"}  # paths may be written in another way
-    last = [row for row in rows if row["score"] == ROWS[-1]]  # an unfinished set is made again
-    return any(all(row.get(name) == identity[name] for name in decisive) for row in last)
+    found = recorded_scores(folder.url, {name: identity[name] for name in decisive})
+    return ROWS[-1] in found  # an unfinished set is made again
 
 
 def _report(scores: Scores, opened: OpenSubject, classifier: Classifier, protocol: Protocol) -> None:
@@ -115,7 +114,10 @@ def _report(scores: Scores, opened: OpenSubject, classifier: Classifier, protoco
         file = append_score(url, row)
     _plot(scores, step, url)
     print(f"{opened.trained.checkpoint}, captions of {opened.captions.url}")
-    print(f"  Inception Score    {scores.inception}; real pictures {scores.inception_of_real}")
+    print(
+        f"  Inception Score    {scores.inception}; real pictures {scores.inception_of_real}; "
+        f"noise {scores.inception_of_noise}"
+    )
     print(f"  Frechet distance   {scores.frechet:.4g} ({scores.frechet_pictures:,} real pictures)")
     spread = "" if len(scores.kernel.per_block) == 1 else f" ± {scores.kernel.std:.2g}"
     print(f"  kernel distance    {scores.kernel.mean:.4g}{spread} (blocks of {scores.kernel.block:,})")

@@ -40,6 +40,7 @@ class Stream(IntEnum):
     SCORE_WRONG = 20
     HELD_OUT = 21
     CLASSIFIER_CROP = 22
+    NOISE_PICTURE = 23
 
 
 def crops(seed: int, step: int, rows: Sequence[int], slack: int) -> NDArray[np.int64]:

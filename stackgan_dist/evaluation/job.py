@@ -7,7 +7,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from stackgan_dist.data.dataset import PackedSet, open_packed
 from stackgan_dist.data.patience import StoreError
-from stackgan_dist.data.storage import append_line, join
+from stackgan_dist.data.storage import append_line, join, read_bytes
 from stackgan_dist.distributed.process_group import Ranks, ranks_from_environment
 from stackgan_dist.drawing.draw import Drawing
 from stackgan_dist.errors import UserError
@@ -154,6 +154,15 @@ def append_score(folder: str, row: dict[str, Any]) -> str:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"cannot write to {file}: {reason}; the score is not lost:\n{line}") from error
     return file
+
+
+def recorded_scores(folder: str, identity: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The newest row of each score in the run's scores.jsonl with this `identity`, by the score's name."""
+    try:
+        rows = [json.loads(line) for line in read_bytes(join(folder, "scores.jsonl")).splitlines()]
+    except FileNotFoundError:
+        return {}
+    return {row["score"]: row for row in rows if all(row.get(name) == value for name, value in identity.items())}
 
 
 def parse_options(options: type[T], module: str, description: str | None) -> T:

@@ -13,17 +13,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stackgan_dist.data.dataset import PackedSet
 from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.errors import UserError
 from stackgan_dist.evaluation.classifier import Classifier
 from stackgan_dist.evaluation.job import OpenSubject, sum_over_ranks, with_progress
+from stackgan_dist.evaluation.kept import kept_or_made
 from stackgan_dist.evaluation.kernel_distance import FirstFeatures, KernelDistance, squared_discrepancy
+from stackgan_dist.evaluation.noise_pictures import noise_pictures
 from stackgan_dist.evaluation.real_pictures import RealPictures, candidate_captions
 from stackgan_dist.evaluation.score import FrechetSums, InceptionScore, InceptionScoreSums, frechet_distance
 from stackgan_dist.evaluation.text_match import Candidates, TextMap, TextMapSums
 
 ROWS = ("inception", "frechet", "kernel", "r precision")
 """The scores in the order of their rows in scores.jsonl."""
+NOISE_PICTURES = 1_000
+"""At most so many pictures of noise are scored; they are all alike to a classifier."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +60,13 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Scores:
-    """The four scores of one checkpoint, and what real pictures of the same captions' split reach."""
+    """The four scores of one checkpoint, and what real pictures of the same captions' split, and noise, reach."""
 
     inception: InceptionScore
     inception_of_real: InceptionScore
     """Of fewer pictures, as a rule, which makes it lower than that of as many would be."""
+    inception_of_noise: InceptionScore
+    """Of pictures of uniform noise: the score's lower end."""
     frechet: float
     """Frechet distance of the drawn pictures from the real ones: FID, when the classifier is the FID network."""
     frechet_pictures: int
@@ -88,19 +95,19 @@ class RealSide:
         classifier: what to measure with.
         protocol: how much of everything.
         ranks: all of them take part.
+        folder: where what is measured of real pictures is kept, for other runs on the same data. None: nowhere.
     """
 
-    def __init__(self, subject: OpenSubject, classifier: Classifier, protocol: Protocol, ranks: Ranks) -> None:
+    def __init__(
+        self,
+        subject: OpenSubject,
+        classifier: Classifier,
+        protocol: Protocol,
+        ranks: Ranks,
+        folder: str | None = None,
+    ) -> None:
         self._classifier, self._protocol, self._ranks = classifier, protocol, ranks
         settings, width = subject.subject, classifier.feature_width
-        size = subject.trained.config.model.image_size
-
-        self.text_map = self._fit(
-            RealPictures(
-                subject.training().captions(), size, settings.batch_size, settings.seed, protocol.map_pictures
-            ),
-            subject.captions.index.text_dim,
-        )
         pool = candidate_captions(subject.captions.captions(), protocol.wrong_pool, settings.seed)
         self.candidates = Candidates(
             torch.stack([torch.from_numpy(caption.embedding) for caption in pool]),
@@ -108,24 +115,74 @@ class RealSide:
             protocol.wrong_captions,
             settings.seed,
         )
+        training, real = subject.training(), subject.captions
+        count = real.index.samples
+        self.block = min(protocol.kernel_block, protocol.samples, count)
+        kept = min(protocol.kernel_samples, protocol.samples, count) // self.block * self.block
+        noise = min(protocol.samples, NOISE_PICTURES)
 
+        identity = {
+            "protocol": dataclasses.asdict(protocol),
+            **classifier.describe(),
+            "image_size": subject.trained.config.model.image_size,
+            "captions_digest": real.index.digest,
+            "training_digest": training.index.digest,
+            "seed": settings.seed,
+            "batch_size": settings.batch_size,
+        }
+        found = kept_or_made(folder, identity, lambda: self._measured(subject, training, kept, noise), ranks)
+
+        self.text_map = TextMap(found["map_mean"], found["map_text_mean"], found["map_weight"])
+        self.inception = self._inception_sums(count, found["inception"]).result()
+        self.inception_of_noise = self._inception_sums(noise, found["inception_of_noise"]).result()
+        self.frechet = FrechetSums(width)
+        self.frechet.tensor.copy_(found["frechet"])
+        self.kernel = FirstFeatures(kept, width)
+        if ranks.is_main:
+            self.kernel.add(torch.arange(kept), found["kernel"])
+        self.r_precision = found["matches"].item() / count
+
+    def _inception_sums(self, pictures: int, sums: Tensor | None = None) -> InceptionScoreSums:
+        found = InceptionScoreSums(pictures, min(self._protocol.splits, pictures), self._classifier.classes)
+        if sums is not None:
+            found.tensor.copy_(sums)
+        return found
+
+    def _measured(self, subject: OpenSubject, training: PackedSet, kept: int, noise: int) -> dict[str, Tensor]:
+        """All that is measured of real pictures and of noise, merged over the ranks."""
+        classifier, ranks, settings = self._classifier, self._ranks, subject.subject
+        size, width = subject.trained.config.model.image_size, classifier.feature_width
+        text_map = self._fit(
+            RealPictures(training.captions(), size, settings.batch_size, settings.seed, self._protocol.map_pictures),
+            subject.captions.index.text_dim,
+        )
         real = RealPictures(subject.captions.captions(), size, settings.batch_size, settings.seed)
-        self.block = min(protocol.kernel_block, protocol.samples, real.count)
-        kept = min(protocol.kernel_samples, protocol.samples, real.count) // self.block * self.block
-        self.frechet, self.kernel = FrechetSums(width), FirstFeatures(kept, width)
-        inception = InceptionScoreSums(real.count, min(protocol.splits, real.count), classifier.classes)
+        frechet, kernel = FrechetSums(width), FirstFeatures(kept, width)
+        inception, inception_of_noise = self._inception_sums(real.count), self._inception_sums(noise)
         matches = torch.zeros(1, dtype=torch.float64)
         batches = real.batches(ranks.rank, ranks.world_size)
         for batch in with_progress(batches, "real pictures", real.count, ranks):
             prediction = classifier.predict(batch.images)
             inception.add(batch.numbers, prediction.logits)
-            self.frechet.add(prediction.features.cpu())
-            self.kernel.add(batch.numbers, prediction.features)
-            matches += self.candidates.matches(self.text_map, batch.numbers, prediction.features, batch.captions)
-        for tensor in (inception.tensor, self.frechet.tensor, matches):
+            frechet.add(prediction.features.cpu())
+            kernel.add(batch.numbers, prediction.features)
+            matches += self.candidates.matches(text_map, batch.numbers, prediction.features, batch.captions)
+        blank = noise_pictures(noise, size, settings.batch_size, settings.seed, ranks.rank, ranks.world_size)
+        for nothing in with_progress(blank, "noise", noise, ranks):
+            inception_of_noise.add(nothing.numbers, classifier.logits(nothing.images))
+        rows = kernel.rows(0, kept)
+        for tensor in (inception.tensor, inception_of_noise.tensor, frechet.tensor, rows, matches):
             sum_over_ranks(tensor, ranks)
-        self.inception = inception.result()
-        self.r_precision = matches.item() / real.count
+        return {
+            "map_mean": text_map.mean,
+            "map_text_mean": text_map.text_mean,
+            "map_weight": text_map.weight,
+            "inception": inception.tensor,
+            "inception_of_noise": inception_of_noise.tensor,
+            "frechet": frechet.tensor,
+            "kernel": rows.float(),
+            "matches": matches,
+        }
 
     def _fit(self, pictures: RealPictures, text_dim: int) -> TextMap:
         sums = TextMapSums(self._classifier.feature_width, text_dim)
@@ -154,6 +211,7 @@ class RealSide:
         return Scores(
             inception.result(),
             self.inception,
+            self.inception_of_noise,
             frechet_distance(frechet, self.frechet),
             self.frechet.count,
             self._kernel_distance(kernel),
@@ -181,7 +239,11 @@ class RealSide:
 def report_rows(scores: Scores, identity: dict[str, Any]) -> list[dict[str, Any]]:
     """The rows for scores.jsonl, one for each score, each with the `identity` of run, classifier and protocol."""
     values: tuple[dict[str, Any], ...] = (
-        {**dataclasses.asdict(scores.inception), "mean_of_real_pictures": scores.inception_of_real.mean},
+        {
+            **dataclasses.asdict(scores.inception),
+            "mean_of_real_pictures": scores.inception_of_real.mean,
+            "mean_of_noise": scores.inception_of_noise.mean,
+        },
         {"distance": scores.frechet, "real_pictures": scores.frechet_pictures},
         dataclasses.asdict(scores.kernel),
         {"share": scores.r_precision, "share_of_real_pictures": scores.r_precision_of_real},
