@@ -52,7 +52,8 @@ except FileNotFoundError:
     sys.exit(1)' "$@"
 }
 
-# Train, with these arguments for the trainer, until the run is DONE: however often this job has to be requeued.
+# Train, with these arguments for the trainer, until the run is DONE: however often this job has to be requeued. Returns
+# only then.
 train() {
   local run code reached
   run=$("$PYTHON" -c '
@@ -79,7 +80,7 @@ front_door(show)()' "$@") || exit
 
   if reached=$(marker "$run" DONE); then
     say "$run is done: $reached"
-    exit 0
+    return 0
   fi
   if ! reached=$(marker "$run" PREEMPTED); then
     say "$run failed (exit code $code); what went wrong is above. Submitted again, it resumes"

@@ -104,7 +104,7 @@ SCALES: Final[dict[ScaleName, Scale]] = {
         Protocol(samples=500, splits=10, kernel_samples=500, kernel_block=500, map_pictures=1_000),
         largest=128,
         divisor=8,
-        short=Short(images=6_400, batch_size=16),
+        short=Short(images=4_800, batch_size=16),
     ),
     "paper": Scale(Protocol()),
 }
