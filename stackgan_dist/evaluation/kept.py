@@ -47,7 +47,7 @@ def _read(url: str) -> bytes | None:
     try:
         data = read_bytes(url)
         unpack(data, url)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except UserError as error:
         print(f"made again: {error}", flush=True)

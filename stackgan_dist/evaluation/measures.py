@@ -27,7 +27,7 @@ from stackgan_dist.evaluation.text_match import Candidates, TextMap, TextMapSums
 
 ROWS = ("inception", "frechet", "kernel", "r precision")
 """The scores in the order of their rows in scores.jsonl."""
-NOISE_PICTURES = 1_000
+NOISE_PICTURES = 200
 """At most so many pictures of noise are scored; they are all alike to a classifier."""
 
 

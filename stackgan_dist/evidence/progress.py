@@ -63,15 +63,13 @@ class Progress:
     """Of its newest checkpoint; 0: none."""
     is_trained: bool
     scores: dict[str, dict[str, Any]]
-    """Rows of scores.jsonl by the score's name; empty until all of them are there."""
+    """Of its last step: rows of scores.jsonl by the score's name; empty until all of them are there."""
 
     @property
     def text(self) -> str:
         """In a word or two."""
-        if self.scores:
-            return "scored"
         if self.is_trained:
-            return "trained"
+            return "scored" if self.scores else "trained"
         return f"begun, step {self.step:,}" if self.step else "not begun"
 
 
@@ -91,7 +89,7 @@ def progress_of(cell: Cell, judge: Judge, protocol: Protocol) -> Progress:
             "choose another --folder"
         )
     is_trained = step == cell.last_step and exists(join(cell.run, "DONE"))
-    scores = recorded_scores(cell.run, _identity(cell, judge, protocol)) if is_trained and judge.weights_sha256 else {}
+    scores = recorded_scores(cell.run, _identity(cell, judge, protocol)) if judge.weights_sha256 else {}
     return Progress(step, is_trained, scores if scores.keys() >= set(ROWS) else {})
 
 

@@ -101,10 +101,11 @@ SCALES: Final[dict[ScaleName, Scale]] = {
         classifier_views=1,
     ),
     "small": Scale(
-        Protocol(samples=500, splits=10, kernel_samples=500, kernel_block=500, map_pictures=1_000),
+        Protocol(samples=300, splits=3, kernel_samples=300, kernel_block=300, map_pictures=600),
         largest=128,
         divisor=8,
         short=Short(images=4_800, batch_size=16),
+        classifier_views=2,
     ),
     "paper": Scale(Protocol()),
 }

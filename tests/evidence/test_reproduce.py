@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import os
@@ -19,6 +20,7 @@ import pytest
 
 from stackgan_dist import reproduce
 from stackgan_dist.errors import UserError
+from stackgan_dist.evaluation import classifier
 from stackgan_dist.evidence import reproduction
 from stackgan_dist.evidence.commands import Command
 
@@ -59,6 +61,9 @@ def here() -> Iterator[Done]:
     done = Done()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reproduction, "run", done.run)
+        # A twelfth of the classifier's work: what it sees does not matter here.
+        whole = classifier._efficientnet_lite0
+        patch.setattr(classifier, "_efficientnet_lite0", lambda *given: dataclasses.replace(whole(*given), size=64))
         yield done
 
 
@@ -98,7 +103,7 @@ def test_the_table_has_the_papers_numbers_beside_those_of_the_runs(folder: Path)
     assert line.split()[1:7] == ["3.70", "±", "0.04", f"{score['mean']:.2f}", "±", f"{score['std']:.2f}"]
     assert "With the paper's numbers: not comparable (classifier, samples, data" in text
     noise = next(line for line in text.splitlines() if line.startswith("noise"))
-    assert float(noise.split()[2]) == pytest.approx(1, abs=0.05)
+    assert 1 <= float(noise.split()[2]) < float(text.partition("real test pictures")[2].split()[1])
     assert (folder / "table1.md").read_text().count("| StackGAN | 3.70 ± 0.04 |") == 1
 
 
@@ -148,7 +153,7 @@ def test_one_cell_needs_what_it_starts_from(
     packed: Path, folder: Path, here: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = tmp_path / "painted-smoke"
-    shutil.copytree(folder, copy)
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("table*"))
     cell = [*_arguments(packed, copy, "table2"), "--cell", "stackgan-128-no-ca"]
     with pytest.raises(
         UserError, match=r"0/stackgan-128-no-ca needs 0/stage1-64-no-ca first: .*--cell stage1-64-no-ca"
@@ -159,7 +164,7 @@ def test_one_cell_needs_what_it_starts_from(
     assert here.names() == [
         "train stage1-64-no-ca", "scores stage1-64-no-ca", "train stackgan-128-no-ca", "scores stackgan-128-no-ca",
     ]  # fmt: skip
-    assert not (copy / "table2.txt").exists()
+    assert not list(copy.glob("table*")), "one cell is not a table"
 
 
 def test_another_seed_has_a_column_and_the_same_classifier(
@@ -218,6 +223,7 @@ def test_a_command_that_fails_ends_it_and_says_which(tmp_path: Path, capfd: pyte
     assert "there is no run at" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on(packed: Path, tmp_path: Path) -> None:
     """The whole process group is killed as soon as the training is done; its scores are made by the second start."""
     words = ["table2", "--data", str(packed), "--scale", "smoke", "--folder", str(tmp_path), "--cell", "stage1-64"]
