@@ -36,6 +36,5 @@ while IFS= read -r line; do
   echo "job ${job_of[$name]}: $name${needs:+ after $needs}"
 done <<<"$plan"
 
-show=$(printf '%q ' "$PYTHON" -m stackgan_dist.reproduce "$@" --show)
-job=$(sbatch --parsable --job-name=reproduce-table --output=%x-%j.out ${all:+"--dependency=afterany$all"} --wrap "$show")
+job=$(sbatch --parsable --nodes=1 ${all:+"--dependency=afterany$all"} slurm/reproduce_cell.sh "$@" --show)
 echo "job ${job%%;*}: the table"

@@ -10,9 +10,13 @@
 #
 #   sbatch --nodes=4 --gpus-per-node=8 slurm/reproduce_cell.sh table2 --data data/cub --scale paper --cell stage1-64
 #
-# slurm/reproduce.sh submits all of a table. A training requeues itself as stage1.sh does; what is finished stays.
+# Or, with --show instead of --cell, the table. slurm/reproduce.sh submits all of that. A training requeues itself as
+# stage1.sh does; what is finished stays.
 source "${SLURM_SUBMIT_DIR:?this is a job: sbatch slurm/reproduce_cell.sh}/slurm/lib.sh"
 
+case " $* " in
+  *' --show '*) exec "$PYTHON" -m stackgan_dist.reproduce "$@" ;;
+esac
 plan=$("$PYTHON" -m stackgan_dist.reproduce "$@" --plan) || exit
 mapfile -t lines <<<"$plan"
 for line in "${lines[@]}"; do

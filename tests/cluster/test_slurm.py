@@ -159,3 +159,23 @@ def test_a_job_that_reaches_its_time_limit_twice_finishes(
     assert int(last["Restarts"]) >= 2, output
     assert steps(tmp_path / "stage1") == list(range(1, epochs * STEPS_PER_EPOCH + 1)), "every step once"
     print(f"{last['Restarts']} time limits reached, {epochs * STEPS_PER_EPOCH} steps")
+
+
+@pytest.mark.slow
+def test_a_table_is_made_by_a_job_for_each_cell(slurm: SlurmCluster, painted: Path, tmp_path: Path) -> None:
+    pack = ["-m", "stackgan_dist.pack", "painted", "--out", str(painted), "--sizes", "76", "152", "--limit", "48"]
+    subprocess.run([sys.executable, *pack, "--splits", "test"], cwd=ROOT, check=True, capture_output=True)
+    # Two nodes for each job: ranks train and score together.
+    environment = {**slurm.environment, "SBATCH_OUTPUT": f"{tmp_path}/%x-%j", "PYTHON": sys.executable}
+    words = ["table1", "--data", str(painted), "--scale", "smoke", "--folder", str(tmp_path)]
+    command = ["bash", "slurm/reproduce.sh", *words, "--classifier", "efficientnet-lite0"]
+    submitted = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    jobs = [line.split()[1].rstrip(":") for line in submitted.stdout.splitlines()]
+    assert len(jobs) == 6
+    states = [slurm.wait(job, 600)["JobState"] for job in jobs]
+    output = "".join(file.read_text() for file in sorted(tmp_path.glob("reproduce-cell-*")))
+    assert states == ["COMPLETED"] * 6, output
+    table = (tmp_path / "painted-smoke" / "table1.txt").read_text()
+    assert "..." not in table, "every row has its number"
+    again = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert len(again.stdout.splitlines()) == 1, "what is finished is not submitted again"
