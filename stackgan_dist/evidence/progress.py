@@ -36,13 +36,16 @@ class Judge:
     """What makes it; None for one that was given."""
 
 
-def judge_of(folder: str, given: str | None, url: str, test: PackedSet, scale: Scale) -> Judge:
-    """The classifier `given`, or the one in `folder`, made or not, that knows the classes of `test` (of the set `url`).
+def given_judge(spec: str) -> Judge:
+    """A classifier that is there; UserError when it is not."""
+    return Judge(spec, load_classifier(spec).weights_sha256, None)
 
-    Raises UserError when the one in `folder` is of another data set.
+
+def own_judge(folder: str, url: str, test: PackedSet, scale: Scale) -> Judge:
+    """The classifier in `folder`, made or not, that knows the classes of `test` (of the set `url`).
+
+    Raises UserError when it is of another data set.
     """
-    if given is not None:
-        return Judge(given, load_classifier(given).weights_sha256, None)
     path = local_path(folder)
     if path is None:
         raise UserError(f"a classifier cannot be made in {folder}: give a folder on a disk, or one with --classifier")

@@ -82,6 +82,7 @@ def facts_of(findings: Findings) -> list[Fact]:
     widths = _widths(cell.config.model for cell in findings.cells)
     paper_widths = paper.paper_widths(theirs, _widths(models))
     classifier, is_stand_in = _classifier(findings)
+    as_long = scale.short is None and theirs != "coco"
     return [
         Fact("classifier", classifier, paper.CLASSIFIER, not is_stand_in),
         Fact(
@@ -99,7 +100,12 @@ def facts_of(findings: Findings) -> list[Fact]:
         Fact("text encoder", encoder, paper.TEXT_ENCODER, encoder == "published"),
         Fact("image sizes", ", ".join(drawn), ", ".join(f"{size} px" for size in sizes), scale.largest >= sizes[-1]),
         Fact("widths of G / D", widths, paper_widths, widths == paper_widths),
-        Fact("each training", _budget(findings.cells), paper.paper_budget(theirs), scale.short is None),
+        Fact(
+            "each training",
+            _budget(findings.cells),
+            paper.paper_budget(theirs),
+            scale.short is None and theirs != "coco",
+        ),
     ]
 
 
@@ -108,11 +114,13 @@ def _classifier(findings: Findings) -> tuple[str, bool]:
     if not findings.scored:
         return _TODO, True
     row = findings.scored[0][1].scores["inception"]
-    tuned = row.get("fine_tuned")
-    how = ""
-    if tuned:
-        how = f", {tuned['protocol']}; {tuned['held_out_accuracy']:.1%} of {tuned['held_out_pictures']:,} held out"
-    return f"{row['network']} ({row['classifier']}, {row['weights_sha256'][:8]}){how}", row["stand_in"]
+    name = f"{row['network']} ({row['classifier']}, {row['weights_sha256'][:8]})"
+    if tuned := row.get("fine_tuned"):
+        name += (
+            f", fine-tuned on the {tuned['split']} classes: {tuned['held_out_accuracy']:.1%} of "
+            f"{tuned['held_out_pictures']:,} held-out pictures right"
+        )
+    return name, row["stand_in"]
 
 
 def _widths(models: Iterable[ModelConfig]) -> str:
@@ -140,8 +148,9 @@ def reading(findings: Findings) -> list[str]:
         if differing
         else "With the paper's numbers: comparable, as far as is recorded here."
     ]
-    budgets = {cell.last_step * cell.config.training.batch_size for cell in findings.cells}
-    alike = "the same number of pictures seen by" if len(budgets) == 1 else "not the same number of pictures seen by"
+    seen = [cell.last_step * cell.config.training.batch_size for cell in findings.cells]
+    # Batches of other sizes leave out other rests of an epoch.
+    alike = ("" if max(seen) <= 1.01 * min(seen) else "not ") + "the same number of pictures seen by"
     lines.append(
         f"With each other: {alike} every training, the same captions, noise and classifier. A row of StackGAN counts "
         "its Stage-II alone; the Stage-I below it had as many before."

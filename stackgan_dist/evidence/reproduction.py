@@ -12,7 +12,7 @@ from stackgan_dist.errors import UserError
 from stackgan_dist.evidence.cells import Cell, Places, Row, cell_name, cells_of, rows_of
 from stackgan_dist.evidence.commands import Command, score_command, train_command
 from stackgan_dist.evidence.paper import Table
-from stackgan_dist.evidence.progress import CLASSIFIER, Judge, Progress, judge_of, progress_of
+from stackgan_dist.evidence.progress import CLASSIFIER, Judge, Progress, given_judge, own_judge, progress_of
 from stackgan_dist.evidence.report import Filled, Findings, as_json, as_markdown, as_text
 from stackgan_dist.evidence.scale import SCALES, Scale, ScaleName
 from stackgan_dist.evidence.work import Job, run
@@ -38,6 +38,7 @@ class Reproduction:
     rows: list[Row] = field(init=False)
     cells: dict[str, tuple[int, Cell]] = field(init=False)
     """By the names of their jobs, SEED/CELL, with their seeds."""
+    _given: Judge | None = field(init=False)
 
     def __post_init__(self) -> None:
         if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
@@ -46,6 +47,7 @@ class Reproduction:
         self.scale = SCALES[self.scale_name]
         data = DataConfig(url=self.url)
         self.train, self.test = (open_packed(data, self.scale.largest, split) for split in ("train", "test"))
+        self._given = given_judge(self.classifier) if self.classifier is not None else None
         places = Places.of(self.train)
         self.folder = join(self.folder, f"{self.train.index.name}-{self.scale_name}")
         self.rows = rows_of(self.table, self.train.index.name, places)
@@ -57,7 +59,7 @@ class Reproduction:
 
     def judge(self) -> Judge:
         """The classifier, as it is now."""
-        return judge_of(self.folder, self.classifier, self.url, self.test, self.scale)
+        return self._given or own_judge(self.folder, self.url, self.test, self.scale)
 
     def jobs(self, cell: str | None = None) -> list[Job]:
         """All jobs as they stand now, each behind those that it needs; or only those of one cell.
