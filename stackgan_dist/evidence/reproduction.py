@@ -11,9 +11,10 @@ from stackgan_dist.data.storage import join, write_bytes
 from stackgan_dist.errors import UserError
 from stackgan_dist.evidence.cells import Cell, Places, Row, cell_name, cells_of, rows_of
 from stackgan_dist.evidence.commands import Command, score_command, train_command
+from stackgan_dist.evidence.comparable import Filled, Findings
 from stackgan_dist.evidence.paper import Table
 from stackgan_dist.evidence.progress import CLASSIFIER, Judge, Progress, given_judge, own_judge, progress_of
-from stackgan_dist.evidence.report import Filled, Findings, as_json, as_markdown, as_text
+from stackgan_dist.evidence.report import as_json, as_markdown, as_text
 from stackgan_dist.evidence.scale import SCALES, Scale, ScaleName
 from stackgan_dist.evidence.work import Job, run
 
