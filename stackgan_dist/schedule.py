@@ -7,10 +7,8 @@ any rank waits or goes without. Without --url for an imagined data set of --shar
 from __future__ import annotations
 
 import hashlib
-import resource
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import tyro
@@ -19,6 +17,7 @@ from stackgan_dist.data.index import Index, Shard, load_index, parse_index
 from stackgan_dist.data.plan import Plan, rows_of_rank
 from stackgan_dist.data.schedule import Link, NodeEpoch, node_epoch
 from stackgan_dist.errors import UserError, front_door
+from stackgan_dist.memory import peak_memory_mb
 
 
 @dataclass(frozen=True)
@@ -92,18 +91,9 @@ def main() -> None:
     ]  # fmt: skip
     print(
         f"schedule of {world_size:,} ranks on {options.nodes} nodes made in {time.process_time() - begin:.2f} s of CPU "
-        f"time; peak memory {_peak_memory_mb():.0f} MB"
+        f"time; peak memory {peak_memory_mb():.0f} MB"
     )
     show(plan, nodes, options)
-
-
-def _peak_memory_mb() -> float:
-    """Of this process; getrusage would also count what its parent held when it forked."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        (peak_kb,) = (line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(peak_kb) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def imagined(options: Options) -> Index:

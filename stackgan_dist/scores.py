@@ -35,6 +35,7 @@ from stackgan_dist.evaluation.job import (
 from stackgan_dist.evaluation.measures import ROWS, Protocol, RealSide, Scores, report_rows
 from stackgan_dist.evaluation.score import InceptionScoreSums
 from stackgan_dist.evaluation.watch import new_checkpoints
+from stackgan_dist.memory import peak_memory_mb
 from stackgan_dist.training.checkpoint import FoundCheckpoint
 from stackgan_dist.training.run_folder import RunFolder, find_run
 from stackgan_dist.training.trained import trained_from
@@ -125,7 +126,8 @@ def _report(scores: Scores, opened: OpenSubject, classifier: Classifier, protoco
         f"  R-precision        {scores.r_precision:.1%} (real pictures {scores.r_precision_of_real:.1%}, "
         f"chance {1 / (1 + protocol.wrong_captions):.1%})"
     )
-    print(f"  by {classifier.name}: {classifier.comparable_with}\n  recorded in {file}", flush=True)
+    print(f"  by {classifier.name}: {classifier.comparable_with}")
+    print(f"  recorded in {file}; peak memory of this rank {peak_memory_mb():,.0f} MB", flush=True)
 
 
 def _plot(scores: Scores, step: int, url: str) -> None:

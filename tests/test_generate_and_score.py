@@ -299,6 +299,7 @@ def test_all_scores_say_how_they_were_made(run: Path, packed: Path, monkeypatch:
     one = _score(monkeypatch, scores, run / "stage1", *arguments)
     alone = _score(monkeypatch, inception_score, run / "stage1", "--samples", 24, "--splits", 3, "--batch-size", 12)
     assert one["inception mean"] == pytest.approx(alone["mean"], rel=1e-9)
+    assert 1 <= one["inception mean_of_noise"] < one["inception mean_of_real_pictures"]
     assert one["frechet distance"] > 0
     assert one["frechet real_pictures"] == 38
     assert one["kernel block"] == 12

@@ -142,11 +142,10 @@ def test_scores_that_are_lost_are_made_again_and_a_training_goes_on(
     (copy / "seed-0" / "stage1-64" / "DONE").unlink()
     _reproduce(monkeypatch, *_arguments(packed, copy))
     assert here.names() == ["scores gan-int-cls", "train stage1-64"]
-    again = [json.loads(line) for line in (run / "scores.jsonl").read_text().splitlines()]
-    first = json.loads(whole[0])
-    assert again[1]["score"] == "inception"
-    assert again[1]["per_split"] == first["per_split"]
-    assert again[1]["mean_of_real_pictures"] == first["mean_of_real_pictures"]
+    # What was measured of real pictures was kept, and gives the same scores.
+    rows = [json.loads(line) for line in [*whole, *(run / "scores.jsonl").read_text().splitlines()[1:]]]
+    for first, again in zip(rows[:4], rows[4:], strict=True):
+        assert {name for name in first if first[name] != again[name]} <= {"time", "checkpoint"}
 
 
 def test_one_cell_needs_what_it_starts_from(
