@@ -150,11 +150,14 @@ def reading(findings: Findings) -> list[str]:
     )
     lines.append(
         "± is the deviation over the splits of one run's samples. How much another training differs is seen from "
-        "column to column of the seeds, and a difference of rows that is not clearly larger says nothing."
+        "column to column of the seeds; a difference of rows that is not clearly larger says nothing, nor does a row near "
+        "noise."
     )
-    shared = [f"{'; '.join(methods)}" for methods in _sharing(findings).values() if len(methods) > 1]
-    if shared:
-        lines.append(f"The same runs at this scale, counted once: {', and '.join(shared)}.")
+    lines += [
+        f"One run at this scale: {' and '.join(methods)}."
+        for methods in _sharing(findings).values()
+        if len(methods) > 1
+    ]
     missing = sum(not progress.scores for row in findings.rows for progress in row.progress.values())
     if missing:
         lines.append(f"Not finished: {missing} numbers ({TODO}); call the command again without --show.")

@@ -76,9 +76,10 @@ def _title(findings: Findings) -> str:
 def as_text(findings: Findings) -> str:
     """For a terminal."""
     head, lines = _grid(findings)
-    facts = [[fact.what, fact.ours, fact.papers] for fact in facts_of(findings)]
-    parts = [_title(findings), "", *_aligned([head, *lines]), "", *_aligned([["", "here", "the paper"], *facts]), ""]
-    return "\n".join([*parts, *reading(findings)])
+    parts = [_title(findings), "", *_aligned([head, *lines]), ""]
+    for fact in facts_of(findings):
+        parts += [f"{fact.what:16} {fact.ours}", f"{'':16} the paper: {fact.papers}"]
+    return "\n".join([*parts, "", *reading(findings)])
 
 
 def _aligned(lines: list[list[str]]) -> list[str]:

@@ -128,7 +128,7 @@ def test_what_is_done_is_not_done_again_and_tables_share_it(
     assert here.names() == []
     text = (folder / "table2.txt").read_text()
     assert "Not finished: 7 numbers (...)" in text
-    assert "128x128 StackGAN yes yes; 256x256 StackGAN yes yes" in text, "the rows that are the same run"
+    assert "One run at this scale: 128x128 StackGAN yes yes and 256x256 StackGAN yes yes." in text
 
 
 def test_scores_that_are_lost_are_made_again_and_a_training_goes_on(
