@@ -20,6 +20,14 @@ from stackgan_dist.training.trained import load_trained
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several workers (pytest-xdist) a file's tests stay together, and so do those of the one real cluster."""
+    for item in items:
+        folder, file = item.path.parent.name, item.path.name
+        item.add_marker(pytest.mark.xdist_group(folder if folder == "cluster" else f"{folder}/{file}"))
+
+
 PICTURES = 38
 """Five batches of 7, and three pictures that are left over."""
 

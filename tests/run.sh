@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # All checks, as CI runs them: `bash tests/run.sh [PYTEST ARGUMENTS]`, e.g. `bash tests/run.sh -k checkpoint -x`.
+# Without arguments two workers share the tests, file by file: much of their time is waiting.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash launch/env.sh dev || exit
@@ -14,6 +15,7 @@ check ruff format --check
 check mypy --no-error-summary
 # The tests come last, so that their summary is the end of the output; what failed before it is named above it.
 [ ${#failed[@]} = 0 ] || printf '== FAILED: %s\n' "${failed[@]}"
+[ $# -gt 0 ] || set -- --numprocesses 2 --dist loadgroup --no-loadscope-reorder --durations 15
 echo "== pytest $*"
 .venv/bin/python -m pytest "$@" || failed+=(pytest)
 [ ${#failed[@]} = 0 ]
