@@ -35,7 +35,6 @@ from stackgan_dist.drawing.nearest import nearest_training
 from stackgan_dist.drawing.page import page
 from stackgan_dist.errors import UserError, front_door
 from stackgan_dist.evaluation.real_pictures import RealPictures
-from stackgan_dist.text import load_encoder
 from stackgan_dist.training.trained import Trained, load_discriminator, load_trained
 
 _WORDS = 5
@@ -124,7 +123,7 @@ def main() -> None:
 def _sentences(options: Options, trained: Trained) -> list[Sentence]:
     """The sentences given, or captions of different pictures."""
     if options.sentences:
-        text = load_encoder(trained.data.text_encoder).encode(options.sentences)
+        text = trained.encoder().encode(options.sentences)
         return [Sentence(words, embedding) for words, embedding in zip(options.sentences, text, strict=True)]
     captions = open_packed(_data(options, trained), trained.config.model.image_size, options.split).captions()
     order = permutation(len(captions), options.seed, Stream.SCORE_SAMPLE)
@@ -160,7 +159,7 @@ def _variants(options: Options, trained: Trained, sentences: list[Sentence]) -> 
     variants = variants_of(pattern)
     if len(variants) < 2:
         raise UserError(f'--words {pattern!r} has no choice of words; write it as "a {{red,blue}} bird"')
-    text = load_encoder(trained.data.text_encoder).encode(variants)
+    text = trained.encoder().encode(variants)
     return [Sentence(words, embedding) for words, embedding in zip(variants, text, strict=True)]
 
 

@@ -21,7 +21,6 @@ from stackgan_dist.drawing.draw import draw, usable_device
 from stackgan_dist.drawing.grid import labelled_grid, to_picture, to_pixels, to_png
 from stackgan_dist.errors import UserError, front_door
 from stackgan_dist.models import ModelConfig
-from stackgan_dist.text import load_encoder
 from stackgan_dist.training.trained import load_trained
 
 _BATCH = 16
@@ -58,7 +57,7 @@ def main() -> None:
     _check(options.sentences, options.count)
     trained = load_trained(options.run, print, raw=options.weights == "raw")
     place = _place(trained.config.model, options.place)
-    text = load_encoder(trained.data.text_encoder).encode(options.sentences)
+    text = trained.encoder().encode(options.sentences)
     generator = trained.generator(usable_device(options.device))
     out = options.out or join(trained.folder.url, "generated")
 

@@ -47,7 +47,8 @@ class Options:
     splits: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="SPLIT ...")] = None
     """Splits to pack, e.g. train test."""
     encoder: str | None = None
-    """Text encoder: ngrams (no weights), minilm (a sentence encoder), or published (the source's own embeddings)."""
+    """Text encoder: ngrams (no weights), minilm (a sentence encoder), the folder or file of one trained by
+    stackgan_dist.train_text_encoder, or published (the source's own embeddings)."""
     samples_per_shard: int | None = None
     """At most so many pictures in a shard."""
     shard_mb: float | None = None

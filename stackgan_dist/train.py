@@ -24,6 +24,7 @@ from stackgan_dist.engines.deepspeed_config import load_deepspeed_config
 from stackgan_dist.errors import UserError, front_door
 from stackgan_dist.models import ModelConfig, build_discriminator, build_generator
 from stackgan_dist.presets import DEFAULT_PRESET, PRESETS, preset
+from stackgan_dist.text.files import find_file, is_trained, keep_file
 from stackgan_dist.training.checkpoint import list_steps
 from stackgan_dist.training.loop import train
 from stackgan_dist.training.run_folder import RunFolder
@@ -60,7 +61,7 @@ def parse(arguments: list[str]) -> Config:
 def main() -> None:
     """Parse, validate, connect, train."""
     config = parse(sys.argv[1:])
-    rank, _, world_size = ranks_from_environment()
+    world_size = ranks_from_environment()[2]
 
     # Everything that can be wrong is found here, before ranks wait for each other.
     config.validate(world_size)
@@ -73,15 +74,23 @@ def main() -> None:
     has_checkpoint = bool(list_steps(folder.checkpoints))
     if config.resume == "never" and has_checkpoint:
         raise UserError(f"{folder.url} has checkpoints and --resume is never; choose another --run.name")
+    encoder, encoder_folders = data.index.text_encoder, (folder.url, config.data.url)
+    if is_trained(encoder):
+        find_file(encoder, encoder_folders)
     stage1 = _load_stage1(config, data) if config.stage1 else None
     with torch.device("meta"):
         build_generator(config.model, data.index.text_dim, stage1[0] if stage1 else None)
         build_discriminator(config.model, data.index.text_dim)
 
     with listen_for_stop() as stop, process_group(config.run.timeout_s) as ranks, ExitStack() as owning:
-        main_first(lambda: owning.enter_context(folder.owned(min(60.0, config.run.timeout_s / 2), stop.ask)), ranks)
-        if rank == 0:
+
+        def own() -> None:
+            owning.enter_context(folder.owned(min(60.0, config.run.timeout_s / 2), stop.ask))
             folder.mark(None)
+            if is_trained(encoder):  # new sentences need it, wherever the run is taken
+                keep_file(encoder, find_file(encoder, encoder_folders), folder.url)
+
+        main_first(own, ranks)
         train(config, data, _captions_to_show(config, data), stage1, folder, ranks, stop)
 
 

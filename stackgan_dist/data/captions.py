@@ -56,6 +56,11 @@ class CaptionSet:
         number %= len(embeddings)
         return Caption(meta["captions"][number], embeddings[number].astype(np.float32), reader.jpeg(sample), meta)
 
+    def texts(self, picture: int) -> tuple[list[str], NDArray[np.float32]]:
+        """All captions of picture `picture`, and their embeddings (captions, dim)."""
+        reader, sample = self._locate(picture)
+        return reader.meta(sample)["captions"], reader.embeddings(sample).astype(np.float32)
+
     def mean_embedding(self, picture: int) -> NDArray[np.float32]:
         """The mean (dim,) of the embeddings of all captions of picture `picture`."""
         reader, sample = self._locate(picture)

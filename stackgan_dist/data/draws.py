@@ -6,7 +6,7 @@ Rows are numbered in the global batch, so a draw does not know how many ranks or
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import IntEnum
+from enum import IntEnum, unique
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from stackgan_dist.data.randomness import hash64, integers, normal
 
 
+@unique
 class Stream(IntEnum):
     """One number per purpose keeps the draws of a row independent of each other. Never renumber: runs depend on it."""
 
@@ -41,6 +42,11 @@ class Stream(IntEnum):
     HELD_OUT = 21
     CLASSIFIER_CROP = 22
     NOISE_PICTURE = 23
+    EMBEDDING_CLASS = 24
+    EMBEDDING_PICTURE = 25
+    EMBEDDING_VIEW = 26
+    EMBEDDING_CAPTION = 27
+    EMBEDDING_DROPOUT = 28
 
 
 def crops(seed: int, step: int, rows: Sequence[int], slack: int) -> NDArray[np.int64]:

@@ -42,7 +42,7 @@ class Index:
     image_size: int
     """Side of the stored square pictures in pixels: 76 for crops of 64, 152 for 128, 304 for 256."""
     text_encoder: str
-    """Name of the encoder that made the embeddings (stackgan_dist.text)."""
+    """Name of the encoder that made the embeddings (stackgan_dist.text); with a digest, if it is a trained one."""
     text_dim: int
     """Width of an embedding."""
     captions_per_image: int

@@ -24,7 +24,8 @@ from stackgan_dist.packing.pool import run_tasks
 from stackgan_dist.packing.receipts import Receipt, read_receipts, remove_receipts, write_receipt
 from stackgan_dist.packing.recipe import Recipe
 from stackgan_dist.packing.shard_writer import TEMPORARY_SUFFIX, Packed, Task, pack_shard
-from stackgan_dist.text import PUBLISHED
+from stackgan_dist.text import PUBLISHED, encoder_name
+from stackgan_dist.text.files import is_trained, keep_file, read_file
 
 REJECTED_NAME = "rejected.jsonl"
 
@@ -44,6 +45,8 @@ class _Job:
     """One split, at the sizes that are not there yet."""
 
     recipe: Recipe
+    encoder: str
+    """What the index calls the recipe's encoder."""
     split: str
     source: Source
     listing: Listing
@@ -56,7 +59,7 @@ class _Job:
     @property
     def identity(self) -> str:
         """Of what is being packed, whatever its size in pixels."""
-        what = {"name": self.recipe.name, "text_encoder": self.recipe.text_encoder, **self.made_by}
+        what = {"name": self.recipe.name, "text_encoder": self.encoder, **self.made_by}
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -98,8 +101,11 @@ def pack(
         UserError: the source is not as expected, something else is at `out`, too many pictures cannot be used, or a
             shard would hold one class only. What is not finished has no index.
     """
+    encoder = encoder_name(recipe.text_encoder)
     source = open_source(recipe.source, root, recipe.options)
-    jobs = [_plan(recipe, split, source, out, limit, max_rejects, overwrite, part) for split in recipe.splits]
+    jobs = [_plan(recipe, encoder, split, source, out, limit, max_rejects, overwrite, part) for split in recipe.splits]
+    if is_trained(encoder):  # new sentences need it, wherever the set is taken
+        keep_file(encoder, read_file(recipe.text_encoder)[0], out)
     for job in jobs:
         if job.folders:
             _pack_split(job, workers, max_rejects, part)
@@ -107,6 +113,7 @@ def pack(
 
 def _plan(
     recipe: Recipe,
+    encoder: str,
     split: str,
     source: Source,
     out: str,
@@ -135,7 +142,7 @@ def _plan(
     folders = {}
     for size in recipe.sizes:
         folder = join(url, str(size))
-        state = _state(folder, recipe, made_by, overwrite)
+        state = _state(folder, recipe.name, encoder, made_by, overwrite)
         if state == "packed":
             print(
                 f"{folder} is already packed ({len(listing.records)} pictures); --overwrite packs it again", flush=True
@@ -149,7 +156,7 @@ def _plan(
                 )
             _clear(folder)
         folders[size] = folder
-    return _Job(recipe, split, source, listing, made_by, folders, url)
+    return _Job(recipe, encoder, split, source, listing, made_by, folders, url)
 
 
 def _class_of(record: Record) -> str:
@@ -170,7 +177,7 @@ def _check_classes(classes: int, records: Sequence[Record], split: str, per_shar
     )
 
 
-def _state(folder: str, recipe: Recipe, made_by: dict[str, Any], overwrite: bool) -> str:
+def _state(folder: str, name: str, encoder: str, made_by: dict[str, Any], overwrite: bool) -> str:
     """ "packed"; "open": there is no index; or why the folder is to be cleared first."""
     where = join(folder, INDEX_NAME)
     try:
@@ -186,7 +193,7 @@ def _state(folder: str, recipe: Recipe, made_by: dict[str, Any], overwrite: bool
     except UserError as error:
         raise UserError(f"{error} (--overwrite does so)") from error
     found = {"name": index.name, "text_encoder": index.text_encoder, **index.recipe}
-    wanted = {"name": recipe.name, "text_encoder": recipe.text_encoder, **made_by}
+    wanted = {"name": name, "text_encoder": encoder, **made_by}
     differing = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
     if differing:
         differences = "; ".join(
@@ -318,7 +325,7 @@ def _index(job: _Job, size: int, receipts: Sequence[Receipt]) -> Index:
         name=job.recipe.name,
         split=job.split,
         image_size=size,
-        text_encoder=job.recipe.text_encoder,
+        text_encoder=job.encoder,
         text_dim=receipts[0].text_dim,
         captions_per_image=job.listing.captions_per_image,
         classes=tuple(sorted({name for receipt in receipts for name in receipt.classes})),

@@ -26,7 +26,7 @@ class Recipe:
     source: str
     """Name of the source (stackgan_dist.data.sources)."""
     text_encoder: str
-    """Name of the encoder (stackgan_dist.text)."""
+    """The encoder (stackgan_dist.text): a name, or the file of a trained one."""
     sizes: tuple[int, ...] = (76, 304)
     """Sides of the stored squares in pixels, one folder each."""
     splits: tuple[str, ...] = ("train", "test")

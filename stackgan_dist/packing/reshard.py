@@ -19,6 +19,7 @@ from stackgan_dist.packing.listing import cut
 from stackgan_dist.packing.packed_sets import packed_folders
 from stackgan_dist.packing.pool import AbandonedError, OnPicture, run_tasks
 from stackgan_dist.packing.shard_writer import add_members, publish_tar, temporary_tar
+from stackgan_dist.text.files import find_file, is_trained, keep_file
 
 _SHARDS_OPEN = 4
 _CACHE_BYTES = 20 * 10**9
@@ -60,6 +61,13 @@ def reshard(
             if shard_mb is not None:
                 per_shard = max(2, int(shard_mb * 1e6 / (total / index.samples)))
             _reshard_one(folder, index, join(out, below) if below else out, per_shard, workers, cache)
+            if is_trained(index.text_encoder):
+                keep_file(index.text_encoder, find_file(index.text_encoder, _and_above(url)), out)
+
+
+def _and_above(url: str) -> list[str]:
+    """`url`, which may be a data set, a split or a size of one, and the two folders above it."""
+    return [url.rstrip("/").rsplit("/", up)[0] for up in range(3)]
 
 
 def _reshard_one(url: str, index: Index, out: str, per_shard: int, workers: int, cache: str) -> None:

@@ -41,7 +41,7 @@ class Task:
     source: Source
     records: tuple[Record, ...]
     text_encoder: str | None
-    """Name of the encoder; None: the embeddings are given."""
+    """The encoder, a name or a file; None: the embeddings are given."""
     embeddings: tuple[NDArray[np.float16], ...]
     """Given ones of the records, (captions, dim) each."""
     folders: tuple[tuple[int, str], ...]
@@ -115,8 +115,8 @@ def pack_shard(task: Task, on_picture: OnPicture = lambda: True) -> Packed:
 
 
 @functools.cache
-def _encoder(name: str) -> TextEncoder:
-    encoder = load_encoder(name)
+def _encoder(spec: str) -> TextEncoder:
+    encoder = load_encoder(spec)
     if "torch" in sys.modules:
         # There is a process per core already; and how a sum is split among threads decides its last bit.
         sys.modules["torch"].set_num_threads(1)

@@ -26,7 +26,6 @@ from stackgan_dist.drawing.draw import draw, places_of
 from stackgan_dist.drawing.grid import side_by_side, to_picture, to_pixels
 from stackgan_dist.errors import UserError
 from stackgan_dist.study.folder import Method, Question, Study, StudyFolder
-from stackgan_dist.text import load_encoder
 from stackgan_dist.training.trained import Trained
 
 _BATCH = 64
@@ -182,7 +181,7 @@ def _embeddings(captions: CaptionSet, batch: Sequence[Chosen], trained: Trained)
     index = captions.index
     if (index.text_encoder, index.text_dim) == (trained.data.text_encoder, trained.data.text_dim):
         return np.stack([captions.caption(one.picture, one.number).embedding for one in batch])
-    return load_encoder(trained.data.text_encoder).encode([one.question.sentence for one in batch])
+    return trained.encoder().encode([one.question.sentence for one in batch])
 
 
 def _draw_checks(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 import numpy as np
@@ -55,6 +55,15 @@ class WaitClock:
         return elapsed, min(1.0, waited / elapsed)
 
 
+def gan_losses(metrics: dict[str, float]) -> str:
+    """What a status line says of a step of both networks."""
+    return (
+        f"D {metrics['discriminator_loss']:.3f} "
+        f"(real {metrics['real']:.2f} wrong {metrics['wrong']:.2f} fake {metrics['fake']:.2f}) "
+        f"G {metrics['generator_loss']:.3f} KL {metrics['kl']:.3f}"
+    )
+
+
 class Monitor:
     """Writes a run's progress.
 
@@ -64,9 +73,19 @@ class Monitor:
         last_step: where the run ends.
         batch_size: of the global batch.
         title: what to call the run on the terminal.
+        summary: what its status line says of a tick's metrics.
     """
 
-    def __init__(self, folder: RunFolder, first_step: int, last_step: int, batch_size: int, title: str) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        first_step: int,
+        last_step: int,
+        batch_size: int,
+        title: str,
+        summary: Callable[[dict[str, float]], str] = gan_losses,
+    ) -> None:
+        self._summary = summary
         self._batch_size = batch_size
         self._first_step, self._last_step = first_step, last_step
         self._title = title
@@ -133,11 +152,7 @@ class Monitor:
         for name, value in row.items():
             if name != "step":
                 self._board.add_scalar(_board_name(name), value, step)
-        line = (
-            f"{speed:,.0f} img/s, wait {waited:.1%} | D {metrics['discriminator_loss']:.3f} "
-            f"(real {metrics['real']:.2f} wrong {metrics['wrong']:.2f} fake {metrics['fake']:.2f}) "
-            f"G {metrics['generator_loss']:.3f} KL {metrics['kl']:.3f}"
-        )
+        line = f"{speed:,.0f} img/s, wait {waited:.1%} | {self._summary(metrics)}"
         if self._bar is not None:
             self._bar.update(step - self._bar.n)
             self._bar.set_postfix_str(line)
@@ -169,9 +184,10 @@ class Monitor:
 
 def _board_name(name: str) -> str:
     groups = {
-        "loss": ("discriminator_loss", "generator_loss", "kl"),
+        "loss": ("discriminator_loss", "generator_loss", "kl", "joint_embedding"),
         "discriminator": ("real", "wrong", "fake"),
-        "gradient_norm": ("discriminator_gradient", "generator_gradient"),
+        "gradient_norm": ("discriminator_gradient", "generator_gradient", "gradient"),
+        "accuracy": ("pictures", "texts"),
         "speed": ("images_per_s", "data_wait"),
     }
     group = next((group for group, names in groups.items() if name in names), "run")

@@ -12,6 +12,7 @@ from stackgan_dist.config import Config, from_json
 from stackgan_dist.data.storage import exists, join
 from stackgan_dist.errors import UserError
 from stackgan_dist.models import Discriminator, Generator, ModelConfig, build_discriminator, build_generator
+from stackgan_dist.text import TextEncoder, load_encoder
 from stackgan_dist.training.checkpoint import FoundCheckpoint, find_newest, read_checkpoint, unpack
 from stackgan_dist.training.run_folder import DataIdentity, RunFolder, find_run
 from stackgan_dist.training.step import MatchingAware
@@ -30,6 +31,10 @@ class Trained:
     data: DataIdentity
     weights: dict[str, torch.Tensor]
     """Of the generator: its moving average, or the raw ones."""
+
+    def encoder(self) -> TextEncoder:
+        """The encoder of the texts that it was trained on; UserError where none is for new sentences, or it is lost."""
+        return load_encoder(self.data.text_encoder, (self.folder.url, self.config.data.url))
 
     def generator(self, device: torch.device) -> Generator:
         """The generator in eval mode on `device`, in float32."""

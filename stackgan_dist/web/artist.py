@@ -13,7 +13,6 @@ from PIL import Image
 from stackgan_dist.drawing.draw import draw
 from stackgan_dist.drawing.grid import to_picture, to_pixels
 from stackgan_dist.errors import UserError
-from stackgan_dist.text import load_encoder
 from stackgan_dist.training.trained import Trained
 
 _BATCH = 8
@@ -59,7 +58,7 @@ class Artist:
                 "the page only takes sentences; draw with python -m stackgan_dist.generate and --place"
             )
         self.trained = trained
-        self._encoder = load_encoder(trained.data.text_encoder)
+        self._encoder = trained.encoder()
         self._generator = trained.generator(device)
 
     @property

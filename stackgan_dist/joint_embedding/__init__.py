@@ -1,0 +1,1 @@
+"""Text encoders from pictures: structured joint embedding of captions and frozen features, and what it retrieves."""
