@@ -1,0 +1,57 @@
+"""Joint embeddings that test_joint_embedding.py starts under torchrun, on made-up pictures and captions."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from distributed.trainings import StopAfter
+
+from stackgan_dist.distributed.process_group import Ranks, process_group
+from stackgan_dist.distributed.stop import StopRequest
+from stackgan_dist.joint_embedding.batches import ClassBatches
+from stackgan_dist.joint_embedding.training import Learning, Recipe, Reports, identity_of, learn
+from stackgan_dist.text.char_cnn_rnn import spell
+from stackgan_dist.training.run_folder import RunFolder
+
+BATCH = 7
+"""Three ranks get 2, 2 and 3 rows of it."""
+STEPS = 8
+STOPS_AT = 4
+RECIPE = Recipe(steps=STEPS, batch_size=BATCH, learning_rate=1e-2, dropout=0.25, width=16, dim=12, precision="fp64")
+WORDS = ("red", "white", "small", "yellow", "with", "petals", "a", "flower", "stamen", "round")
+
+
+def train(out: Path, name: str, recipe: Recipe, ranks: Ranks, stop: StopRequest, frozen: bool = False) -> None:
+    """A training of 30 pictures of 10 classes, 2 views and 3 captions each."""
+    random = np.random.default_rng(0)
+    labels = np.arange(30) % 10
+    features = torch.from_numpy(random.normal(size=(30, 2, 20)) + labels[:, None, None])
+    sentences = [" ".join(random.choice(WORDS, size=6)) for _ in range(90)]
+    texts = torch.from_numpy(spell(sentences)).reshape(30, 3, -1)
+    if frozen:
+        texts = torch.from_numpy(random.normal(size=(30, 3, 12)))
+    learning = Learning(recipe, ClassBatches(labels, 2, 3, BATCH, recipe.seed), features, texts, frozen, ranks)
+    folder = RunFolder(out / name)
+    if ranks.is_main:
+        folder.path.mkdir(parents=True, exist_ok=True)
+    learn(learning, recipe, Reports(2, 100, 9), identity_of(recipe), name, folder, ranks, stop, go_on=True)
+
+
+def main() -> None:
+    """All of them."""
+    out = Path(sys.argv[1])
+    with process_group(60) as ranks:
+        train(out, "exact", RECIPE, ranks, StopRequest())
+        train(out, "frozen", RECIPE, ranks, StopRequest(), frozen=True)
+        single = dataclasses.replace(RECIPE, precision="fp32")
+        train(out, "unbroken", single, ranks, StopRequest())
+        train(out, "broken", single, ranks, StopAfter(STOPS_AT, ranks.is_main))
+        train(out, "broken", single, ranks, StopRequest())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""The training of a text encoder does not feel the number of ranks, nor that it was stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from distributed.embeddings import STEPS, STOPS_AT
+from distributed.harness import torchrun
+from distributed.tiny import assert_equal, final_state, largest_difference
+
+from stackgan_dist.training.checkpoint import list_steps
+
+SCRIPT = str(Path(__file__).with_name("embeddings.py"))
+
+
+@pytest.fixture(scope="module")
+def group(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """world size -> the folder with the trainings of that group."""
+    folder = tmp_path_factory.mktemp("embeddings")
+
+    def run(world_size: int) -> Path:
+        out = folder / str(world_size)
+        if not out.exists():
+            result = torchrun(world_size, SCRIPT, [str(out)], folder / f"{world_size}.txt")
+            assert result.code == 0, result.output
+        return out
+
+    return run
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+@pytest.mark.parametrize("name", ["exact", "frozen"])
+def test_any_number_of_ranks_trains_the_same(group: Callable[[int], Path], name: str, world_size: int) -> None:
+    alone, shared = final_state(group(1) / name), final_state(group(world_size) / name)
+    assert alone["step"] == shared["step"] == STEPS
+    assert largest_difference(alone, shared) < 1e-9
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_a_resumed_training_is_bit_equal(group: Callable[[int], Path], world_size: int) -> None:
+    runs = group(world_size)
+    assert list_steps(str(runs / "broken" / "checkpoints")) == [STOPS_AT, STEPS]
+    assert_equal(final_state(runs / "broken"), final_state(runs / "unbroken"))
