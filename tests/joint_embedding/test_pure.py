@@ -80,7 +80,7 @@ def test_batches_are_a_function_of_seed_and_step() -> None:
     assert ours[17].pictures.tolist() == PINNED
 
 
-PINNED = [13, 11, 4, 15]
+PINNED = [4, 8, 1, 18]
 
 
 @pytest.mark.parametrize("pictures", [30, 90])
