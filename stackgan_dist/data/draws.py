@@ -47,11 +47,6 @@ class Stream(IntEnum):
     EMBEDDING_VIEW = 26
     EMBEDDING_CAPTION = 27
     EMBEDDING_DROPOUT = 28
-    EMBEDDING_CLASS = 24
-    EMBEDDING_PICTURE = 25
-    EMBEDDING_VIEW = 26
-    EMBEDDING_CAPTION = 27
-    EMBEDDING_DROPOUT = 28
 
 
 def crops(seed: int, step: int, rows: Sequence[int], slack: int) -> NDArray[np.int64]:
