@@ -105,15 +105,8 @@ def main() -> None:
     load_classifier(options.classifier)
 
     run = options.run
-    with listen_for_stop() as stop, process_group(run.timeout_s) as ranks, ExitStack() as owning:
+    with process_group(run.timeout_s) as ranks, ExitStack() as owning:
         one_thread_per_rank(ranks)
-
-        def own() -> None:
-            owning.enter_context(folder.owned(min(60.0, run.timeout_s / 2), stop.ask))
-            if not options.evaluate:
-                folder.mark(None)
-
-        main_first(own, ranks)
         classifier = load_classifier(options.classifier, ranks.device)
         pictures = _look(options, train_set, options.views, classifier, ranks)
         texts = embedded_captions(train_set, frozen, ranks) if frozen else spelled_captions(train_set)
@@ -135,17 +128,25 @@ def main() -> None:
             views=options.views,
             classifier=classifier.weights_sha256,
         )
-        ending = learn(
-            learning,
-            options.recipe,
-            Reports(run.tick_steps, run.checkpoint_steps, run.keep_last),
-            identity,
-            _describe(options, train_set, batches, ranks),
-            folder,
-            ranks,
-            stop,
-            go_on=not options.evaluate,
-        )
+        with listen_for_stop() as stop:  # only here is there something to save first
+
+            def own() -> None:
+                owning.enter_context(folder.owned(min(60.0, run.timeout_s / 2), stop.ask))
+                if not options.evaluate:
+                    folder.mark(None)
+
+            main_first(own, ranks)
+            ending = learn(
+                learning,
+                options.recipe,
+                Reports(run.tick_steps, run.checkpoint_steps, run.keep_last),
+                identity,
+                _describe(options, train_set, batches, ranks),
+                folder,
+                ranks,
+                stop,
+                go_on=not options.evaluate,
+            )
         if ending == "PREEMPTED":
             return
 
