@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,15 +113,22 @@ def imagined(options: Options) -> Index:
 
 
 def find_rows(plan: Plan, epoch: int, world_size: int) -> tuple[float, float]:
-    """Seconds of CPU time to find one row of a rank's step: usually, and when its lane enters a shard (medians)."""
+    """Seconds of CPU time to find one row of a rank's step, and a single row in a shard that is new (medians)."""
     rows = rows_of_rank(plan.batch_size, world_size // 2, world_size)
     first = epoch * plan.steps_per_epoch
-    times: tuple[list[float], list[float]] = ([], [])
-    for step in range(first, first + min(50, plan.steps_per_epoch)):
-        begin = time.process_time()
-        plan.locate(step, rows)
-        times[step == first].append((time.process_time() - begin) / len(rows))
-    return float(np.median(times[0] or times[1])), float(np.median(times[1]))
+    plan.locate(first, rows)
+
+    def median_s(asked: list[tuple[int, Sequence[int]]]) -> float:
+        times = []
+        for step, wanted in asked:
+            begin = time.process_time()
+            plan.locate(step, wanted)
+            times.append((time.process_time() - begin) / len(wanted))
+        return float(np.median(times))
+
+    usual_s = median_s([(first + step, rows) for step in range(min(50, plan.steps_per_epoch))])
+    others = [row for row in range(plan.batch_size) if row not in rows][:: max(1, plan.batch_size // 500)]
+    return usual_s, median_s([(first, [row]) for row in others or rows])
 
 
 def show(plan: Plan, nodes: list[NodeEpoch], options: Options) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackgan_dist.data.draws import Stream
-from stackgan_dist.data.randomness import permutation
+from stackgan_dist.data.randomness import Permutation, permutation
 from stackgan_dist.errors import UserError
 
 _PERMUTATIONS_KEPT = 512
@@ -55,7 +55,8 @@ class Plan:
         self._epoch = -1
         self._order = self._starts = np.empty(0, dtype=np.int64)
         self._epochs: dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
-        self._permutations: OrderedDict[tuple[int, int], NDArray[np.int64]] = OrderedDict()
+        self._permutations: OrderedDict[tuple[int, int], Permutation] = OrderedDict()
+        self._kept = _PERMUTATIONS_KEPT
 
     def epoch(self, step: int) -> int:
         """The epoch that `step` belongs to, from 0."""
@@ -64,13 +65,14 @@ class Plan:
     def locate(self, step: int, rows: Sequence[int]) -> list[tuple[int, int]]:
         """(shard, sample within the shard) of every row in `rows` of global batch `step`."""
         self._enter(self.epoch(step))
+        self._kept = max(self._kept, len(rows))  # each row walks a shard of its own
         positions = np.asarray(rows) * self.steps_per_epoch + step % self.steps_per_epoch
         places = np.searchsorted(self._starts, positions, side="right") - 1
         offsets = positions - self._starts[places]
         shards = self._order[places]
         return [
-            (int(shard), int(self._permutation(int(shard))[offset]))
-            for shard, offset in zip(shards, offsets, strict=True)
+            (shard, self._permutation(shard)[offset])
+            for shard, offset in zip(shards.tolist(), offsets.tolist(), strict=True)
         ]
 
     def shards_ahead(self, step: int, steps: int, rows: Sequence[int]) -> list[int]:
@@ -127,13 +129,14 @@ class Plan:
             self._epochs[epoch] = (order, np.cumsum(sizes) - sizes)
         self._order, self._starts = self._epochs[epoch]
 
-    def _permutation(self, shard: int) -> NDArray[np.int64]:
+    def _permutation(self, shard: int) -> Permutation:
         key = (self._epoch, shard)
-        if key not in self._permutations:
-            self._permutations[key] = permutation(
-                int(self._sizes[shard]), self.seed, Stream.SAMPLE_ORDER, self._epoch, shard
-            )
-            if len(self._permutations) > _PERMUTATIONS_KEPT:
-                self._permutations.popitem(last=False)
-        self._permutations.move_to_end(key)
+        found = self._permutations.get(key)
+        if found is not None:
+            self._permutations.move_to_end(key)
+            return found
+        samples = int(self._sizes[shard])
+        self._permutations[key] = Permutation(samples, self.seed, Stream.SAMPLE_ORDER, self._epoch, shard)
+        if len(self._permutations) > self._kept:
+            self._permutations.popitem(last=False)
         return self._permutations[key]

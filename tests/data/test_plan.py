@@ -8,7 +8,7 @@ import pytest
 
 from stackgan_dist.data.draws import Stream
 from stackgan_dist.data.plan import Plan, rows_of_rank
-from stackgan_dist.data.randomness import permutation
+from stackgan_dist.data.randomness import Permutation, permutation
 from stackgan_dist.errors import UserError
 
 SETS = {
@@ -124,6 +124,20 @@ def test_looking_ahead_does_not_disturb_the_order() -> None:
     for step in range(15):
         plan.shards_ahead(step, 4, range(7))
         assert plan.locate(step, range(7)) == undisturbed.locate(step, range(7))
+
+
+def test_a_rank_of_many_rows_permutes_each_shard_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    def counting(*arguments: int) -> Permutation:
+        made.append(arguments)
+        return Permutation(*arguments)
+
+    monkeypatch.setattr("stackgan_dist.data.plan.Permutation", counting)
+    plan = Plan([4] * 700, 0, 700)
+    for step in range(plan.steps_per_epoch):
+        plan.locate(step, range(700))
+    assert len(made) == 700
 
 
 def test_fewer_samples_than_a_batch_is_a_user_error() -> None:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from stackgan_dist.data import draws
+from stackgan_dist.data import draws, randomness
 from stackgan_dist.data.draws import Stream
-from stackgan_dist.data.randomness import hash64, integers, normal, permutation, uniform
+from stackgan_dist.data.randomness import Permutation, hash64, integers, normal, permutation, uniform
 
 # Pinned: whoever changes a stream changes every run that goes on, and every reported score.
 
@@ -101,6 +101,46 @@ def test_permutations_hold_everything_once_and_all_are_as_likely() -> None:
         counts[order] = counts.get(order, 0) + 1
     assert len(counts) == 24
     assert stats.chisquare(list(counts.values())).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("n", [1, 2, 40, 257, 10_000])
+def test_a_permutation_by_element_is_the_same_in_any_order_of_asking(n: int) -> None:
+    whole = permutation(n, 4, n)
+    by_element = Permutation(n, 4, n)
+    for place in [*permutation(n, 1).tolist(), *range(min(n, 300))]:
+        assert by_element[place] == whole[place]
+
+
+def test_equal_hashes_keep_the_order_of_their_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    coarse = lambda *coordinates: hash64(*coordinates) >> np.uint64(54) << np.uint64(54)  # noqa: E731
+    monkeypatch.setattr(randomness, "hash64", coarse)
+    whole = permutation(20_000, 4)
+    by_element = Permutation(20_000, 4)
+    assert [by_element[place] for place in permutation(20_000, 1).tolist()] == whole[permutation(20_000, 1)].tolist()
+
+
+def test_an_element_of_a_large_permutation_sorts_a_small_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Operations are counted, since times are not the same twice: one pass over all hashes, and little more."""
+    hashed: list[int] = []
+
+    def counting(*coordinates: object) -> object:
+        hashes = hash64(*coordinates)
+        hashed.append(hashes.size)
+        return hashes
+
+    monkeypatch.setattr(randomness, "hash64", counting)
+    by_element = Permutation(10_000, 4)
+    for place in range(0, 10_000, 500):
+        by_element[place]
+    assert hashed[0] == 10_000
+    assert max(hashed[1:]) < 100
+    assert len(hashed) <= 21
+
+
+def test_numbers_and_arrays_hash_alike() -> None:
+    large = 2**63 + 12345
+    assert int(hash64(1, large, 3)) == int(hash64(np.uint64(1), np.uint64(large), np.uint64(3)))
+    assert int(hash64(1, large, np.arange(4))[3]) == int(hash64(1, large, 3))
 
 
 def test_a_row_s_draws_do_not_depend_on_the_rows_asked_for() -> None:

@@ -69,5 +69,7 @@ def test_a_thousand_ranks_on_a_hundred_thousand_shards() -> None:
 
     assert figure(r"open in ([\d.]+) s") < 3
     assert figure(r"finding a row: ([\d.]+) us") < 100
+    # Promised are 100 us, on a core that others leave alone; the whole sort took 600.
+    assert figure(r"([\d.]+) us for the first row in a shard") < 200
     assert figure(r"peak memory (\d+) MB") < 300
     assert "nodes on which a rank waits for a shard after the first step: 0; goes without rows: 0" in result.stdout
