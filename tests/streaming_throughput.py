@@ -1,16 +1,20 @@
-"""How fast pictures arrive: `python tests/streaming_throughput.py [--pictures N]`.
+"""How fast pictures arrive: `python tests/streaming_throughput.py [--pictures N] [--set FOLDER]`.
 
 One real S3 server on loopback, one loader process, and the same work for everybody: 64-pixel crops decoded, the mean
-of four embeddings, batches of 64. Compared are this project's loader on local files and on the server, and plain
-`wds.WebDataset` over the same objects, which it reads through curl; each for two epochs, in one run.
+of four embeddings, batches of 64. The pictures of a packed set (default: painted birds, packed here) are written
+again and again under new keys until there are enough of them. Compared are this project's loader on local files and
+on the server, and plain `wds.WebDataset` over the same objects, which it reads through curl; each for two epochs, in
+one run.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import os
 import shutil
+import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -26,12 +30,15 @@ from torch.utils.data import DataLoader
 
 from stackgan_dist.config import DataConfig
 from stackgan_dist.data.dataset import open_packed
+from stackgan_dist.data.index import INDEX_NAME, Shard, load_index
 from stackgan_dist.data.loader import BatchShape, StepDataset, make_loader
 from stackgan_dist.data.plan import Plan
+from stackgan_dist.data.shard import ShardReader
 from stackgan_dist.data.storage import open_filesystem
 from stackgan_dist.errors import UserError
 from stackgan_dist.packing.data_set import pack
 from stackgan_dist.packing.recipe import load_recipe
+from stackgan_dist.packing.shard_writer import add_members
 
 BATCH = 64
 SHAPE = BatchShape(image_size=64, captions_per_text=4, noise_dim=100, stages=1, condition_dim=128)
@@ -75,17 +82,44 @@ def theirs(urls: list[str]) -> Iterator[Callable[[], int]]:
         yield run
 
 
+def multiply(packed: str, out: Path, pictures: int) -> None:
+    """Write the training set of `packed` to `out` as often as it takes, no two tars of the same bytes."""
+    folder = out / "train" / "76"
+    folder.mkdir(parents=True)
+    index = load_index(f"{packed}/train/76")
+    shards: list[Shard] = []
+    while sum(shard.samples for shard in shards) < pictures:
+        number = len(shards)
+        old = index.shards[number % len(index.shards)]
+        name = f"shard-{number:06d}.tar"
+        with (
+            Path(packed, "train", "76", old.name).open("rb") as file,
+            tarfile.open(folder / name, "w", format=tarfile.USTAR_FORMAT) as tar,
+        ):
+            reader = ShardReader(file, old.name, old.samples)
+            for sample, key in enumerate(reader.keys):
+                add_members(tar, f"{key}-{number}", reader.members(sample))
+        data = (folder / name).read_bytes()
+        shards.append(Shard(name, len(data), hashlib.sha256(data).hexdigest(), old.samples))
+    total = sum(shard.samples for shard in shards)
+    index = dataclasses.replace(index, shards=tuple(shards), samples=total)
+    (folder / INDEX_NAME).write_bytes(index.to_bytes())
+
+
 def main() -> None:
     """Pack, serve, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=8192)
-    parser.add_argument("--samples-per-shard", type=int, default=512)
+    parser.add_argument("--pictures", type=int, default=16384, help="at least so many")
+    parser.add_argument("--set", help="folder of a packed set with pictures of 76 pixels")
     options = parser.parse_args()
     torch.set_num_threads(1)
     folder = Path(tempfile.mkdtemp(prefix="throughput-"))
     try:
-        recipe = dataclasses.replace(load_recipe("painted"), sizes=(76,), samples_per_shard=options.samples_per_shard)
-        pack(recipe, root=None, out=str(folder / "set"), workers=1, limit=options.pictures)
+        packed = options.set or str(folder / "packed")
+        if not options.set:
+            recipe = dataclasses.replace(load_recipe("painted"), sizes=(76,), splits=("train",))
+            pack(recipe, root=None, out=packed, workers=1, limit=512)
+        multiply(packed, folder / "set", options.pictures)
         with s3_server(folder / "server") as server:
             os.environ.update(variables(server.endpoint))
             fs, path = open_filesystem(f"s3://{BUCKET}/set")

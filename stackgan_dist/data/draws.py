@@ -62,9 +62,13 @@ def flips(seed: int, step: int, rows: Sequence[int]) -> NDArray[np.bool_]:
     return integers(2, seed, Stream.FLIP, step, np.asarray(rows)).astype(bool)
 
 
-def captions(seed: int, stream: Stream, step: int, row: int, available: int, wanted: int) -> NDArray[np.int64]:
-    """`wanted` of the `available` captions of a row's picture, without replacement."""
-    return np.argsort(hash64(seed, stream, step, row, np.arange(available)), kind="stable")[:wanted]
+def captions(
+    seed: int, stream: Stream, step: int, rows: int | Sequence[int], available: int, wanted: int
+) -> NDArray[np.int64]:
+    """`wanted` of the `available` captions of each row's picture, (n, wanted), or (wanted,) for a single row; without
+    replacement."""
+    hashes = hash64(seed, stream, step, np.asarray(rows)[..., None], np.arange(available))
+    return np.argsort(hashes, axis=-1, kind="stable")[..., :wanted]
 
 
 def wrong_sample(seed: int, step: int, row: int, candidates: NDArray[np.int64]) -> int:

@@ -128,18 +128,22 @@ class StepDataset(Dataset["Batch | UserError"]):
         between: dict[int, NDArray[np.float32]] = {}
         places_seen = np.empty((len(rows), *shape.placement.shape), np.float32) if shape.placement else None
         partnered = set(rows_with_partner(rows)) if shape.interpolate else set()
+        chosen, wrong_chosen, partner_chosen = (
+            draws.captions(plan.seed, stream, step, rows, self._index.captions_per_image, shape.captions_per_text)
+            for stream in (Stream.CAPTION, Stream.WRONG_CAPTION, Stream.PARTNER_CAPTION)
+        )
         self._shards.close_removed()
         # Shard by shard, so that a cache of hardly any shards fetches each of them once a step.
         for n in sorted(range(len(rows)), key=lambda n: places[n][0]):
             row, (number, sample) = rows[n], places[n]
             reader = self._shards[number]
             images[n] = self._picture(reader, sample, crops[n], bool(flips[n]))
-            text[n] = self._text(reader, sample, Stream.CAPTION, step, row)
+            text[n] = self._text(reader, sample, chosen[n])
             wrong = draws.wrong_sample(plan.seed, step, row, reader.others(sample))
-            wrong_text[n] = self._text(reader, wrong, Stream.WRONG_CAPTION, step, row)
+            wrong_text[n] = self._text(reader, wrong, wrong_chosen[n])
             if row in partnered:
                 partner = draws.partner_sample(plan.seed, step, row, len(reader.keys))
-                between[row] = (text[n] + self._text(reader, partner, Stream.PARTNER_CAPTION, step, row)) / 2
+                between[row] = (text[n] + self._text(reader, partner, partner_chosen[n])) / 2
             if places_seen is not None and shape.placement is not None:
                 places_seen[n] = self._place(reader, sample, shape.placement, crops[n], bool(flips[n]))
         more = rows_with_partner(rows) if shape.interpolate else []
@@ -197,9 +201,14 @@ class StepDataset(Dataset["Batch | UserError"]):
         cropped = picture[top : top + size, left : left + size]
         return (cropped[:, ::-1] if flip else cropped).transpose(2, 0, 1)
 
-    def _text(self, reader: ShardReader, sample: int, stream: Stream, step: int, row: int) -> NDArray[np.float32]:
+    def _text(self, reader: ShardReader, sample: int, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
         embeddings = reader.embeddings(sample)
-        chosen = draws.captions(self._plan.seed, stream, step, row, len(embeddings), self._shape.captions_per_text)
+        expected = (self._index.captions_per_image, self._index.text_dim)
+        if embeddings.shape != expected:
+            raise UserError(
+                f"{reader.name}: the embeddings of {reader.keys[sample]} are {embeddings.shape}, its index says "
+                f"{expected}; pack the set again"
+            )
         return embeddings[chosen].astype(np.float32).mean(axis=0)
 
 

@@ -70,16 +70,17 @@ def permutation(n: int, *coordinates: int) -> NDArray[np.int64]:
 class Permutation:
     """`permutation(n, *coordinates)` for whoever asks for a few of its elements: sorted only around those.
 
-    Kept are the leading bytes of the hashes and how many there are of each; an element then costs the sort of the
-    256th part that shares its byte. So no single element has to wait for the whole sort, which takes seven times as
-    long (n = 10,000).
+    Kept are the leading bits of the hashes and how many there are of each; an element then costs the sort of the small
+    part that shares its bits. So no single element has to wait for the whole sort, which takes seven times as long
+    (n = 10,000).
     """
 
     def __init__(self, n: int, *coordinates: int) -> None:
         self._coordinates = coordinates
-        leading = (hash64(*coordinates, np.arange(n, dtype=np.uint64)) >> np.uint64(56)).view(np.int64)
+        bits = min(8, max(1, (n // 64).bit_length()))
+        leading = (hash64(*coordinates, np.arange(n, dtype=np.uint64)) >> np.uint64(64 - bits)).view(np.int64)
         self._leading = leading.astype(np.uint8)
-        self._ends = np.bincount(leading, minlength=256).cumsum()
+        self._ends = np.bincount(leading, minlength=2**bits).cumsum()
         self._sorted = np.empty(0, dtype=np.int64)
         self._places = range(0)  # of the sorted part
 
@@ -89,8 +90,8 @@ class Permutation:
         return int(self._sorted[place - self._places.start])
 
     def _sort_around(self, place: int) -> None:
-        byte = self._ends.searchsorted(place, side="right")
-        part = (self._leading == byte).nonzero()[0]
+        bits = self._ends.searchsorted(place, side="right")
+        part = (self._leading == bits).nonzero()[0]
         self._sorted = part[np.argsort(hash64(*self._coordinates, part), kind="stable")]
-        end = int(self._ends[byte])
+        end = int(self._ends[bits])
         self._places = range(end - len(part), end)

@@ -10,12 +10,16 @@ import io
 import json
 import os
 import tarfile
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stackgan_dist.errors import UserError
+
+_BLOCK = 512
+"""Bytes; a tar is made of such."""
 
 
 class ShardReader:
@@ -37,6 +41,7 @@ class ShardReader:
         self._members: list[dict[str, tuple[int, int]]] = []
         self.keys: list[str] = []
         """Key of each sample, in the order of the tar."""
+        self._header: tuple[bytes, np.dtype[Any], tuple[int, ...]] = (b"", np.dtype("f2"), ())  # of embeddings
         self._scan()
         if len(self.keys) != samples:
             raise UserError(f"{name} holds {len(self.keys)} samples, its index says {samples}; pack the set again")
@@ -47,11 +52,9 @@ class ShardReader:
     def _scan(self) -> None:
         by_key: dict[str, dict[str, tuple[int, int]]] = {}
         try:
-            with tarfile.open(fileobj=self.file, mode="r:") as tar:
-                for member in tar:
-                    if member.isfile():
-                        key, _, extension = member.name.partition(".")
-                        by_key.setdefault(key, {})[extension] = (member.offset_data, member.size)
+            for name, offset, size in _files(self.file):
+                key, _, extension = name.partition(".")
+                by_key.setdefault(key, {})[extension] = (offset, size)
         except tarfile.TarError as error:
             raise UserError(f"{self.name} is not a readable tar: {error}; pack the set again") from error
         self.keys = list(by_key)
@@ -73,7 +76,15 @@ class ShardReader:
 
     def embeddings(self, sample: int) -> NDArray[np.float16]:
         """Text embeddings of a sample, (captions, dim)."""
-        return np.load(io.BytesIO(self._read(sample, "emb.npy")), allow_pickle=False)
+        data = self._read(sample, "emb.npy")
+        # numpy takes ten times as long to parse a header as for the rest, and the samples of a set share theirs.
+        header, dtype, shape = self._header
+        if header and data.startswith(header):
+            return np.frombuffer(data, dtype, offset=len(header)).reshape(shape)
+        array = np.load(io.BytesIO(data), allow_pickle=False)
+        if array.flags.c_contiguous:
+            self._header = data[: len(data) - array.nbytes], array.dtype, array.shape
+        return array
 
     def meta(self, sample: int) -> dict[str, Any]:
         """KEY.json of a sample: captions, class, id, and what else its source knows (shards/README.md)."""
@@ -99,3 +110,26 @@ class ShardReader:
     def close(self) -> None:
         """Close the tar."""
         self.file.close()
+
+
+def _files(file: BinaryIO) -> Iterator[tuple[str, int, int]]:
+    """Name, offset and size of each file of a tar; what is not a plain file's USTAR header is left to tarfile, which
+    takes ten times as long, from there on. Checksums are not looked at: the digest of the whole tar was."""
+    at, end = 0, os.fstat(file.fileno()).st_size
+    while True:
+        header = os.pread(file.fileno(), _BLOCK, at)
+        size = header[124:136].rstrip(b"\0 ")
+        if not (
+            header[257:263] == b"ustar\0" and header[156:157] == b"0" and header[345:346] == b"\0" and size.isdigit()
+        ):
+            break
+        begin, length = at + _BLOCK, int(size, 8)
+        if begin + length > end:
+            break
+        yield header[:100].rstrip(b"\0").decode(), begin, length
+        at = begin + -(-length // _BLOCK) * _BLOCK
+    file.seek(at)
+    with tarfile.open(fileobj=file, mode="r:") as tar:
+        for member in tar:
+            if member.isfile():
+                yield member.name, member.offset_data, member.size

@@ -113,6 +113,48 @@ def test_what_is_no_tar_is_refused(tmp_path: Path) -> None:
         _reader(path)
 
 
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT], ids=str)
+def test_tars_of_any_form_are_read_as_tarfile_reads_them(tmp_path: Path, form: int) -> None:
+    path = tmp_path / "s.tar"
+    long = "" if form == tarfile.USTAR_FORMAT else "x" * 120
+    names = ["0.jpg", "0.json", f"1{long}.jpg", f"1{long}.json", "folder/2.jpg", "folder/2.json", "3.jpg", "3.json"]
+    with tarfile.open(path, "w", format=form) as tar:
+        for name in names:
+            if name == "folder/2.jpg":
+                folder = tarfile.TarInfo("folder")
+                folder.type = tarfile.DIRTYPE
+                tar.addfile(folder)
+            header = tarfile.TarInfo(name)
+            header.size = len(name) + 2
+            tar.addfile(
+                header, io.BytesIO(f'"{name}"'.encode().replace(b'"' + name.encode(), b"{}" + b" " * len(name)))
+            )
+    reader = _reader(path, 4)
+    assert [f"{key}.{extension}" for key in reader.keys for extension in ("jpg", "json")] == names
+    with tarfile.open(path) as tar:
+        for sample, key in enumerate(reader.keys):
+            assert reader.jpeg(sample) == tar.extractfile(f"{key}.jpg").read()  # type: ignore[union-attr]
+
+
+def test_embeddings_need_not_share_a_header(tmp_path: Path) -> None:
+    arrays = [
+        np.arange(6, dtype=np.float16).reshape(2, 3),
+        np.arange(8, dtype=np.float16).reshape(2, 4),
+        np.asfortranarray(np.arange(6, dtype=np.float16).reshape(2, 3)),
+        np.arange(6, dtype=np.float32).reshape(2, 3),
+        np.arange(6, 12, dtype=np.float16).reshape(2, 3),
+    ]
+    members = []
+    for number, array in enumerate(arrays):
+        data = io.BytesIO()
+        np.save(data, array)
+        members += [(f"{number}.json", b"{}"), (f"{number}.emb.npy", data.getvalue())]
+    reader = _reader(_tar(tmp_path / "s.tar", members), len(arrays))
+    for sample in [0, 4, 1, 2, 0, 3, 4, 2]:
+        np.testing.assert_array_equal(reader.embeddings(sample), arrays[sample])
+        assert reader.embeddings(sample).dtype == arrays[sample].dtype
+
+
 def test_closing_closes_the_file(shard: Path) -> None:
     file = shard.open("rb")
     ShardReader(file, "s", SAMPLES).close()
