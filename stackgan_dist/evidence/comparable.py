@@ -150,7 +150,7 @@ def reading(findings: Findings) -> list[str]:
     )
     lines.append(
         "± is the deviation over the splits of one run's samples. How much another training differs is seen from "
-        "column to column of the seeds; a difference of rows that is not clearly larger says nothing, nor does a row near "
+        "column to column of the seeds; a difference of rows that is not clearly larger says nothing, nor a row near "
         "noise."
     )
     lines += [
