@@ -55,6 +55,26 @@ def test_four_hosts_train_one_stage1(four_hosts: Hosts, tiny: list[str], tmp_pat
     assert (tmp_path / "stage1" / "DONE").exists()
 
 
+def test_the_deepspeed_launcher_without_ssh_on_two_hosts(four_hosts: Hosts, tiny: list[str], tmp_path: Path) -> None:
+    hosts = four_hosts.names[:2]
+    hostfile = tmp_path / "hostfile"
+    hostfile.write_text("".join(f"{name} slots=1\n" for name in hosts))
+    environment = {**os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    launcher = [sys.executable, "-m", "deepspeed.launcher.runner", "--hostfile", str(hostfile), "--no_ssh"]
+    processes = {}
+    for number, name in enumerate(hosts):
+        command = [*launcher, "--master_addr", hosts[0], "--node_rank", str(number), "--module", "stackgan_dist.train"]
+        with (tmp_path / name).open("wb") as output:
+            processes[name] = four_hosts.popen(
+                name, [*command, *tiny, "--engine", "deepspeed"], ROOT, environment, output
+            )
+    codes = {name: process.wait(timeout=START_S) for name, process in processes.items()}
+    printed = "\n".join((tmp_path / name).read_text(errors="replace") for name in hosts)
+    assert set(codes.values()) == {0}, printed
+    assert "2 rank(s)" in printed
+    assert (tmp_path / "stage1" / "DONE").exists()
+
+
 @pytest.mark.slow
 def test_three_hosts_go_on_without_the_fourth_and_take_it_back(
     four_hosts: Hosts, tiny: list[str], tmp_path: Path

@@ -8,22 +8,23 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from unittest.mock import PropertyMock, patch
+from unittest.mock import patch
 
 import torch
 import torch.distributed as dist
-from distributed.tiny import assert_equal, flat, tiny_config, tiny_stage1
+from distributed.same_rounding import same_rounding
+from distributed.tiny import STEPS_PER_EPOCH, assert_equal, flat, tiny_config, tiny_stage1
 from distributed.trainings import VARIANTS, StopAfter, run
+from torch.nn.parallel import DistributedDataParallel
 
 from stackgan_dist.config import Config
 from stackgan_dist.data.dataset import open_packed
 from stackgan_dist.distributed.process_group import Ranks, process_group
 from stackgan_dist.distributed.stop import StopRequest, listen_for_stop
-from stackgan_dist.engines.deepspeed import import_deepspeed
+from stackgan_dist.engines import ddp
+from stackgan_dist.errors import UserError
 from stackgan_dist.training.checkpoint import list_steps, read_checkpoint, to_host, unpack
 from stackgan_dist.training.precision import resolve_precision
 from stackgan_dist.training.state import TrainingState
@@ -43,19 +44,24 @@ ZERO: dict[str, dict[str, Any]] = {
         "stage": 2, "reduce_bucket_size": 1000, "allgather_bucket_size": 1000, "overlap_comm": True,
         "reduce_scatter": False,
     },
-    # Of float64, which DeepSpeed reduces but does not scatter.
-    "zero2-float64": {"stage": 2, "reduce_scatter": False},
 }  # fmt: skip
-FLOAT64 = {"zero0": "zero0", "zero1": "zero1", "zero2": "zero2-float64"}
-"""The layouts that float64 can have."""
-HANDOVERS = {"kept": ("zero2", "zero2"), "to-ddp": ("zero1", "ddp"), "from-ddp": ("ddp", "zero2")}
+SWITCHED = [name for name in ZERO if "-" in name]
+HANDOVERS = {
+    "ddp-alone": ("ddp", "ddp"),
+    "kept": ("zero2", "zero2"),
+    "to-ddp": ("zero1", "ddp"),
+    "from-ddp": ("ddp", "zero2"),
+}
 """Runs that one group begins and another goes on with: the engines of the first and of the second."""
+RESUMED = [("stage1", "zero1"), ("stage1", "zero2"), ("stage2", "zero2")]
+"""Runs that are stopped and go on."""
 STAGES = {"stage1": VARIANTS["paper"], "stage2": VARIANTS["paper-stage2"]}
-STOP, STEPS = 4, 10
+STOP, SHORT, STEPS = 3, STEPS_PER_EPOCH, 2 * STEPS_PER_EPOCH
+"""A run is stopped after STOP steps; it has SHORT or all STEPS."""
 
 
 class Trainings:
-    """Runs of ten steps of this group, each in a folder of its own."""
+    """Runs of this group, each in a folder of its own."""
 
     def __init__(self, data: str, out: Path, ranks: Ranks, never: StopRequest) -> None:
         self._data, self._out, self._ranks, self._never = data, out, ranks, never
@@ -66,22 +72,38 @@ class Trainings:
         if dist.is_initialized():
             dist.barrier()
 
-    def config(self, stage: str, engine: str, name: str, precision: str = "fp32") -> Config:
-        """A run of ten steps under `engine`: "ddp" or a key of ZERO."""
+    def config(self, stage: str, engine: str, name: str, precision: str = "fp32", steps: int = STEPS) -> Config:
+        """A run under `engine`: "ddp" or a key of ZERO. It saves after SHORT steps too."""
         config = tiny_config(
-            self._data, self._out / stage, name, model=STAGES[stage], epochs=2, precision=precision, checkpoint_steps=3
-        )
+            self._data, self._out / stage, name, model=STAGES[stage], epochs=steps // STEPS_PER_EPOCH,
+            precision=precision, checkpoint_steps=SHORT,
+        )  # fmt: skip
         if engine == "ddp":
             return config
         return dataclasses.replace(config, engine="deepspeed", deepspeed_config=str(self._out / f"{engine}.json"))
 
-    def train(self, stage: str, engine: str, name: str | None = None, precision: str = "fp32") -> None:
+    def train(self, stage: str, engine: str, name: str | None = None, **options: Any) -> None:
         """To its end, from wherever the run is."""
-        run(self.config(stage, engine, name or engine, precision), self._ranks, self._never)
+        run(self.config(stage, engine, name or engine, **options), self._ranks, self._never)
 
-    def begin(self, stage: str, engine: str, name: str, precision: str = "fp32") -> None:
+    def begin(self, stage: str, engine: str, name: str) -> None:
         """Stop after STOP steps."""
-        run(self.config(stage, engine, name, precision), self._ranks, StopAfter(STOP, self._ranks.rank == 0))
+        run(self.config(stage, engine, name), self._ranks, StopAfter(STOP, self._ranks.rank == 0))
+
+    def diverge(self, engine: str) -> None:
+        """Learn far too fast; what stops the run is left in error.txt."""
+        name = f"{engine}-diverged"
+        config = self.config("stage1", engine, name)
+        config = dataclasses.replace(
+            config,
+            training=dataclasses.replace(config.training, learning_rate=1e6),
+            run=dataclasses.replace(config.run, checkpoint_steps=1),
+        )
+        try:
+            run(config, self._ranks, self._never)
+        except UserError as error:
+            if self._ranks.is_main:
+                (self._out / "stage1" / name / "error.txt").write_text(str(error))
 
     def reload(self, stage: str, engine: str, checkpoints: Path) -> None:
         """What an engine makes of the newest checkpoint is that checkpoint, bit for bit."""
@@ -101,33 +123,6 @@ class Trainings:
             assert_equal(tensors(again[network]["network"]), tensors(content[network]["network"]))
 
 
-@contextmanager
-def deepspeed_in_float64() -> Iterator[None]:
-    """Nothing of DeepSpeed but the number format of its sums and of its copy of the weights, which it fixes at float32.
-
-    Moments still pass through float32 when they are gathered for a checkpoint.
-    """
-    import_deepspeed()
-    from deepspeed.accelerator import get_accelerator
-    from deepspeed.runtime.engine import DeepSpeedEngine
-    from deepspeed.runtime.zero.stage_1_and_2 import DeepSpeedZeroOptimizer
-
-    accelerator = get_accelerator()
-
-    def of_engine(engine: Any) -> tuple[torch.dtype, torch.dtype]:
-        """Of the model and of the accumulated gradients. At stage 0 another answer would wrap the optimizer."""
-        return (torch.float64,) * 2 if engine.zero_optimization_stage() else (torch.float32,) * 2
-
-    formats = [*accelerator.supported_dtypes(), torch.float64]
-    with (
-        patch.object(accelerator, "supported_dtypes", lambda: formats),
-        patch.object(DeepSpeedEngine, "communication_data_type", PropertyMock(return_value=torch.float64)),
-        patch.object(DeepSpeedEngine, "get_data_types", of_engine),
-        patch.object(DeepSpeedZeroOptimizer, "_configure_master_weights", lambda *_, **__: torch.float64),
-    ):
-        yield
-
-
 def tensors(state: dict[str, Any]) -> dict[str, torch.Tensor]:
     """The tensors in a nested state."""
     return {name: value for name, value in flat(state, "") if isinstance(value, torch.Tensor)}
@@ -138,57 +133,70 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("data")
     parser.add_argument("out", type=Path)
-    parser.add_argument("--only", nargs="*", default=[], help="equal, float64, resume, handover, options, bf16")
+    parser.add_argument(
+        "--only", nargs="+", required=True, help="two, three, resume, options, bf16, diverge, begin, handover, orders"
+    )
     options = parser.parse_args()
 
     with listen_for_stop() as never, process_group(60) as ranks:
         trainings = Trainings(options.data, options.out, ranks, never)
 
-        if "equal" in options.only:
+        if "two" in options.only:  # a + b is b + a, and halves are exact
             for stage in STAGES:
                 for engine in ("ddp", "zero0", "zero1", "zero2"):
                     trainings.train(stage, engine)
 
-        if "float64" in options.only:
-            with deepspeed_in_float64():
+        if "three" in options.only:
+            with same_rounding():
                 for stage in STAGES:
-                    trainings.train(stage, "ddp", "ddp-float64", "fp64")
-                    for engine, layout in FLOAT64.items():
-                        trainings.train(stage, layout, f"{engine}-float64", "fp64")
+                    for engine in ("ddp", "zero1", "zero2"):
+                        trainings.train(stage, engine)
+            with same_rounding(divided_first=False):
+                for engine in ("ddp", "zero0"):
+                    trainings.train("stage1", engine, f"{engine}-divided-last")
 
         if "resume" in options.only:
-            for stage, engine in (("stage1", "zero1"), ("stage1", "zero2"), ("stage2", "zero2")):
-                trainings.train(stage, engine, f"{engine}-unbroken")
+            for stage, engine in RESUMED:
+                trainings.train(stage, engine, f"{engine}-unbroken", steps=SHORT)
                 trainings.begin(stage, engine, f"{engine}-broken")
-                trainings.train(stage, engine, f"{engine}-broken")
+                trainings.train(stage, engine, f"{engine}-broken", steps=SHORT)
 
         if "options" in options.only:
-            for engine in ZERO:
-                if "-" in engine and not engine.endswith("float64"):
-                    trainings.begin("stage1", engine, engine)
-                    trainings.train("stage1", engine)
+            for engine in SWITCHED:
+                trainings.begin("stage1", engine, engine)
+                trainings.train("stage1", engine, steps=SHORT)
 
         if "bf16" in options.only:
             for engine in ("ddp", "zero2"):
-                trainings.train("stage1", engine, f"{engine}-bf16", "bf16")
+                trainings.train("stage1", engine, f"{engine}-bf16", precision="bf16", steps=SHORT)
 
-        if "handover" in options.only:
-            # Whoever finds the folders goes on with them, under the other engine too.
-            begun = options.out / "stage1"
-            for name, (first, second) in HANDOVERS.items():
-                if not (begun / name).exists():
+        if "diverge" in options.only:
+            for engine in ("zero0", "zero2"):
+                trainings.diverge(engine)
+
+        if "begin" in options.only:
+            with same_rounding():
+                for name, (first, _) in HANDOVERS.items():
                     trainings.begin("stage1", first, name)
-                else:
-                    for engine in ("zero1", "zero2"):
-                        trainings.reload("stage1", engine, begun / name / "checkpoints")
+
+        if "handover" in options.only:  # of what another group began
+            for engine in ("zero1", "zero2"):
+                trainings.reload("stage1", engine, options.out / "stage1" / "kept" / "checkpoints")
+            with same_rounding():
+                for name, (_, second) in HANDOVERS.items():
                     trainings.train("stage1", second, name)
-            with deepspeed_in_float64():
-                for name, engines in HANDOVERS.items():
-                    first, second = (FLOAT64.get(engine, engine) for engine in engines)
-                    if not (begun / f"{name}-float64").exists():
-                        trainings.begin("stage1", first, f"{name}-float64", "fp64")
-                    else:
-                        trainings.train("stage1", second, f"{name}-float64", "fp64")
+
+        if "orders" in options.only:
+            for stage in STAGES:
+                for engine in ("ddp", "zero0", "zero1", "zero2"):
+                    trainings.train(stage, engine)
+                with patch.object(ddp, "DistributedDataParallel", _with_small_buckets):
+                    trainings.train(stage, "ddp", "ddp-small-buckets")
+
+
+def _with_small_buckets(module: torch.nn.Module, **options: Any) -> DistributedDataParallel:
+    """DDP that sends gradients in another order."""
+    return DistributedDataParallel(module, bucket_cap_mb=0.002, **options)
 
 
 if __name__ == "__main__":

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 
-from stackgan_dist.config import Config, DataConfig, RunConfig, TrainingConfig
+from stackgan_dist.config import Config, DataConfig, RunConfig, TrainingConfig, from_json
 from stackgan_dist.data.dataset import open_packed
 from stackgan_dist.distributed.process_group import process_group
 from stackgan_dist.distributed.stop import StopRequest
-from stackgan_dist.models import ModelConfig, build_generator
+from stackgan_dist.models import ModelConfig, Stage1Generator, build_discriminator, build_generator
 from stackgan_dist.models.blocks import initialise
 from stackgan_dist.models.config import Recipe
 from stackgan_dist.presets import PAINTED_PARTS
 from stackgan_dist.training.checkpoint import list_steps, read_checkpoint, unpack
 from stackgan_dist.training.loop import train
 from stackgan_dist.training.run_folder import RunFolder
+from stackgan_dist.training.step import MatchingAware
 
 BATCH = 7
 """Three ranks get 2, 2 and 3 rows of it."""
@@ -94,11 +98,44 @@ def gaudy(network: nn.Module, recipe: Recipe) -> None:
 
 
 def final_state(run: Path, step: int | None = None) -> dict[str, Any]:
-    """What the checkpoint of `step` (default: the newest) of a run holds, flat: name -> tensor or plain value."""
+    """What the checkpoint of `step` (default: the newest) of a run holds, flat: name -> tensor or plain value.
+
+    The optimizers' entries are under the names of their parameters. "idle" names the parameters of `idle_biases`.
+    """
     checkpoints = str(run / "checkpoints")
     found = read_checkpoint(f"{checkpoints}/step-{list_steps(checkpoints)[-1] if step is None else step:09d}")
     content = unpack(found.data, found.url)
-    return dict(flat(content["state"], ""), step=content["step"])
+    model = from_json(content["config"], found.url).model
+    with torch.device("meta"):
+        networks = {
+            "generator": build_generator(model, content["data"]["text_dim"]),
+            "discriminator": MatchingAware(build_discriminator(model, content["data"]["text_dim"])),
+        }
+    state, idle = content["state"], {}
+    for kind, network in networks.items():
+        names = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
+        optimizer = state[kind]["optimizer"]
+        optimizer["state"] = {names[number]: entry for number, entry in optimizer["state"].items()}
+        idle[kind] = idle_biases(network)
+    return dict(flat(state, ""), step=content["step"], idle=idle)
+
+
+def idle_biases(network: nn.Module) -> dict[str, str]:
+    """The biases whose gradient is zero in real arithmetic, each with the batch norm that takes out again what it adds.
+
+    Adam makes steps of what rounding leaves of such a gradient.
+    """
+    found = {}
+    for name, layers in network.named_modules():
+        if isinstance(layers, nn.Sequential):
+            for place, (layer, following) in enumerate(itertools.pairwise(layers)):
+                if isinstance(layer, nn.Linear | _ConvNd) and isinstance(following, _BatchNorm):
+                    found[f"{name}.{place}.bias"] = f"{name}.{place + 1}"
+    if isinstance(network, Stage1Generator) and network.recipe == "paper" and not network.conditioning.augment:
+        # Without noise and activation the condition is one linear layer, on which another one follows.
+        found["conditioning.fc.bias"] = "project.1"
+    trained = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+    return {bias: norm for bias, norm in found.items() if bias in trained}
 
 
 def flat(value: Any, name: str) -> Iterator[tuple[str, Any]]:
@@ -121,35 +158,43 @@ def _same(ours: Any, theirs: Any) -> bool:
     return torch.equal(ours, theirs) if isinstance(ours, torch.Tensor) else ours == theirs
 
 
-_ZERO = 1e-7
-"""A tensor below this is zero but for rounding: a bias just before a batch norm has no gradient, yet Adam moves it."""
-
-
 def largest_difference(ours: dict[str, Any], theirs: dict[str, Any]) -> float:
     """Over all tensors, the largest difference relative to the tensor's largest value; plain values must be equal.
 
-    Biases are compared in the unit of their layer's weights: one whose unit has the same sign for all rows of a batch,
-    before a layer that is batch-normalised, has no gradient but rounding errors, which Adam makes steps of.
-    Second moments are compared by their roots, in the unit of the gradient; running means in that of their deviations,
-    since the bias that rounding moves goes straight into them.
+    Second moments are compared by their roots, which have the unit of a gradient. An idle bias, which rounding alone
+    moves, and its moments are compared in the unit of the weights of its layer and of theirs, and the running mean that
+    it goes straight into in the unit of its deviations. No other tensor has a unit but its own.
     """
     assert ours.keys() == theirs.keys()
     worst = 0.0
+    units = _units(ours)
     for name, value in ours.items():
-        other = theirs[name]
         if isinstance(value, torch.Tensor) and value.is_floating_point():
-            if name.endswith("exp_avg_sq"):
-                value, other = value.sqrt(), other.sqrt()
-            scale = float(value.abs().max())
-            weight = name.replace(".bias", ".weight")
-            if weight != name and weight in ours:
-                scale = max(scale, float(ours[weight].abs().max()))
-            if name.endswith("running_mean"):
-                scale = max(scale, float(ours[name.replace("running_mean", "running_var")].max()) ** 0.5)
-            if scale < _ZERO:
-                assert float(other.abs().max()) < _ZERO, f"{name} is not zero"
-            else:
-                worst = max(worst, float((value - other).abs().max()) / scale)
+            first, second = _comparable(name, value), _comparable(name, theirs[name])
+            scale = max(
+                float(tensor.abs().max()) for tensor in (first, second, *([units[name]] if name in units else []))
+            )
+            if scale > 0:
+                worst = max(worst, float((first - second).abs().max()) / scale)
         else:
-            assert _same(value, other), name
+            assert _same(value, theirs[name]), name
     return worst
+
+
+def _comparable(name: str, value: torch.Tensor) -> torch.Tensor:
+    return value.sqrt() if name.endswith("exp_avg_sq") else value
+
+
+def _units(state: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """name -> what else a tensor is measured by, for all that idle biases touch."""
+    units: dict[str, torch.Tensor] = {}
+    for kind, biases in state["idle"].items():
+        for bias, norm in biases.items():
+            weight = bias.removesuffix("bias") + "weight"
+            for moment in ("exp_avg", "exp_avg_sq"):
+                entry = f"/{kind}/optimizer/state/{{}}/{moment}"
+                units[entry.format(bias)] = _comparable(moment, state[entry.format(weight)])
+            for network in (f"/{kind}/network", *(["/ema"] if kind == "generator" else [])):
+                units[f"{network}/{bias}"] = state[f"{network}/{weight}"]
+                units[f"{network}/{norm}.running_mean"] = state[f"{network}/{norm}.running_var"].sqrt()
+    return units

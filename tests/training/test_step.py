@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from distributed.tiny import BASELINES, tiny_model
+from distributed.tiny import BASELINES, idle_biases, tiny_model
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
@@ -206,6 +206,17 @@ def test_each_update_changes_its_own_network_only(model: ModelConfig, monkeypatc
         state.step(_batch(model, number), number, 100)
     assert updated == ["D", "G", "D", "G"]
     assert all(parameter.requires_grad for parameter in d.parameters())
+
+
+@each_variant
+def test_idle_biases_and_no_other_parameters_have_no_gradient(model: ModelConfig) -> None:
+    """What tests that compare runs make an exception of, see largest_difference."""
+    state = _state(model)
+    state.step(_batch(model), 0, 100)
+    for network in (state.generator.module, state.discriminator.module):
+        gradients = {n: float(p.grad.abs().max()) for n, p in network.named_parameters() if p.grad is not None}
+        largest = max(gradients.values())
+        assert {name for name, gradient in gradients.items() if gradient < 1e-12 * largest} == set(idle_biases(network))
 
 
 def test_stage1_stays_frozen_in_stage2() -> None:
