@@ -33,7 +33,9 @@ RESUMED = {
 }  # fmt: skip
 """Runs that are stopped and go on -> what they train."""
 STOPS = {"stop-1": 1, "stop-4": 4, "stop-8": 8}
-"""Runs that are stopped after so many of their ten steps."""
+"""Runs of Stage-I that are stopped after so many of their ten steps."""
+SHORT_STOP = {"stop-2": 2}
+"""Those of the others, of five steps."""
 
 
 class StopAfter(StopRequest):
@@ -61,18 +63,19 @@ def run(config: Config, ranks: Ranks, stop: StopRequest) -> None:
 
 
 def resume(data: str, out: Path, model: ModelConfig, breaks: dict[str, int], ranks: Ranks, never: StopRequest) -> None:
-    """Ten steps, unbroken and broken in every way there is."""
+    """A run, unbroken and broken: with STOPS of two epochs, extended too, else of one."""
+    whole = 2 if breaks is STOPS else 1
 
-    def ten_steps(name: str, stop: StopRequest, epochs: int = 2) -> None:
+    def go_on(name: str, stop: StopRequest, epochs: int = whole) -> None:
         run(tiny_config(data, out, name, model=model, epochs=epochs, precision="fp32", checkpoint_steps=3), ranks, stop)
 
-    ten_steps("unbroken", never)
-    if len(breaks) > 1:
-        ten_steps("extended", never, epochs=1)
-        ten_steps("extended", never)
+    go_on("unbroken", never)
+    if breaks is STOPS:
+        go_on("extended", never, epochs=1)
+        go_on("extended", never)
     for name, steps in breaks.items():
-        ten_steps(name, StopAfter(steps, ranks.rank == steps % ranks.world_size))
-        ten_steps(name, never)
+        go_on(name, StopAfter(steps, ranks.rank == steps % ranks.world_size))
+        go_on(name, never)
 
 
 def main() -> None:
@@ -103,7 +106,7 @@ def main() -> None:
         if want("resume"):
             for name, variant in RESUMED.items():
                 model = VARIANTS[variant]
-                breaks = STOPS if name == "stage1" else {"stop-4": 4}
+                breaks = STOPS if name == "stage1" else SHORT_STOP
                 resume(options.data, options.out / name, model, breaks, ranks, never)
 
         if want("handover"):

@@ -251,6 +251,19 @@ def test_both_networks_learn_at_the_rate_of_the_epoch(step: int, rate: float) ->
         torch.testing.assert_close(changes.max(), torch.tensor(rate, dtype=torch.float64), rtol=1e-3, atol=0)
 
 
+def test_the_moving_average_takes_in_every_step() -> None:
+    model = VARIANTS["paper"]
+    state = _state(model)
+    average = copy.deepcopy(state.ema)
+    before = _weights(average.network)
+    for number in range(2):
+        state.step(_batch(model, number), number, 100)
+        average.update(state.generator.module, (number + 1) * ROWS, ROWS)
+    assert not any(torch.equal(value, before[name]) for name, value in _weights(average.network).items())
+    expected = average.network.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in state.ema.network.state_dict().items())
+
+
 def test_colour_weight_acts_on_stage2_alone() -> None:
     for name, model in VARIANTS.items():
         plain, weighted = _state(model), _state(model, colour_weight=50.0)
