@@ -28,6 +28,8 @@ from stackgan_dist.text import PUBLISHED, encoder_name
 from stackgan_dist.text.files import is_trained, keep_file, read_file
 
 REJECTED_NAME = "rejected.jsonl"
+_BRIEF = reprlib.Repr()
+_BRIEF.maxstring = 100  # the whole name of a trained text encoder, but not all of a long option
 
 
 class Part(NamedTuple):
@@ -197,8 +199,7 @@ def _state(folder: str, name: str, encoder: str, made_by: dict[str, Any], overwr
     differing = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
     if differing:
         differences = "; ".join(
-            f"{key}: {reprlib.repr(found.get(key))} there, {reprlib.repr(wanted.get(key))} asked for"
-            for key in differing
+            f"{key}: {_BRIEF.repr(found.get(key))} there, {_BRIEF.repr(wanted.get(key))} asked for" for key in differing
         )
         raise UserError(
             f"{folder} holds another data set ({differences}). Choose another --out, or replace it with --overwrite"

@@ -19,6 +19,7 @@ from stackgan_dist.distributed.stop import StopRequest
 from stackgan_dist.models import ModelConfig, Stage1Generator, build_discriminator, build_generator
 from stackgan_dist.models.blocks import initialise
 from stackgan_dist.models.config import Recipe
+from stackgan_dist.models.gawwn import GawwnBoxDiscriminator, GawwnKeypointDiscriminator
 from stackgan_dist.presets import PAINTED_PARTS
 from stackgan_dist.training.checkpoint import list_steps, read_checkpoint, unpack
 from stackgan_dist.training.loop import train
@@ -100,12 +101,11 @@ def gaudy(network: nn.Module, recipe: Recipe) -> None:
 def final_state(run: Path, step: int | None = None) -> dict[str, Any]:
     """What the checkpoint of `step` (default: the newest) of a run holds, flat: name -> tensor or plain value.
 
-    The optimizers' entries are under the names of their parameters. "idle" names the parameters of `idle_biases`.
+    The optimizers' entries are under the names of their parameters. "idle" names the parameters of `idle_biases` and
+    `biases_idle_at_times`.
     """
-    checkpoints = str(run / "checkpoints")
-    found = read_checkpoint(f"{checkpoints}/step-{list_steps(checkpoints)[-1] if step is None else step:09d}")
-    content = unpack(found.data, found.url)
-    model = from_json(content["config"], found.url).model
+    content = _content(run, step)
+    model = from_json(content["config"], str(run)).model
     with torch.device("meta"):
         networks = {
             "generator": build_generator(model, content["data"]["text_dim"]),
@@ -113,19 +113,37 @@ def final_state(run: Path, step: int | None = None) -> dict[str, Any]:
         }
     state, idle = content["state"], {}
     for kind, network in networks.items():
-        names = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
-        optimizer = state[kind]["optimizer"]
-        optimizer["state"] = {names[number]: entry for number, entry in optimizer["state"].items()}
-        idle[kind] = idle_biases(network)
+        _name_entries(state[kind]["optimizer"], [n for n, p in network.named_parameters() if p.requires_grad])
+        idle[f"/{kind}"] = idle_biases(network) | biases_idle_at_times(network)
     return dict(flat(state, ""), step=content["step"], idle=idle)
 
 
-def idle_biases(network: nn.Module) -> dict[str, str]:
+def final_embedding_state(run: Path) -> dict[str, Any]:
+    """The same of the newest checkpoint of the training of a text encoder."""
+    content = _content(run, None)
+    state = content["state"]
+    _name_entries(state["optimizer"], [name for name in state["network"] if name not in ("mean", "deviation")])
+    # As long as no pair of a batch keeps the margin, what a bias adds to one side cancels in the loss.
+    idle = {name: None for name in ("image.bias", "text.projection.bias") if name in state["network"]}
+    return dict(flat(state, ""), step=content["step"], idle={"": idle})
+
+
+def _content(run: Path, step: int | None) -> dict[str, Any]:
+    checkpoints = str(run / "checkpoints")
+    found = read_checkpoint(f"{checkpoints}/step-{list_steps(checkpoints)[-1] if step is None else step:09d}")
+    return unpack(found.data, found.url)
+
+
+def _name_entries(optimizer: dict[str, Any], names: list[str]) -> None:
+    optimizer["state"] = {names[number]: entry for number, entry in optimizer["state"].items()}
+
+
+def idle_biases(network: nn.Module) -> dict[str, str | None]:
     """The biases whose gradient is zero in real arithmetic, each with the batch norm that takes out again what it adds.
 
     Adam makes steps of what rounding leaves of such a gradient.
     """
-    found = {}
+    found: dict[str, str | None] = {}
     for name, layers in network.named_modules():
         if isinstance(layers, nn.Sequential):
             for place, (layer, following) in enumerate(itertools.pairwise(layers)):
@@ -136,6 +154,16 @@ def idle_biases(network: nn.Module) -> dict[str, str]:
         found["conditioning.fc.bias"] = "project.1"
     trained = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
     return {bias: norm for bias, norm in found.items() if bias in trained}
+
+
+def biases_idle_at_times(network: nn.Module) -> dict[str, str | None]:
+    """Those that have no gradient in some steps, in which Adam moves them as it does idle ones."""
+    if isinstance(network, MatchingAware) and isinstance(
+        network.discriminator, GawwnBoxDiscriminator | GawwnKeypointDiscriminator
+    ):
+        # A unit whose regions have the same sign in the whole batch goes linearly on into the batch norm of the judge.
+        return {"discriminator.region.1.bias": "discriminator.judge.1"}
+    return {}
 
 
 def flat(value: Any, name: str) -> Iterator[tuple[str, Any]]:
@@ -192,9 +220,10 @@ def _units(state: dict[str, Any]) -> dict[str, torch.Tensor]:
         for bias, norm in biases.items():
             weight = bias.removesuffix("bias") + "weight"
             for moment in ("exp_avg", "exp_avg_sq"):
-                entry = f"/{kind}/optimizer/state/{{}}/{moment}"
+                entry = f"{kind}/optimizer/state/{{}}/{moment}"
                 units[entry.format(bias)] = _comparable(moment, state[entry.format(weight)])
-            for network in (f"/{kind}/network", *(["/ema"] if kind == "generator" else [])):
+            for network in (f"{kind}/network", *(["/ema"] if kind == "/generator" else [])):
                 units[f"{network}/{bias}"] = state[f"{network}/{weight}"]
-                units[f"{network}/{norm}.running_mean"] = state[f"{network}/{norm}.running_var"].sqrt()
+                if norm is not None:
+                    units[f"{network}/{norm}.running_mean"] = state[f"{network}/{norm}.running_var"].sqrt()
     return units
