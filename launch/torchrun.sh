@@ -13,7 +13,7 @@
 # NPROC_PER_NODE  ranks on this node                                                       [its GPUs, else 1]
 # LOCAL_ADDR      this node's address, where its hostname is not one that the others can reach      [unset]
 # JOIN_TIMEOUT_S  how long to wait for the other nodes                                              [900]
-# STOP_TIMEOUT_S  how long ranks have, once stopped, to save their checkpoint                       [120]
+# STOP_TIMEOUT_S  how long ranks have, once stopped, to save their checkpoint; before torch 2.13 always 30 s  [120]
 # MAX_RESTARTS    how often to start again after a rank was lost; the run resumes    [elastic: 10, else 0]
 # PYTHON          interpreter                                                        [.venv/bin/python]
 set -euo pipefail

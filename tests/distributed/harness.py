@@ -39,19 +39,20 @@ class Launch:
         args: its arguments.
         log: where stdout and stderr go.
         shutdown_s: how long torchrun waits before it kills its ranks when it is terminated itself (when a rank has
-            failed, it is always 30 s).
+            failed, and before torch 2.13, it is always 30 s).
     """
 
     def __init__(self, ranks: int, what: str, args: Sequence[str], log: Path, *, shutdown_s: int = 30) -> None:
         self._mark = uuid.uuid4().hex
         self._log = log
         command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks)]
-        command += ["--master-port", str(_free_port()), "--shutdown-timeout", str(shutdown_s)]
+        command += ["--master-port", str(_free_port())]
         command += [what] if what.endswith(".py") else ["-m", what]
         environment = {
             **os.environ,
             "OMP_NUM_THREADS": "1",
             "PYTHONUNBUFFERED": "1",
+            "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(shutdown_s),
             "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}",
             _MARK: self._mark,
         }
