@@ -17,8 +17,8 @@ from typing import BinaryIO
 
 from stackgan_dist.data.cache_folder import CacheFolder, Unavailable
 from stackgan_dist.data.index import Index, Shard
-from stackgan_dist.data.object_stream import ObjectStream, WrongSizeError
-from stackgan_dist.data.patience import Attempts, Patience, describe
+from stackgan_dist.data.object_stream import ObjectStream
+from stackgan_dist.data.patience import Attempts, Patience, WrongSizeError, describe
 from stackgan_dist.data.storage import join, local_path
 from stackgan_dist.errors import UserError
 

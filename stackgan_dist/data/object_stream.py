@@ -2,7 +2,8 @@
 
 Nothing is retried here and nothing is hidden: whoever reads knows how far it came and asks for the rest. For s3://
 the body is streamed by botocore's blocking client, at a third of the CPU time of s3fs, and without an event loop's
-thread that would not survive a fork; other stores are asked for one block after the other.
+thread that would not survive a fork; for http:// and https:// by the standard library's. Other stores are asked for
+one block after the other.
 """
 
 from __future__ import annotations
@@ -12,18 +13,12 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from stackgan_dist.data.http_stream import read_http
+from stackgan_dist.data.patience import WrongSizeError
 from stackgan_dist.data.storage import S3_TIMEOUTS, open_filesystem
 
 _PIECE_BYTES = 2**18
 _BLOCK_BYTES = 8 * 2**20
-
-
-class WrongSizeError(Exception):
-    """The store says that the object has another size."""
-
-    def __init__(self, found: int) -> None:
-        super().__init__(f"the object has {found} bytes")
-        self.found = found
 
 
 class ObjectStream:
@@ -49,8 +44,12 @@ class ObjectStream:
         Raises FileNotFoundError, PermissionError, WrongSizeError, or any error of the store's client.
         """
         fs, path = open_filesystem(url)
-        if "s3" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol):
+        protocols = (fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol
+        if "s3" in protocols:
             yield from self._read_s3(fs, path, begin, size)
+            return
+        if "https" in protocols:
+            yield from read_http(path, begin, size, _PIECE_BYTES, fs.kwargs.get("headers") or {})
             return
         while begin < size:
             block = fs.cat_file(path, start=begin, end=min(begin + _BLOCK_BYTES, size))

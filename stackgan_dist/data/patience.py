@@ -10,12 +10,26 @@ from stackgan_dist.errors import UserError
 
 _LONGEST_PAUSE_S = 20.0
 
+# What a fault's text holds, by what is to be done.
+_REFUSED = ("PermissionError", "NoCredentials", "AccessDenied", "Forbidden", "Unauthorized")
+_MISSING = ("FileNotFoundError",)
+_UNTRUSTED = ("CERTIFICATE_VERIFY_FAILED",)
+_UNKNOWN = ("EndpointConnectionError", "ConnectorDNSError", "getaddrinfo", "Name or service")
+
 
 class StoreError(UserError):
     """A store did not do what it was asked to, for as long as it was given.
 
     It says nothing about what lies there: whoever looks for the newest good file must not take it for a missing one.
     """
+
+
+class WrongSizeError(Exception):
+    """The store says that the object has another size."""
+
+    def __init__(self, found: int) -> None:
+        super().__init__(f"the object has {found} bytes")
+        self.found = found
 
 
 @dataclass(frozen=True)
@@ -75,13 +89,11 @@ def describe(error: BaseException) -> str:
 
 def _advice(fault: str) -> str:
     signs = {
-        ("PermissionError", "NoCredentials", "AccessDenied"): "Check the credentials (for s3:// AWS_ACCESS_KEY_ID and "
-        "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE) and the bucket's policy",
-        (
-            "FileNotFoundError",
-        ): "Check that the object is there: the set may not be complete, or the name of the bucket wrong",
-        ("EndpointConnectionError", "ConnectorDNSError", "getaddrinfo", "Name or service"): "Check the endpoint's name "
-        "(for s3:// AWS_ENDPOINT_URL) and the network",
+        _REFUSED: "Check the credentials (for s3:// AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE) and "
+        "the bucket's policy",
+        _MISSING: "Check that the object is there: the set may not be complete, or the name of the bucket wrong",
+        _UNKNOWN: "Check the endpoint's name (for s3:// AWS_ENDPOINT_URL) and the network",
+        _UNTRUSTED: "Check the server's certificate; one of your own authority needs its file in SSL_CERT_FILE",
     }
     for names, advice in signs.items():
         if any(name in fault for name in names):

@@ -103,6 +103,10 @@ def write_bytes(url: str, data: bytes) -> None:
     path = local_path(url)
     if path is None:
         fs, remote = open_filesystem(url)
+        if "https" in _protocols(fs):
+            raise StoreError(
+                f"cannot write {url}: a web server can only be read; give a folder, or s3://, gs://, az://"
+            )
         try:
             _patiently(f"write {url}", lambda: fs.pipe_file(remote, data))
         except FileNotFoundError as error:
@@ -219,7 +223,7 @@ def _patiently(work: str, action: Callable[[], T]) -> T:
             attempts.made += 1
             raise attempts.give_up(describe(error)) from error
         except Exception as error:  # every store has its own family of transient errors
-            final = type(error).__name__ == "NoCredentialsError"
+            final = type(error).__name__ == "NoCredentialsError" or getattr(error, "status", None) in (401, 403)
             attempts.failed(describe(error), at_most=1 if final else None)
 
 

@@ -28,6 +28,7 @@ LENGTH = 201
 _NUMBER = {character: number for number, character in enumerate(ALPHABET, 1)}
 _LOOKALIKES = str.maketrans("‘’‚‛“”„‟′″‐‑‒–—―−", "''''\"\"\"\"'\"-------")
 _INITIAL = 0.08
+_PUBLISHED_WIDTH = 512
 _BATCH_SENTENCES = 32
 _KIND, _VERSION = "char-cnn-rnn", 1
 
@@ -63,7 +64,7 @@ class CharCNNRNN(nn.Module):
         dim: of the embedding.
     """
 
-    def __init__(self, width: int = 512, dim: int = 1024) -> None:
+    def __init__(self, width: int = _PUBLISHED_WIDTH, dim: int = 1024) -> None:
         super().__init__()
         self.width, self.dim = width, dim
         self.convolutions = nn.Sequential(
@@ -75,8 +76,10 @@ class CharCNNRNN(nn.Module):
         self.gates_from_state = nn.Linear(width, 2 * width)
         self.candidate_from_state = nn.Linear(width, width)
         self.projection = nn.Linear(width, dim)
+        # The authors' range, at their width; a narrow network with it starts with biases alone and hardly learns.
+        initial = _INITIAL * (_PUBLISHED_WIDTH / width) ** 0.5
         for parameter in self.parameters():
-            nn.init.uniform_(parameter, -_INITIAL, _INITIAL)
+            nn.init.uniform_(parameter, -initial, initial)
 
     def forward(self, characters: Tensor, dropout: Tensor | None = None) -> Tensor:
         """Embeddings (N, dim) of any scale.
