@@ -79,8 +79,24 @@ def read_bytes(url: str, accept: Callable[[bytes], bool] = lambda _: True) -> by
             raise OSError(f"the store sent {len(data)} of {size} bytes")
         return data
 
-    data = _patiently(f"read {url}", whole)
-    return data if accept(data) else _patiently(f"read {url}", whole)
+    data = patiently(f"read {url}", whole)
+    return data if accept(data) else patiently(f"read {url}", whole)
+
+
+def read_range(url: str, begin: int, size: int) -> bytes:
+    """`size` bytes of `url` from `begin` on.
+
+    Raises OSError where the file ends before, or is not there; StoreError when the store fails lastingly.
+    """
+    fs, path = open_filesystem(url)
+
+    def part() -> bytes:
+        data = fs.cat_file(path, start=begin, end=begin + size)
+        if len(data) != size:
+            raise OSError(f"{len(data)} of {size} bytes from {begin} on are there; it has been cut short")
+        return data
+
+    return part() if "file" in _protocols(fs) else patiently(f"read {url}", part)
 
 
 def read_settled(url: str) -> bytes:
@@ -108,7 +124,7 @@ def write_bytes(url: str, data: bytes) -> None:
                 f"cannot write {url}: a web server can only be read; give a folder, or s3://, gs://, az://"
             )
         try:
-            _patiently(f"write {url}", lambda: fs.pipe_file(remote, data))
+            patiently(f"write {url}", lambda: fs.pipe_file(remote, data))
         except FileNotFoundError as error:
             raise StoreError(f"cannot write {url}: {error}; is the bucket's name right?") from error
         return
@@ -167,7 +183,7 @@ def list_names(url: str) -> list[str]:
         else:
             # A listing that breaks off, or whose continuation has expired, is begun anew.
             fs.invalidate_cache()
-            entries = _patiently(f"list {url}", lambda: fs.ls(path, detail=True))
+            entries = patiently(f"list {url}", lambda: fs.ls(path, detail=True))
     except (FileNotFoundError, NotADirectoryError):
         return []
     names = (entry["name"].rstrip("/") for entry in entries)
@@ -182,8 +198,8 @@ def remove(url: str) -> None:
             fs.rm(path, recursive=True)
         return
     try:
-        files = _patiently(f"list {url}", lambda: fs.find(path))
-        _patiently(f"remove {url}", lambda: fs.rm(path, recursive=True))
+        files = patiently(f"list {url}", lambda: fs.find(path))
+        patiently(f"remove {url}", lambda: fs.rm(path, recursive=True))
     except FileNotFoundError:
         return
     if "s3" in _protocols(fs):
@@ -195,7 +211,7 @@ def _remove_placeholders(fs: Any, path: str, files: list[str]) -> None:
     parents = {str(parent) for file in files for parent in PurePosixPath(file).parents}
     for folder in sorted((parent for parent in parents if f"{parent}/".startswith(f"{path}/")), key=len, reverse=True):
         bucket, _, key = folder.partition("/")
-        _patiently(f"remove {folder}", partial(fs.call_s3, "delete_object", Bucket=bucket, Key=f"{key}/"))
+        patiently(f"remove {folder}", partial(fs.call_s3, "delete_object", Bucket=bucket, Key=f"{key}/"))
 
 
 def exists(url: str) -> bool:
@@ -205,13 +221,13 @@ def exists(url: str) -> bool:
         return fs.exists(path)
     try:
         fs.invalidate_cache()
-        _patiently(f"look at {url}", lambda: fs.info(path))
+        patiently(f"look at {url}", lambda: fs.info(path))
     except FileNotFoundError:
         return False
     return True
 
 
-def _patiently(work: str, action: Callable[[], T]) -> T:
+def patiently(work: str, action: Callable[[], T]) -> T:
     """`action()` on a store, asked again after a fault; what is not there, or not allowed, stays so."""
     attempts = Attempts(work, _PATIENCE)
     while True:

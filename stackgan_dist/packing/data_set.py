@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from stackgan_dist.data.index import INDEX_NAME, Index, parse_index
-from stackgan_dist.data.sources import Record, Source, open_source
+from stackgan_dist.data.sources import KeepingSource, Record, Source, open_source
 from stackgan_dist.data.storage import join, list_names, open_filesystem, read_bytes, remove, write_bytes
 from stackgan_dist.errors import UserError
 from stackgan_dist.packing.listing import Listing, cut, list_split, samples_per_shard
@@ -28,6 +28,8 @@ from stackgan_dist.text import PUBLISHED, encoder_name
 from stackgan_dist.text.files import is_trained, keep_file, read_file
 
 REJECTED_NAME = "rejected.jsonl"
+LISTING_NAME = "listing"
+"""Folder beside the splits in which a KeepingSource keeps its listing until all of them are complete."""
 _BRIEF = reprlib.Repr()
 _BRIEF.maxstring = 100  # the whole name of a trained text encoder, but not all of a long option
 
@@ -105,12 +107,18 @@ def pack(
     """
     encoder = encoder_name(recipe.text_encoder)
     source = open_source(recipe.source, root, recipe.options)
+    if isinstance(source, KeepingSource):
+        source.keep_listing(join(out, LISTING_NAME))
     jobs = [_plan(recipe, encoder, split, source, out, limit, max_rejects, overwrite, part) for split in recipe.splits]
     if is_trained(encoder):  # new sentences need it, wherever the set is taken
         keep_file(encoder, read_file(recipe.text_encoder)[0], out)
     for job in jobs:
         if job.folders:
             _pack_split(job, workers, max_rejects, part)
+    if isinstance(source, KeepingSource) and all(
+        INDEX_NAME in list_names(folder) for job in jobs for folder in job.folders.values()
+    ):
+        remove(join(out, LISTING_NAME))
 
 
 def _plan(

@@ -10,7 +10,9 @@ import os
 import sys
 import tarfile
 import tempfile
+from collections import deque
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +34,8 @@ TEMPORARY_SUFFIX = ".tar.tmp"
 
 _PICTURES_AT_ONCE = 16
 """Captions of so many pictures are encoded together: enough to fill batches, few enough to show progress."""
+_READ_AHEAD = 16
+"""Pictures that are read, by as many threads, while others are encoded: an object store answers each after a while."""
 
 
 @dataclass(frozen=True)
@@ -88,11 +92,15 @@ def pack_shard(task: Task, on_picture: OnPicture = lambda: True) -> Packed:
             size: stack.enter_context(tarfile.open(path, "w", format=tarfile.USTAR_FORMAT))
             for size, path in parts.items()
         }
+        opened = stack.enter_context(_read_ahead(task))
         for record, embeddings in _embedded(task, encoder):
             try:
+                found = next(opened)
                 if isinstance(embeddings, SentenceError):
                     raise PictureError(str(embeddings))
-                image = load_picture(_opened(task.source, record))
+                if isinstance(found, PictureError):
+                    raise found
+                image = load_picture(found)
                 frame = Frame.of(image, record.crop)
             except PictureError as error:
                 rejected.append(rejection(record, str(error)))
@@ -146,11 +154,30 @@ def _encoded_alone(record: Record, encoder: TextEncoder) -> NDArray[np.float16] 
         return error
 
 
-def _opened(source: Source, record: Record) -> bytes | Image.Image:
+@contextmanager
+def _read_ahead(task: Task) -> Iterator[Iterator[bytes | Image.Image | PictureError]]:
+    """The pictures of the records in their order, or why one cannot be read."""
+    with ThreadPoolExecutor(_READ_AHEAD) as threads:
+        waiting = deque(threads.submit(_opened, task.source, record) for record in task.records[:_READ_AHEAD])
+
+        def pictures() -> Iterator[bytes | Image.Image | PictureError]:
+            for record in [*task.records[_READ_AHEAD:], *[None] * len(waiting)]:
+                found = waiting.popleft().result()
+                if record is not None:
+                    waiting.append(threads.submit(_opened, task.source, record))
+                yield found
+
+        try:
+            yield pictures()
+        finally:
+            threads.shutdown(cancel_futures=True)
+
+
+def _opened(source: Source, record: Record) -> bytes | Image.Image | PictureError:
     try:
         return source.picture(record)
     except OSError as error:  # missing, unreadable, or not a picture
-        raise PictureError(f"{type(error).__name__}: {error}") from error
+        return PictureError(f"{type(error).__name__}: {error}")
 
 
 def _add_sample(

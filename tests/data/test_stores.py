@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import signal
+import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,12 +15,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from stores.faulty_network import Fault, FaultyNetwork, Request
 
 from stackgan_dist.data import storage
 from stackgan_dist.data.cache import ShardCache
-from stackgan_dist.data.index import Index, Shard
+from stackgan_dist.data.index import Index, Shard, load_index
 from stackgan_dist.data.patience import Patience, StoreError
+from stackgan_dist.data.sources.webdataset import WebDatasetTars
 from stackgan_dist.data.storage import (
     append_line,
     exists,
@@ -30,6 +34,8 @@ from stackgan_dist.data.storage import (
     write_bytes,
 )
 from stackgan_dist.errors import UserError
+from stackgan_dist.packing.data_set import pack
+from stackgan_dist.packing.recipe import Recipe
 
 SIZE = 3_000_000
 COUNT = 3
@@ -204,3 +210,53 @@ def test_a_wait_does_not_hold_up_signals(network: FaultyNetwork, folder: str, tm
         timer.join()
         signal.signal(signal.SIGTERM, previous)
     assert arrived[0] - sent[0] < 1
+
+
+def _foreign_tar(path: Path, samples: int) -> None:
+    with tarfile.open(path, "w") as tar:
+        for number in range(samples):
+            buffer = io.BytesIO()
+            Image.new("RGB", (40, 30), (number * 20, 0, 0)).save(buffer, "JPEG")
+            key = f"{path.stem}{number}"
+            for name, content in ((f"{key}.jpg", buffer.getvalue()), (f"{key}.txt", b"a red thing")):
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+
+
+def test_foreign_tars_are_packed_from_the_store(network: FaultyNetwork, folder: str, tmp_path: Path) -> None:
+    """Through faults nothing is rejected; what has been listed is not listed again, unless it was replaced."""
+    local, out = tmp_path / "tars", tmp_path / "out"
+    local.mkdir()
+    for name in ("a", "b"):
+        _foreign_tar(local / f"{name}.tar", 5)
+        write_bytes(join(folder, f"{name}.tar"), (local / f"{name}.tar").read_bytes())
+    faults = [Fault.SLOW_DOWN, Fault.RESET, Fault.CUT, Fault.TRUNCATED]
+    network.requests.clear()
+    network.decide = lambda request: faults[request.number % 4] if request.number % 3 == 0 else None
+    source = WebDatasetTars(folder, test_fraction=0.0)
+    source.keep_listing(str(out / "listing"))
+    there = WebDatasetTars(str(local), test_fraction=0.0)
+    listed = source.records("train")
+    assert listed == there.records("train")
+    assert [source.picture(record) for record in listed] == [there.picture(record) for record in listed]
+    assert {fault for _, fault in network.requests} > {*faults}
+
+    network.decide = lambda _: None
+    network.requests.clear()
+    again = WebDatasetTars(folder, test_fraction=0.0)
+    again.keep_listing(str(out / "listing"))
+    assert again.records("train") == listed
+    assert not [request for request in network.of(".tar") if request.method == "GET" and request.range]
+    _foreign_tar(local / "b.tar", 6)
+    write_bytes(join(folder, "b.tar"), (local / "b.tar").read_bytes())
+    assert again.records("train") == there.records("train") != listed
+
+    recipe = Recipe("own", "webdataset", "ngrams", sizes=(16,), splits=("train",), options={"test_fraction": 0.0})
+    pack(recipe, root=folder, out=str(out), workers=1)
+    pack(recipe, root=str(local), out=str(tmp_path / "local"), workers=1)
+    assert load_index(str(out / "train/16")).shards == load_index(str(tmp_path / "local/train/16")).shards
+    assert not (out / "listing").exists()
+    write_bytes(join(folder, "b.tar"), (local / "b.tar").read_bytes()[:1500])
+    with pytest.raises(UserError, match=r"b\.tar is cut short"):
+        WebDatasetTars(folder, test_fraction=0.0).records("train")

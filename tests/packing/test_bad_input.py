@@ -1,7 +1,9 @@
 """Whatever people's data sets hold: it is packed rightly, or rejected by name with a reason."""
 
+import dataclasses
 import io
 import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -94,8 +96,7 @@ def test_everything_is_packed_or_named(tmp_path: Path) -> None:
     assert not (out / "train/16").exists()
 
     pack(RECIPE, root=str(root), out=str(out), workers=1, max_rejects=0.6)
-    lines = (out / "train" / REJECTED_NAME).read_text().splitlines()
-    reasons = {entry["id"]: entry["reason"] for entry in map(json.loads, lines)}
+    reasons = _reasons(out)
     assert sorted(reasons) == sorted(REASONS)
     for name, reason in REASONS.items():
         assert reason in reasons[name], name
@@ -153,6 +154,74 @@ def test_duplicate_ids_keep_the_first(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(Folder, "records", twice)
     with pytest.raises(UserError, match=r"1 of 4 pictures(.|\n)*0\.jpg: the id 0-\w+ occurs twice"):
         pack(RECIPE, root=str(tmp_path), out=str(tmp_path / "out"), workers=1)
+
+
+def _reasons(out: Path) -> dict[str, str]:
+    lines = (out / "train" / REJECTED_NAME).read_text().splitlines()
+    return {entry["id"]: entry["reason"] for entry in map(json.loads, lines)}
+
+
+def test_missing_pictures_and_names_that_leave_the_folder(tmp_path: Path) -> None:
+    root, secret = tmp_path / "root", tmp_path / "secret.jpg"
+    root.mkdir()
+    Image.new("RGB", (8, 8)).save(secret)
+    for number in range(3):
+        Image.new("RGB", (8, 8)).save(root / f"{number}.jpg")
+    names = ["0.jpg", "1.jpg", "2.jpg", "2.jpg", "gone.jpg", "../secret.jpg", str(secret)]
+    lines = [json.dumps({"file": name, "caption": "a thing"}) for name in names]
+    (root / "captions.jsonl").write_text("\n".join(lines))
+    pack(RECIPE, root=str(root), out=str(tmp_path / "out"), workers=1, max_rejects=0.9)
+    reasons = _reasons(tmp_path / "out")
+    assert set(reasons) == {"2.jpg", "gone.jpg", "../secret.jpg", str(secret)}
+    assert reasons["2.jpg"] == "the file has two lines of captions"
+    assert reasons["gone.jpg"] == "the picture is missing"
+    assert "leaves the folder" in reasons["../secret.jpg"]
+    assert "leaves the folder" in reasons[str(secret)]
+
+
+def test_foreign_tars_that_reach_outside(tmp_path: Path) -> None:
+    root, secret = tmp_path / "root", tmp_path / "secret.jpg"
+    root.mkdir()
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "JPEG")
+    secret.write_bytes(buffer.getvalue())
+    with tarfile.open(root / "0.tar", "w") as tar:
+        for key in ("a", "b", "../../c", "/etc/d"):
+            for name, content in ((f"{key}.jpg", buffer.getvalue()), (f"{key}.txt", b"a thing")):
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+        for name, kind in (("soft.jpg", tarfile.SYMTYPE), ("hard.jpg", tarfile.LNKTYPE)):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, str(secret)
+            tar.addfile(member)
+    before = set(tmp_path.rglob("*"))
+    recipe = dataclasses.replace(RECIPE, source="webdataset")
+    pack(recipe, root=str(root), out=str(tmp_path / "out"), workers=1, max_rejects=0.9)
+    reasons = {
+        name.removeprefix("0.tar/").partition(".jpg")[0]: reason for name, reason in _reasons(tmp_path / "out").items()
+    }
+    assert set(reasons) == {"../../c", "/etc/d", "soft", "hard"}
+    assert all("leaves the archive" in reasons[name] for name in ("../../c", "/etc/d"))
+    assert all("a link or a device" in reasons[name] for name in ("soft", "hard"))
+    assert load_index(str(tmp_path / "out/train/16")).samples == 2
+    assert {path for path in set(tmp_path.rglob("*")) - before if not path.is_relative_to(tmp_path / "out")} == set()
+
+
+def test_boxes_that_lead_outside_are_rejected_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        _save(tmp_path / f"{number}.jpg", Image.new("RGB", (8, 8)))
+    listed = Folder.records
+
+    def boxed(self: Folder, split: str) -> list[Record]:
+        first, *others = listed(self, split)
+        return [dataclasses.replace(first, crop=(20, 20, 30, 30), box=(20, 20, 5, 5)), *others]
+
+    monkeypatch.setattr(Folder, "records", boxed)
+    pack(RECIPE, root=str(tmp_path), out=str(tmp_path / "out"), workers=1, max_rejects=0.9)
+    ((name, reason),) = _reasons(tmp_path / "out").items()
+    assert name == "0.jpg"
+    assert "outside the picture of 8 x 8" in reason
 
 
 def test_pictures_are_read_in_known_formats_only() -> None:

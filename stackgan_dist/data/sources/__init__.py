@@ -57,7 +57,10 @@ class Source(Protocol):
         ...
 
     def picture(self, record: Record) -> bytes | Image.Image:
-        """The full picture of one record: the bytes of its file, or what was drawn. May raise OSError."""
+        """The full picture of one record: the bytes of its file, or what was drawn. May raise OSError.
+
+        Called by several threads at once.
+        """
         ...
 
 
@@ -70,6 +73,15 @@ class EmbeddedSource(Source, Protocol):
 
         Raises UserError where there are none, or they are of other pictures.
         """
+        ...
+
+
+@runtime_checkable
+class KeepingSource(Source, Protocol):
+    """A source whose listing is costly, and can be kept beside what is packed until that is complete."""
+
+    def keep_listing(self, folder: str) -> None:
+        """Keep it in `folder`, a URL, and take from there what lies there already."""
         ...
 
 

@@ -5,20 +5,27 @@ A sample is the members that share a key: a picture (`.jpg`, ...), and its capti
 in `.json` under "captions", "caption" or "text". A "class" in the JSON, or a `.cls` member, names the class.
 
 Nothing is unpacked. Names that leave the archive, links and devices are rejected, like samples without caption.
+
+Every tar is read once from end to end, to list it, and each picture once more, by its range. What was found in a tar
+can be kept: then parts of a pack share this work, and one that is started again does not repeat it.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
+import random
 import tarfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from stackgan_dist.data.patience import StoreError
 from stackgan_dist.data.sources import Record
 from stackgan_dist.data.sources.files import Files, is_inside
 from stackgan_dist.data.sources.folder import PICTURES, SPLITS, key_of, one_line
-from stackgan_dist.data.storage import open_filesystem
+from stackgan_dist.data.storage import join, local_path, open_filesystem, patiently, read_bytes, read_range, write_bytes
 from stackgan_dist.errors import UserError
 
 _TARS_AT_ONCE = 8
@@ -40,6 +47,11 @@ class WebDatasetTars:
         if not 0.0 <= test_fraction < 1.0:
             raise UserError(f"webdataset: test_fraction is {test_fraction}; it must be at least 0 and below 1")
         self._test_fraction = test_fraction
+        self._kept: str | None = None
+
+    def keep_listing(self, folder: str) -> None:
+        """Keep what is found in each tar in `folder`, a URL, and take from there what lies there already."""
+        self._kept = folder
 
     def records(self, split: str) -> Sequence[Record]:
         """The records of `split`, in the order of the tars. Raises UserError for a tar that is cut short."""
@@ -51,18 +63,17 @@ class WebDatasetTars:
                 f"no *.tar of the split {split!r} under {self._files.root}; give a higher test_fraction, or leave the "
                 "split out with --splits"
             )
+        # Parts that begin together each take another order, and find more and more of the tars listed by others.
+        order = random.sample(tars, len(tars))
         with ThreadPoolExecutor(_TARS_AT_ONCE) as threads:  # on an object store this is all waiting
-            return [record for found in threads.map(self._scan, tars) for record in found]
+            found = dict(zip(order, threads.map(self._list, order), strict=True))
+        return [record for name in tars for record in found[name]]
 
     def picture(self, record: Record) -> bytes:
         """The picture, read out of its tar."""
         assert record.extent is not None
         name, offset, size = record.extent
-        fs, path = open_filesystem(self._files.url(name))
-        data = fs.cat_file(path, start=offset, end=offset + size)
-        if len(data) != size:
-            raise OSError(f"{name} has been cut short since it was listed")
-        return data
+        return read_range(self._files.url(name), offset, size)
 
     def _tars(self, split: str) -> list[str]:
         tars = [name for name in self._files.names() if name.endswith(".tar")]
@@ -73,20 +84,49 @@ class WebDatasetTars:
             test = min(len(tars) - 1, max(1, round(self._test_fraction * len(tars))))
         return tars[len(tars) - test :] if split == "test" else tars[: len(tars) - test]
 
+    def _list(self, name: str) -> list[Record]:
+        """The records of a tar, scanned unless its listing is kept."""
+        if self._kept is None:
+            return self._scan(name)
+        fs, path = open_filesystem(self._files.url(name))
+        seen = fs.info(path)  # a tar that was replaced has another size, time or tag
+        marks = [str(seen.get(mark)) for mark in ("size", "mtime", "LastModified", "ETag", "etag")]
+        digest = hashlib.sha256(json.dumps([self._files.url(name), *marks]).encode()).hexdigest()
+        where = join(self._kept, f"{digest}.json")
+        try:
+            return [Record(**_with_tuples(fields)) for fields in json.loads(read_bytes(where))]
+        except (FileNotFoundError, NotADirectoryError):
+            records = self._scan(name)
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{where} is damaged ({error}); remove it, it will be made anew") from error
+        write_bytes(where, json.dumps([dataclasses.asdict(record) for record in records]).encode())
+        return records
+
     def _scan(self, name: str) -> list[Record]:
         url = self._files.url(name)
         fs, path = open_filesystem(url)
-        try:
+
+        def samples() -> dict[str, _Sample]:
             with fs.open(path, "rb", block_size=_BLOCK_BYTES) as file, tarfile.open(fileobj=file, mode="r:") as tar:
-                samples = _samples(tar)
+                found = _samples(tar)
                 file.seek(tar.offset)
                 if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                     raise tarfile.ReadError("it ends without its end mark")
-        except (tarfile.TarError, OSError) as error:
+            return found
+
+        try:
+            found = samples() if local_path(url) else patiently(f"list {url}", samples)
+        except (tarfile.TarError, OSError, StoreError) as error:
+            if isinstance(error, StoreError) and not isinstance(error.__context__, tarfile.TarError):
+                raise
             raise UserError(
                 f"{url} is cut short or not an uncompressed tar ({error}); download it again, or take it away"
             ) from error
-        return [_record(name, key, sample) for key, sample in samples.items()]
+        return [_record(name, key, sample) for key, sample in found.items()]
+
+
+def _with_tuples(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
 
 
 class _Sample:
