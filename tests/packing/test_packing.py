@@ -3,6 +3,7 @@ import hashlib
 import io
 import json
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -235,6 +236,27 @@ def test_remote_shards_are_the_same_bytes(painted: Path) -> None:
     packed = pack_shard(task)
     assert packed.shards == {16: first}
     assert fsspec.filesystem("memory").cat_file(f"/packed/train/16/{first.name}") == (local / first.name).read_bytes()
+
+
+def test_pictures_are_read_ahead_and_stay_in_order(root: Path, tmp_path: Path) -> None:
+    """A store answers each request after a while: four that wait for each other would wait for ever one by one."""
+    together = threading.Barrier(4)
+
+    class Slow(Files):
+        def picture(self, record: Record) -> bytes:
+            together.wait(timeout=20)
+            if record.key == "red-5":
+                raise OSError("gone")
+            return super().picture(record)
+
+    source = Slow(str(root))
+    records = tuple(source.records("train"))
+    folders = ((16, str(tmp_path / "slow")),)
+    packed = pack_shard(Task(source, records, "ngrams", (), folders, "x.tar"))
+    assert [entry["reason"] for entry in packed.rejected] == ["OSError: gone"]
+    plain = tuple(record for record in records if record.key != "red-5")
+    again = pack_shard(Task(Files(str(root)), plain, "ngrams", (), ((16, str(tmp_path / "plain")),), "x.tar"))
+    assert packed.shards == again.shards
 
 
 def test_an_abandoned_shard_leaves_nothing(tmp_path: Path) -> None:
