@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 from stores.faulty_network import Fault, FaultyNetwork
@@ -114,10 +115,16 @@ def test_nothing_is_written_there() -> None:
 
 
 @contextmanager
-def _python_server(folder: Path, context: ssl.SSLContext | None = None) -> Iterator[str]:
-    """The standard library's server, which knows no ranges."""
+def _python_server(folder: Path, context: ssl.SSLContext | None = None, token: str | None = None) -> Iterator[str]:
+    """The standard library's server, which knows no ranges; asks for a token if it is told one."""
 
     class Quiet(SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if token is not None and self.headers.get("X-Token") != token:
+                self.send_error(401)
+            else:
+                super().do_GET()
+
         def log_message(self, *_: object) -> None:
             pass
 
@@ -146,6 +153,22 @@ def test_a_server_without_ranges(tmp_path: Path) -> None:
         (root / "a b+c.tar").write_bytes(CONTENT + b"more")
         with pytest.raises(UserError, match="3000004 bytes"):
             ShardCache(url, _index(), tmp_path / "other", 10**9).open(0)
+
+
+def test_headers_of_fsspec_s_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root/a b+c.tar").write_bytes(CONTENT)
+    (tmp_path / "root/file").write_bytes(b"text")
+    with _python_server(tmp_path / "root", token="open") as url:
+        cache = ShardCache(url, _index(), tmp_path / "cache", 10**9, Patience(attempts=2))
+        with pytest.raises(StoreError, match=r"401.*Check the credentials"):
+            cache.open(0)
+        with pytest.raises(StoreError, match=r"after 1 attempt .*401.*Check the credentials"):
+            read_bytes(f"{url}/file")
+        monkeypatch.setitem(fsspec.config.conf, "http", {"headers": {"X-Token": "open"}})
+        with cache.open(0) as file:
+            assert file.read() == CONTENT
+        assert read_bytes(f"{url}/file") == b"text"
 
 
 def test_over_tls(packed: Path, tmp_path: Path) -> None:
