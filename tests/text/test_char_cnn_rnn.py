@@ -187,3 +187,16 @@ class TestFile:
         torch.save({**content, **change}, tmp_path / "x.pt")
         with pytest.raises(UserError, match=message):
             load_encoder(str(tmp_path / "x.pt"))
+
+
+@pytest.mark.parametrize("width", [32, 128])
+def test_a_narrow_one_starts_with_texts_as_far_apart(width: int) -> None:
+    """With the range of the published width it would start as a constant: texts 15 times closer at a width of 128."""
+    texts = torch.from_numpy(spell(["this flower has red petals", "the petals are long and purple", "a white flower"]))
+
+    def spread(width: int) -> float:
+        torch.manual_seed(0)
+        found = CharCNNRNN(width, 64)(texts).detach()
+        return float((found - found.mean(0)).std() / found.std())
+
+    assert spread(width) > 0.7 * spread(512)
