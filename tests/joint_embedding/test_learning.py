@@ -13,7 +13,7 @@ from stackgan_dist.text.char_cnn_rnn import CharCNNRNNEncoder, spell
 
 COLOURS = ("red", "yellow", "white", "purple", "orange", "pink", "blue", "green")
 PHRASES = ("this flower has {} petals", "a {} blossom with thin petals", "the petals are {}", "large and {} flower")
-STEPS = 200
+STEPS = 120
 
 
 def test_captions_come_to_find_their_pictures() -> None:
