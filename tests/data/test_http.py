@@ -148,6 +148,8 @@ def test_a_server_without_ranges(tmp_path: Path) -> None:
     cache.mkdir()
     (cache / f"{shard.sha256}.{shard.bytes}.part").write_bytes(CONTENT[:1_000_001])  # what a killed fetch left
     with _python_server(root) as url:
+        rest = http_stream.read_http(f"{url}/a b+c.tar", 1_000_001, len(CONTENT), 2**16, {})
+        assert b"".join(rest) == CONTENT[1_000_001:]
         with ShardCache(url, _index(), cache, 10**9).open(0) as file:
             assert file.read() == CONTENT
         (root / "a b+c.tar").write_bytes(CONTENT + b"more")
