@@ -4,15 +4,18 @@ One real S3 server on loopback, one loader process, and the same work for everyb
 of four embeddings, batches of 64. The pictures of a packed set (default: painted birds, packed here) are written
 again and again under new keys until there are enough of them. Compared are this project's loader on local files and
 on the server, with an empty cache at first, and plain `wds.WebDataset` over the same objects, which it reads through
-curl; each for two epochs, in turns, in one run.
+curl; each for two epochs, in turns, in one run. CPU time is that of all processes but the server: it is what an epoch
+takes of a core, also where other work runs beside it.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import gc
 import hashlib
 import os
+import resource
 import shutil
 import statistics
 import tarfile
@@ -20,7 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import simplejpeg
@@ -107,43 +110,62 @@ def multiply(packed: str, out: Path, pictures: int) -> None:
     (folder / INDEX_NAME).write_bytes(index.to_bytes())
 
 
-def measure(folder: Path, served: str, urls: list[str], repeats: int) -> dict[str, list[list[float]]]:
-    """Pictures per second: way -> epoch -> one figure for each repeat. The ways take turns."""
+class Speed(NamedTuple):
+    """Of one epoch."""
+
+    per_s: float
+    """Pictures per second."""
+    cpu_us: float
+    """Microseconds of CPU time for each picture."""
+
+
+def _cpu_s() -> float:
+    """CPU time of this process and of its children that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+def measure(folder: Path, served: str, urls: list[str], repeats: int) -> dict[str, list[list[Speed]]]:
+    """Way -> epoch -> one figure for each repeat. The ways take turns."""
     pictures = load_index(f"{folder}/set/train/76").samples
     ways: dict[str, Callable[[int], Iterator[Callable[[], int]]]] = {
         "local files": lambda _: ours(str(folder / "set"), folder / "unused"),
         "s3://, this project": lambda repeat: ours(served, folder / f"cache-{repeat}"),
         "http://, wds.WebDataset": lambda _: theirs(urls),
     }
-    speeds: dict[str, list[list[float]]] = {name: [[], []] for name in ways}
+    speeds: dict[str, list[list[Speed]]] = {name: [[], []] for name in ways}
     for repeat in range(repeats):
         for name, epochs in ways.items():
             for epoch, run in enumerate(epochs(repeat)):
-                begin = time.perf_counter()
+                begin, begin_cpu = time.perf_counter(), _cpu_s()
                 found = run()
-                speeds[name][epoch].append(found / (time.perf_counter() - begin))
+                gc.collect()  # its workers end, and are counted
+                speed = Speed(found / (time.perf_counter() - begin), (_cpu_s() - begin_cpu) / found * 1e6)
+                speeds[name][epoch].append(speed)
                 if found < pictures - BATCH:
                     raise RuntimeError(f"{name}: {found} of {pictures} pictures came; the figures would be wrong")
         shutil.rmtree(folder / f"cache-{repeat}")
     return speeds
 
 
-def show(speeds: dict[str, list[list[float]]], bytes_per_picture: float) -> None:
+def show(speeds: dict[str, list[list[Speed]]], bytes_per_picture: float) -> None:
     """Medians, with the least and the most, and what this project's are against webdataset's."""
-    print(f"{'':26}{'epoch':>6}{'img/s':>9}{'MB/s':>7}   (least to most img/s)")
+    print(f"{'':26}{'epoch':>6}{'img/s':>9}{'MB/s':>7}{'CPU us/img':>12}   (least to most img/s)")
     for name, epochs in speeds.items():
         for number, found in enumerate(epochs, 1):
-            speed = statistics.median(found)
+            rates = [speed.per_s for speed in found]
+            rate, cpu_us = statistics.median(rates), statistics.median(speed.cpu_us for speed in found)
             print(
-                f"{name:26}{number:>6}{speed:>9,.0f}{speed * bytes_per_picture / 1e6:>7.1f}   "
-                f"({min(found):,.0f} to {max(found):,.0f})"
+                f"{name:26}{number:>6}{rate:>9,.0f}{rate * bytes_per_picture / 1e6:>7.1f}{cpu_us:>12,.0f}   "
+                f"({min(rates):,.0f} to {max(rates):,.0f})"
             )
     _, streamed, plain = speeds.values()
-    for number, (ours_, theirs_) in enumerate(zip(streamed, plain, strict=True), 1):
-        ratios = [a / b for a, b in zip(ours_, theirs_, strict=True)]
+    for number, pair in enumerate(zip(streamed, plain, strict=True), 1):
+        faster = [ours_.per_s / theirs_.per_s for ours_, theirs_ in zip(*pair, strict=True)]
+        cheaper = [theirs_.cpu_us / ours_.cpu_us for ours_, theirs_ in zip(*pair, strict=True)]
         print(
-            f"epoch {number}, s3:// here against wds.WebDataset: {statistics.median(ratios):.2f} times "
-            f"({min(ratios):.2f} to {max(ratios):.2f})"
+            f"epoch {number}, s3:// here against wds.WebDataset: {statistics.median(faster):.2f} times as fast "
+            f"({min(faster):.2f} to {max(faster):.2f}), {statistics.median(cheaper):.2f} times fewer CPU seconds"
         )
 
 
