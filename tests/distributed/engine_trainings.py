@@ -14,7 +14,7 @@ from unittest.mock import patch
 
 import torch
 import torch.distributed as dist
-from distributed.same_rounding import same_rounding
+from distributed.same_rounding import same_adam, same_rounding
 from distributed.tiny import STEPS_PER_EPOCH, assert_equal, flat, tiny_config, tiny_stage1
 from distributed.trainings import VARIANTS, StopAfter, run
 from torch.nn.parallel import DistributedDataParallel
@@ -142,9 +142,10 @@ def main() -> None:
         trainings = Trainings(options.data, options.out, ranks, never)
 
         if "two" in options.only:  # a + b is b + a, and halves are exact
-            for stage in STAGES:
-                for engine in ("ddp", "zero0", "zero1", "zero2"):
-                    trainings.train(stage, engine)
+            with same_adam():
+                for stage in STAGES:
+                    for engine in ("ddp", "zero0", "zero1", "zero2"):
+                        trainings.train(stage, engine)
 
         if "three" in options.only:
             with same_rounding():
@@ -162,13 +163,15 @@ def main() -> None:
                 trainings.train(stage, engine, f"{engine}-broken", steps=SHORT)
 
         if "options" in options.only:
-            for engine in SWITCHED:
-                trainings.begin("stage1", engine, engine)
-                trainings.train("stage1", engine, steps=SHORT)
+            with same_adam():
+                for engine in SWITCHED:
+                    trainings.begin("stage1", engine, engine)
+                    trainings.train("stage1", engine, steps=SHORT)
 
         if "bf16" in options.only:
-            for engine in ("ddp", "zero2"):
-                trainings.train("stage1", engine, f"{engine}-bf16", precision="bf16", steps=SHORT)
+            with same_adam():
+                for engine in ("ddp", "zero2"):
+                    trainings.train("stage1", engine, f"{engine}-bf16", precision="bf16", steps=SHORT)
 
         if "diverge" in options.only:
             for engine in ("zero0", "zero2"):

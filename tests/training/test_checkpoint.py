@@ -30,7 +30,6 @@ from stackgan_dist.training.checkpoint import (
     unpack,
 )
 
-
 NOBODY = 65534
 
 
