@@ -87,7 +87,7 @@ def process_group(timeout_s: float) -> Iterator[Ranks]:
     except LostPeerError as lost:
         if roll_call is None or "imed out" not in str(lost):
             raise  # it closed its connections, and torchrun knows who has ended
-        raise LostPeerError(f"{lost}; {roll_call.missing(min(_ROLL_CALL_S, timeout_s / 3))}") from lost.__cause__
+        raise LostPeerError(f"{lost}; {roll_call.missing(min(_ROLL_CALL_S, timeout_s / 2))}") from lost.__cause__
     finally:
         if small is not None:
             small.close()

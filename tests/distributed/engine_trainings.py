@@ -1,7 +1,4 @@
-"""Run by torchrun: the same trainings under both engines, in one process group.
-
-torchrun --nproc-per-node N tests/distributed/engine_trainings.py DATA OUT [--only WORD ...]
-"""
+"""Run by forked ranks: the same trainings under both engines, in one process group."""
 
 from __future__ import annotations
 
@@ -128,15 +125,15 @@ def tensors(state: dict[str, Any]) -> dict[str, torch.Tensor]:
     return {name: value for name, value in flat(state, "") if isinstance(value, torch.Tensor)}
 
 
-def main() -> None:
-    """All of them."""
+def main(*arguments: str) -> None:
+    """All of them, by these arguments."""
     parser = argparse.ArgumentParser()
     parser.add_argument("data")
     parser.add_argument("out", type=Path)
     parser.add_argument(
         "--only", nargs="+", required=True, help="two, three, resume, options, bf16, diverge, begin, handover, orders"
     )
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
 
     with listen_for_stop() as never, process_group(60) as ranks:
         trainings = Trainings(options.data, options.out, ranks, never)
@@ -200,7 +197,3 @@ def main() -> None:
 def _with_small_buckets(module: torch.nn.Module, **options: Any) -> DistributedDataParallel:
     """DDP that sends gradients in another order."""
     return DistributedDataParallel(module, bucket_cap_mb=0.002, **options)
-
-
-if __name__ == "__main__":
-    main()

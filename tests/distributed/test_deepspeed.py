@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 from chaos import chaos, flags, report
-from distributed.engine_trainings import HANDOVERS, RESUMED, SHORT, STAGES, STEPS, STOP, SWITCHED
-from distributed.harness import REPOSITORY, torchrun
+from distributed.engine_trainings import HANDOVERS, RESUMED, SHORT, STAGES, STEPS, STOP, SWITCHED, main
+from distributed.forked import run_forked
+from distributed.harness import REPOSITORY
 from distributed.tiny import assert_equal, final_state, largest_difference
 
 from stackgan_dist.training.checkpoint import list_steps
 
-SCRIPT = str(Path(__file__).with_name("engine_trainings.py"))
 TOLERANCE = 1e-6
 """In float32, relative to a tensor's largest value: beyond it, runs are different runs."""
 
@@ -45,8 +45,7 @@ def group(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[i
                 for name in HANDOVERS:
                     shutil.copytree(run(2) / "stage1" / name, out / "stage1" / name)
             args = [str(packed), str(out), "--only", *only[world_size]]
-            result = torchrun(world_size, SCRIPT, args, folder / f"{world_size}.txt", 600)
-            assert result.code == 0, result.output
+            run_forked(main, world_size, *args, log=folder / f"{world_size}.txt")
         return out
 
     return run
@@ -71,8 +70,8 @@ def test_two_ranks_train_what_ddp_trains(group: Callable[[int], Path], stage: st
     ],
 )
 def test_three_ranks_train_what_ddp_trains(group: Callable[[int], Path], stage: str, ddp: str, zero: str) -> None:
-    """The same, where a number's place in a buffer decides on nothing (same_rounding.py). Where it does, DDP is not what
-    DDP with other buckets is, see the long form below."""
+    """The same, where a number's place in a buffer decides on nothing (same_rounding.py). Where it does, DDP is not
+    what DDP with other buckets is, see the long form below."""
     runs = group(3) / stage
     ours, theirs = final_state(runs / ddp), final_state(runs / zero)
     assert ours["step"] == theirs["step"] == STEPS
@@ -132,8 +131,7 @@ def test_a_gradient_that_is_not_a_number_stops_the_run(group: Callable[[int], Pa
 def test_in_its_own_order_of_sums_ddp_is_no_nearer_to_itself(packed: Path, tmp_path: Path) -> None:
     """What same_rounding is for. Stage-II on three ranks, ten steps in float32: DDP with other buckets."""
     args = [str(packed), str(tmp_path), "--only", "orders"]
-    result = torchrun(3, SCRIPT, args, tmp_path / "log.txt", 600)
-    assert result.code == 0, result.output
+    run_forked(main, 3, *args, log=tmp_path / "log.txt")
     for stage in STAGES:
         runs = tmp_path / stage
         ddp = final_state(runs / "ddp")

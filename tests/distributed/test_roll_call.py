@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-from distributed.forked import fork_ranks
+from distributed.forked import forked_ranks
 
 from stackgan_dist.distributed.process_group import LostPeerError, Ranks, explained_peer_loss, process_group
 
 TIMEOUT_S = 3.0
 LATEST_S = 60.0
-"""A busy machine's patience; alone it is the timeout and the roll call, 4 s."""
+"""A busy machine's patience; alone it is the timeout and the roll call, 5 s."""
 
 
 def _sum_up(ranks: Ranks) -> None:
@@ -32,7 +34,8 @@ def _gather(ranks: Ranks) -> None:
 COLLECTIVES = {"all_reduce": _sum_up, "gather": _gather}
 
 
-def _rank(rank: int, collective: str, hanging: int, stopped: bool, folder: str) -> None:
+def _rank(collective: str, hanging: int, stopped: bool, folder: str) -> None:
+    rank = int(os.environ["RANK"])
     try:
         with process_group(TIMEOUT_S) as ranks:
             COLLECTIVES[collective](ranks)
@@ -50,6 +53,27 @@ def _rank(rank: int, collective: str, hanging: int, stopped: bool, folder: str) 
     time.sleep(LATEST_S)  # a rank that ends would be noticed by that
 
 
+HANGS = {
+    "in a ring": ("all_reduce", 2, True),
+    "in a ring, with its other threads alive": ("all_reduce", 1, False),
+    "in a gather": ("gather", 1, True),
+    "with the store": ("all_reduce", 0, True),
+}
+"""What all wait for, the rank that does not come, and whether it is stopped as a whole."""
+
+
+@pytest.fixture(scope="module")
+def hangs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[Path, list[int | None]]]]:
+    """Four groups of three ranks that wait at the same time; where their messages are, and their process ids."""
+    with ExitStack() as groups:
+        found = {}
+        for number, (name, hang) in enumerate(HANGS.items()):
+            folder = tmp_path_factory.mktemp(f"hang-{number}")
+            ranks = groups.enter_context(forked_ranks(_rank, 3, *hang, str(folder), log=folder / "log"))
+            found[name] = folder, [process.pid for process in ranks]
+        yield found
+
+
 def _wait_for(*paths: Path) -> float:
     """Seconds until all are there."""
     begin = time.monotonic()
@@ -59,39 +83,19 @@ def _wait_for(*paths: Path) -> float:
     return time.monotonic() - begin
 
 
-@pytest.mark.parametrize(
-    ("collective", "hanging", "stopped"),
-    [("all_reduce", 2, True), ("all_reduce", 1, False), ("gather", 1, True)],
-)
-def test_the_rank_that_hangs_is_named(tmp_path: Path, collective: str, hanging: int, stopped: bool) -> None:
-    ranks = fork_ranks(_rank, 3, collective, hanging, stopped, str(tmp_path))
-    try:
-        _wait_for(tmp_path / "hangs")
-        files = [tmp_path / str(rank) for rank in range(3) if rank != hanging]
-        took_s = _wait_for(*files)
-        assert took_s > TIMEOUT_S - 0.5
-        for file in files:
-            message = file.read_text()
-            assert message.startswith("lost a peer at step 7 (")
-            assert f"in a roll call rank {hanging} (" in message, message
-            assert f", process {ranks[hanging].pid}) did not answer" in message
-            assert message.count(", process ") == 1, "nobody else is suspected"
-    finally:
-        for process in ranks:
-            process.kill()
-            process.join()
-
-
-def test_a_rank_that_hangs_with_the_store_is_named_too(tmp_path: Path) -> None:
-    """Without torchrun's own store, rank 0 keeps it: launch/torchrun.sh does so."""
-    ranks = fork_ranks(_rank, 3, "all_reduce", 0, True, str(tmp_path))
-    try:
-        _wait_for(tmp_path / "hangs")
-        _wait_for(tmp_path / "1", tmp_path / "2")
-        for rank in (1, 2):
-            message = (tmp_path / str(rank)).read_text()
+@pytest.mark.parametrize("name", HANGS)
+def test_the_rank_that_hangs_is_named(hangs: dict[str, tuple[Path, list[int | None]]], name: str) -> None:
+    hanging = HANGS[name][1]
+    folder, processes = hangs[name]
+    files = [folder / str(rank) for rank in range(3) if rank != hanging]
+    _wait_for(folder / "hangs", *files)
+    assert files[0].stat().st_mtime - (folder / "hangs").stat().st_mtime > TIMEOUT_S - 0.5
+    for file in files:
+        message = file.read_text()
+        assert message.startswith("lost a peer at step 7 (")
+        if name == "with the store":  # launch/torchrun.sh leaves it to rank 0, instead of torchrun
             assert "the group's store does not answer either: look at rank 0 on 127.0.0.1" in message
-    finally:
-        for process in ranks:
-            process.kill()
-            process.join()
+        else:
+            assert f"in a roll call rank {hanging} (" in message
+            assert f", process {processes[hanging]}) did not answer" in message
+            assert message.count(", process ") == 1, "nobody else is suspected"
