@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from distributed.harness import torchrun
+from distributed.forked import run_door
 from distributed.tiny import BASELINES, gaudy, tiny_config, tiny_model, train_alone
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -190,8 +190,7 @@ def _merged(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def _score_on_ranks(ranks: int, module: str, run: Path, log: Path, *arguments: object) -> dict[str, Any]:
     before = len(_rows(run))
     added = 4 if module == "scores" else 1
-    result = torchrun(ranks, f"stackgan_dist.{module}", [str(run), *map(str, arguments)], log, timeout_s=300)
-    assert result.code == 0, result.output
+    run_door(ranks, module, run, *arguments, log=log)
     assert len(_rows(run)) == before + added  # rank 0 alone
     return _merged(_rows(run)[-added:])
 

@@ -7,6 +7,7 @@ torchrun nor the start of a rank is what is tested, ranks are forked.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import multiprocessing
 import os
 import socket
@@ -34,7 +35,8 @@ def forked_ranks(target: Callable[..., None], world_size: int, *args: Any, log: 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    variables = {"WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    group = {"WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    variables = {**os.environ, **group, "OMP_NUM_THREADS": "1"}
     ranks: list[BaseProcess] = [
         context.Process(target=_begin, args=(target, args, log, {**variables, "RANK": str(rank)}))
         for rank in range(world_size)
@@ -63,6 +65,16 @@ def run_forked(target: Callable[..., None], world_size: int, *args: Any, log: Pa
         assert not any(codes), f"exit codes {codes}\n{log.read_text()}"
 
 
+def run_door(world_size: int, module: str, *arguments: object, log: Path, timeout_s: float = 600) -> None:
+    """Run `python -m stackgan_dist.MODULE ARGUMENTS` on so many ranks, as run_forked does."""
+    run_forked(_open_door, world_size, module, *map(str, arguments), log=log, timeout_s=timeout_s)
+
+
+def _open_door(module: str, *arguments: str) -> None:
+    sys.argv = [module, *arguments]
+    importlib.import_module(f"stackgan_dist.{module}").main()
+
+
 def _begin(target: Callable[..., None], args: tuple[Any, ...], log: Path, variables: dict[str, str]) -> None:
     import torch
 
@@ -70,5 +82,7 @@ def _begin(target: Callable[..., None], args: tuple[Any, ...], log: Path, variab
     os.dup2(output, 1)
     os.dup2(output, 2)
     torch.set_num_threads(1)
-    os.environ |= {**variables, "LOCAL_RANK": variables["RANK"]}
+    # The server has the variables of when it was started.
+    os.environ.clear()
+    os.environ.update(variables, LOCAL_RANK=variables["RANK"])
     target(*args)
