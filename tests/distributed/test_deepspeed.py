@@ -6,6 +6,7 @@ shares.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -21,6 +22,7 @@ from distributed.engine_trainings import HANDOVERS, RESUMED, SHORT, STAGES, STEP
 from distributed.forked import run_forked
 from distributed.harness import REPOSITORY
 from distributed.tiny import assert_equal, final_state, largest_difference
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from stackgan_dist.training.checkpoint import list_steps
 
@@ -60,6 +62,30 @@ def test_two_ranks_train_what_ddp_trains(group: Callable[[int], Path], stage: st
     ddp, zero = final_state(runs / "ddp"), final_state(runs / engine)
     assert ddp["step"] == zero["step"] == STEPS
     assert _difference(ddp, zero, f"{engine} and ddp on 2 ranks, {stage}") == 0
+
+
+@pytest.mark.parametrize("engine", ["zero0", "zero1", "zero2"])
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_run_leaves_what_ddp_leaves(group: Callable[[int], Path], stage: str, engine: str) -> None:
+    """The same losses, step for step, hence of the same samples in the same rows; pictures; TensorBoard."""
+    runs = group(2) / stage
+    ours, theirs = _metrics(runs / "ddp"), _metrics(runs / engine)
+    assert [row["step"] for row in ours] == list(range(1, STEPS + 1))
+    for first, second in zip(ours, theirs, strict=True):
+        # The gradients' norms are summed in another order.
+        assert {name: second[name] for name in first} == pytest.approx(first, rel=2e-5)
+        assert all(first[name] == second[name] for name in first if "gradient" not in name)
+    picture = f"samples/step-{STEPS:09d}.png"
+    assert (runs / "ddp" / picture).read_bytes() == (runs / engine / picture).read_bytes()
+    board = EventAccumulator(str(runs / engine), size_guidance={"scalars": 0})
+    board.Reload()
+    assert [event.step for event in board.Scalars("loss/kl")] == list(range(1, STEPS + 1))
+
+
+def _metrics(run: Path) -> list[dict[str, float]]:
+    """But for those of the clock."""
+    rows = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    return [{name: row[name] for name in row if name not in ("images_per_s", "data_wait")} for row in rows]
 
 
 @pytest.mark.parametrize(
