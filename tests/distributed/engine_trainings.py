@@ -50,8 +50,8 @@ HANDOVERS = {
     "from-ddp": ("ddp", "zero2"),
 }
 """Runs that one group begins and another goes on with: the engines of the first and of the second."""
-RESUMED = [("stage1", "zero1"), ("stage1", "zero2"), ("stage2", "zero2")]
-"""Runs that are stopped and go on."""
+RESUMED = {2: [("stage1", "zero2")], 3: [("stage1", "zero1"), ("stage1", "zero2"), ("stage2", "zero2")]}
+"""world size -> runs that are stopped and go on."""
 STAGES = {"stage1": VARIANTS["paper"], "stage2": VARIANTS["paper-stage2"]}
 STOP, SHORT, STEPS = 3, STEPS_PER_EPOCH, 2 * STEPS_PER_EPOCH
 """A run is stopped after STOP steps; it has SHORT or all STEPS."""
@@ -154,7 +154,7 @@ def main(*arguments: str) -> None:
                     trainings.train("stage1", engine, f"{engine}-divided-last")
 
         if "resume" in options.only:
-            for stage, engine in RESUMED:
+            for stage, engine in RESUMED[ranks.world_size]:
                 trainings.train(stage, engine, f"{engine}-unbroken", steps=SHORT)
                 trainings.begin(stage, engine, f"{engine}-broken")
                 trainings.train(stage, engine, f"{engine}-broken", steps=SHORT)

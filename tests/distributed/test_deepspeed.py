@@ -104,8 +104,9 @@ def test_three_ranks_train_what_ddp_trains(group: Callable[[int], Path], stage: 
     assert _difference(ours, theirs, f"{zero} and ddp on 3 ranks, {stage}") == 0
 
 
-@pytest.mark.parametrize("world_size", [2, 3])
-@pytest.mark.parametrize(("stage", "engine"), RESUMED)
+@pytest.mark.parametrize(
+    ("world_size", "stage", "engine"), [(world_size, *run) for world_size, runs in RESUMED.items() for run in runs]
+)
 def test_a_resumed_run_is_bit_equal(group: Callable[[int], Path], world_size: int, stage: str, engine: str) -> None:
     """In gloo's own order of sums, of which three ranks have several."""
     runs = group(world_size) / stage

@@ -35,10 +35,17 @@ RESUMED = {
     "stage1": "paper", "stage2": "paper-stage2", "gan-int-cls": "gan-int-cls", "gawwn-box": "gawwn-box",
 }  # fmt: skip
 """Runs that are stopped and go on -> what they train."""
+RESUMED_ON = {1: ["stage1"], 2: ["stage1", "stage2"], 3: list(RESUMED)}
+"""world size -> those of RESUMED. Three ranks have all that two or one can do wrong, and orders of summation."""
 STOPS = {"stop-1": 1, "stop-4": 4, "stop-8": 8}
 """Runs of Stage-I that are stopped after so many of their ten steps."""
 SHORT_STOP = {"stop-2": 2}
 """Those of the others, of five steps."""
+
+
+def compared_on(world_size: int) -> list[str]:
+    """The variants that a group of so many ranks trains to be compared with one rank: not the baselines on two."""
+    return [name for name in VARIANTS if world_size != 2 or name not in BASELINES]
 
 
 class StopAfter(StopRequest):
@@ -97,6 +104,7 @@ def main(*arguments: str) -> None:
     parser.add_argument("data")
     parser.add_argument("out", type=Path)
     parser.add_argument("--epochs", type=int, default=1, help="of the runs that are compared across world sizes")
+    parser.add_argument("--all", action="store_true", help="all variants on two ranks, too")
     parser.add_argument("--only", help="invariance, resume, diverge or handover")
     parser.add_argument("--no-rehearsal", action="store_true", help="to see the tests of resuming fail")
     options = parser.parse_args(arguments)
@@ -110,15 +118,16 @@ def main(*arguments: str) -> None:
 
         if want("invariance"):
             workers = (ranks.world_size - 1) % 3
-            for name, model in VARIANTS.items():
+            for name in VARIANTS if options.all else compared_on(ranks.world_size):
+                model = VARIANTS[name]
                 config = tiny_config(
                     options.data, options.out, name, model=model, workers=workers, epochs=options.epochs
                 )
                 run(config, ranks, never)
 
         if want("resume"):
-            for name, variant in RESUMED.items():
-                model = VARIANTS[variant]
+            for name in RESUMED_ON[ranks.world_size]:
+                model = VARIANTS[RESUMED[name]]
                 breaks = STOPS if name == "stage1" else SHORT_STOP
                 resume(options.data, options.out / name, model, breaks, ranks, never)
 
