@@ -67,10 +67,11 @@ def run_forked(target: Callable[..., None], world_size: int, *args: Any, log: Pa
 
 def run_door(world_size: int, module: str, *arguments: object, log: Path, timeout_s: float = 600) -> None:
     """Run `python -m stackgan_dist.MODULE ARGUMENTS` on so many ranks, as run_forked does."""
-    run_forked(_open_door, world_size, module, *map(str, arguments), log=log, timeout_s=timeout_s)
+    run_forked(open_door, world_size, module, *map(str, arguments), log=log, timeout_s=timeout_s)
 
 
-def _open_door(module: str, *arguments: str) -> None:
+def open_door(module: str, *arguments: str) -> None:
+    """`python -m stackgan_dist.MODULE ARGUMENTS` in this process."""
     sys.argv = [module, *arguments]
     importlib.import_module(f"stackgan_dist.{module}").main()
 
