@@ -102,7 +102,7 @@ def _stop_the_demo(arguments: list[str], run: Path, target: str, number: signal.
 def test_the_demo_stops_within_half_a_minute_whoever_is_told(packed: Path, tmp_path: Path) -> None:
     """Each start goes on where the one before was stopped; then Stage-II, from that Stage-I."""
     always = ["--data.url", str(packed), "--run.folder", str(tmp_path), "--run.tick-steps", "1"]
-    always += ["--training.epochs", "100000", "--training.batch-size"]
+    always += ["--data.workers", "1", "--training.epochs", "100000", "--training.batch-size"]
     lines = []
     for number in (signal.SIGTERM, signal.SIGUSR1):
         for target in TARGETS:
