@@ -1,6 +1,7 @@
 """Shared by all tests: one small packed data set, packed once, and three runs on it."""
 
 import dataclasses
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,10 +41,19 @@ def pack_small(folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a packed set: 38 painted birds per split in five shards, at 76 and 152 pixels."""
-    folder = tmp_path_factory.mktemp("data") / "painted"
-    pack_small(folder)
-    return folder
+    """The folder of a packed set: 38 painted birds per split in five shards, at 76 and 152 pixels.
+
+    All workers of pytest-xdist read the one that the first of them packs.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "packed"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "complete").exists():
+            pack_small(folder / "painted")
+            (folder / "complete").touch()
+    return folder / "painted"
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,7 @@ HANDOVER = "begun by {} ranks"
 def invariance(data: str, folder: Path, sizes: list[int]) -> dict[str, dict[int, float]]:
     """run -> world size -> largest difference from one rank. `sizes` holds 1; AssertionError when a run fails."""
     for size in sizes:
-        _train(size, data, folder / str(size), ["--epochs", "2", "--only", "invariance"])
+        _train(size, data, folder / str(size), ["--all", "--epochs", "2", "--only", "invariance"])
     largest = max(sizes)
     begun = folder / "begun"
     _train(largest, data, begun, ["--only", "handover"])

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from distributed.forked import run_door
 from distributed.harness import torchrun
 
 from stackgan_dist.errors import EXIT_USER_ERROR
@@ -350,22 +351,27 @@ class TestPack:
         assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--data.url", "nowhere/painted"], "python -m stackgan_dist.pack painted --out nowhere/painted"),
-        (["--run.folder", "/dev/null"], "cannot write to /dev/null/x"),
-    ],
-)
-def test_two_ranks_tell_it_once(packed: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
-    good = [*MODEL, *LENGTH, "--data.url", str(packed), "--run.folder", str(tmp_path / "runs"), "--run.name", "x"]
-    result = torchrun(2, "stackgan_dist.train", [*good, *arguments], tmp_path / "log", timeout_s=HANG_S - 10)
-    assert result.code != 0
-    said = [line for line in result.output.splitlines() if line.startswith("error")]
-    assert len(said) == 1, result.output
-    assert message in result.output.partition(said[0])[2] or message in said[0]
+def _told_once(output: str, message: str) -> None:
+    said = [line for line in output.splitlines() if line.startswith("error")]
+    assert len(said) == 1, output
+    assert message in output.partition(said[0])[2] or message in said[0]
     # torchrun ends with a traceback of its own; there is none of ours.
-    assert not re.search(r'File ".*stackgan_dist/(?!.*site-packages).*", line', result.output), result.output
+    assert not re.search(r'File ".*stackgan_dist/(?!.*site-packages).*", line', output), output
+
+
+def test_two_ranks_tell_it_once(packed: Path, tmp_path: Path) -> None:
+    arguments = [*MODEL, *LENGTH, "--data.url", "nowhere/painted", "--run.folder", str(tmp_path / "runs")]
+    result = torchrun(2, "stackgan_dist.train", arguments, tmp_path / "log", timeout_s=HANG_S - 10)
+    assert result.code != 0
+    _told_once(result.output, "python -m stackgan_dist.pack painted --out nowhere/painted")
+
+
+def test_two_ranks_that_have_met_tell_it_once(packed: Path, tmp_path: Path) -> None:
+    arguments = [*MODEL, *LENGTH, "--data.url", str(packed), "--run.folder", "/dev/null", "--run.name", "x"]
+    with pytest.raises(AssertionError, match="exit codes") as failure:
+        run_door(2, "train", *arguments, log=tmp_path / "log", timeout_s=HANG_S - 10)
+    assert str(EXIT_USER_ERROR) in str(failure.value).splitlines()[0]
+    _told_once((tmp_path / "log").read_text(), "cannot write to /dev/null/x")
 
 
 def test_deepspeed_that_is_not_installed_is_answered_with_the_command(

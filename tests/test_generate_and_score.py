@@ -7,13 +7,15 @@ import json
 import math
 import shutil
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from distributed.harness import torchrun
+from distributed.forked import run_forked
 from distributed.tiny import BASELINES, gaudy, tiny_config, tiny_model, train_alone
 from PIL import Image
+from small_classifier import open_door_with_it, small_classifier
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
@@ -26,6 +28,12 @@ from stackgan_dist.training.run_folder import find_run
 from stackgan_dist.training.trained import load_trained
 
 SENTENCES = ["a small red bird", "a yellow bird with black wings"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _little_work() -> Iterator[None]:
+    with small_classifier():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -190,8 +198,7 @@ def _merged(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def _score_on_ranks(ranks: int, module: str, run: Path, log: Path, *arguments: object) -> dict[str, Any]:
     before = len(_rows(run))
     added = 4 if module == "scores" else 1
-    result = torchrun(ranks, f"stackgan_dist.{module}", [str(run), *map(str, arguments)], log, timeout_s=300)
-    assert result.code == 0, result.output
+    run_forked(open_door_with_it, ranks, module, str(run), *map(str, arguments), log=log)
     assert len(_rows(run)) == before + added  # rank 0 alone
     return _merged(_rows(run)[-added:])
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from distributed.harness import torchrun
+from distributed.forked import run_door
 
 from stackgan_dist import train_classifier
 from stackgan_dist.config import DataConfig
@@ -67,10 +67,7 @@ def test_a_trained_file_is_a_classifier_of_the_data_s_classes_on_any_ranks(
     arguments = ["--data", packed, "--image-size", 64, "--views", 1, "--batch-size", 32]
     one, two = tmp_path / "one.pt", tmp_path / "two.pt"
     _train(monkeypatch, *arguments, "--out", one)
-    result = torchrun(
-        2, "stackgan_dist.train_classifier", [*map(str, arguments), "--out", str(two)], tmp_path / "log", timeout_s=300
-    )
-    assert result.code == 0, result.output
+    run_door(2, "train_classifier", *arguments, "--out", two, log=tmp_path / "log")
     ours, theirs = torch.load(one, weights_only=True), torch.load(two, weights_only=True)
     assert ours.keys() == theirs.keys()
     for name, value in ours.items():

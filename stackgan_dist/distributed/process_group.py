@@ -11,10 +11,17 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
+from stackgan_dist.distributed.roll_call import RollCall
 from stackgan_dist.distributed.small_gather import Gather, SmallGather, gather_alone
 from stackgan_dist.errors import RankError, UserError
 
 _CHUNK_BYTES = 64 * 2**20
+_ROLL_CALL_S = 10.0
+"""How far apart ranks may give up waiting for one that hangs, at most."""
+
+
+class LostPeerError(RankError):
+    """A collective failed because a peer was gone, or did not come in time."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,8 @@ def process_group(timeout_s: float) -> Iterator[Ranks]:
     """Join the process group (nccl on CUDA, gloo on CPU) and leave it at the end.
 
     `timeout_s` bounds how long a collective waits for a peer that was cut off or hangs; torch's own half an hour
-    would cost a cluster more than the restart does.
+    would cost a cluster more than the restart does. A LostPeerError that leaves the group after such a wait is raised
+    anew, with the peer's name.
     """
     rank, local_rank, world_size = ranks_from_environment()
     if torch.cuda.is_available():
@@ -59,16 +67,27 @@ def process_group(timeout_s: float) -> Iterator[Ranks]:
         torch.cuda.set_device(device)
     else:
         device = torch.device("cpu")
+    roll_call = None
     if world_size > 1:
+        timeout = timedelta(seconds=timeout_s)
+        store, _, _ = next(dist.rendezvous("env://", timeout=timeout))
+        roll_call = RollCall(store, rank, world_size)
         dist.init_process_group(
             backend="nccl" if device.type == "cuda" else "gloo",
-            timeout=timedelta(seconds=timeout_s),
+            store=store,
+            rank=rank,
+            world_size=world_size,
+            timeout=timeout,
             device_id=device if device.type == "cuda" else None,
         )
     small = SmallGather(timeout_s) if world_size > 1 and device.type == "cpu" else None
     gather = None if device.type == "cuda" else small or gather_alone
     try:
         yield Ranks(rank, world_size, device, gather)
+    except LostPeerError as lost:
+        if roll_call is None or "imed out" not in str(lost):
+            raise  # it closed its connections, and torchrun knows who has ended
+        raise LostPeerError(f"{lost}; {roll_call.missing(min(_ROLL_CALL_S, timeout_s / 2))}") from lost.__cause__
     finally:
         if small is not None:
             small.close()
@@ -78,13 +97,13 @@ def process_group(timeout_s: float) -> Iterator[Ranks]:
 
 @contextmanager
 def explained_peer_loss(when: str) -> Iterator[None]:
-    """Turn what a collective raises when a peer is gone into one line; the peer's own error says why it left."""
+    """Turn what a collective raises when a peer is gone into a LostPeerError; the peer's own error says why it left."""
     try:
         yield
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if isinstance(error, dist.DistError) or any(word in reason for word in ("gloo", "NCCL", "onnection")):
-            raise RankError(f"lost a peer {when} ({reason}); start again, the run resumes") from error
+            raise LostPeerError(f"lost a peer {when} ({reason}); start again, the run resumes") from error
         raise
 
 

@@ -55,15 +55,15 @@ def painted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def tiny(painted: Path, tmp_path: Path) -> list[str]:
+def tiny(packed: Path, tmp_path: Path) -> list[str]:
     """Trainer options for a Stage-I of six steps an epoch that runs in tmp_path/stage1."""
     options = {
         "preset": "demo-stage1",
-        "data.url": painted,
+        "data.url": packed,
         "data.workers": 0,
         "model.generator-width": 4,
         "model.discriminator-width": 4,
-        "training.batch-size": 8,
+        "training.batch-size": 6,
         "training.epochs": 1,
         "run.folder": tmp_path,
         "run.name": "stage1",

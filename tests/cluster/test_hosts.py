@@ -22,8 +22,9 @@ START_S = 240.0
 class Agents:
     """The torchruns of one group, each with its output in tmp_path/HOST."""
 
-    def __init__(self, hosts: Hosts, folder: Path, nodes: str, arguments: list[str]) -> None:
+    def __init__(self, hosts: Hosts, folder: Path, nodes: str, arguments: list[str], names: list[str]) -> None:
         self.hosts = hosts
+        self.names = names
         self.folder = folder
         self.arguments = arguments
         self.environment = {
@@ -34,7 +35,7 @@ class Agents:
             "MASTER_ADDR": "h1",
             "JOIN_TIMEOUT_S": "120",
         }
-        self.processes = {name: self.start(name) for name in hosts.names}
+        self.processes = {name: self.start(name) for name in names}
 
     def start(self, name: str) -> subprocess.Popen[bytes]:
         """Call launch/torchrun.sh on a host."""
@@ -44,14 +45,14 @@ class Agents:
 
     def output(self) -> str:
         """What all of them printed, one after the other."""
-        return "\n".join((self.folder / name).read_text(errors="replace") for name in self.hosts.names)
+        return "\n".join((self.folder / name).read_text(errors="replace") for name in self.names)
 
 
-def test_four_hosts_train_one_stage1(four_hosts: Hosts, tiny: list[str], tmp_path: Path) -> None:
-    agents = Agents(four_hosts, tmp_path, "4", tiny)
+def test_two_hosts_train_one_stage1(four_hosts: Hosts, tiny: list[str], tmp_path: Path) -> None:
+    agents = Agents(four_hosts, tmp_path, "2", tiny, four_hosts.names[:2])
     codes = {name: process.wait(timeout=START_S) for name, process in agents.processes.items()}
     assert set(codes.values()) == {0}, agents.output()
-    assert "4 rank(s)" in agents.output()
+    assert "2 rank(s)" in agents.output()
     assert (tmp_path / "stage1" / "DONE").exists()
 
 
@@ -83,7 +84,7 @@ def test_three_hosts_go_on_without_the_fourth_and_take_it_back(
     # The `paper` recipe's bias before a batch norm has no gradient but rounding, and a GAN at a high rate is chaotic:
     # both would enlarge a difference of 1e-16 to anything in 180 steps.
     options += ["--training.precision", "fp64", "--model.recipe", "pytorch", "--training.learning-rate", "1e-5"]
-    agents = Agents(four_hosts, tmp_path, "2:4", [*tiny, *options])
+    agents = Agents(four_hosts, tmp_path, "2:4", [*tiny, *options], four_hosts.names)
     metrics = tmp_path / "stage1" / "metrics.jsonl"
     wait_for_text(metrics, "\n", START_S, occurrences=25)
 

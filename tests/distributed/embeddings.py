@@ -1,9 +1,8 @@
-"""Joint embeddings that test_joint_embedding.py starts under torchrun, on made-up pictures and captions."""
+"""Joint embeddings that test_joint_embedding.py starts on several ranks, on made-up pictures and captions."""
 
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -42,9 +41,8 @@ def train(out: Path, name: str, recipe: Recipe, ranks: Ranks, stop: StopRequest,
     learn(learning, recipe, Reports(2, 100, 9), identity_of(recipe), name, folder, ranks, stop, go_on=True)
 
 
-def main() -> None:
+def main(out: Path) -> None:
     """All of them."""
-    out = Path(sys.argv[1])
     with process_group(60) as ranks:
         train(out, "exact", RECIPE, ranks, StopRequest())
         train(out, "frozen", RECIPE, ranks, StopRequest(), frozen=True)
@@ -52,7 +50,3 @@ def main() -> None:
         train(out, "unbroken", single, ranks, StopRequest())
         train(out, "broken", single, ranks, StopAfter(STOPS_AT, ranks.is_main))
         train(out, "broken", single, ranks, StopRequest())
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,4 @@
-"""Run by torchrun: the same trainings under both engines, in one process group.
-
-torchrun --nproc-per-node N tests/distributed/engine_trainings.py DATA OUT [--only WORD ...]
-"""
+"""Run by forked ranks: the same trainings under both engines, in one process group."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from unittest.mock import patch
 
 import torch
 import torch.distributed as dist
-from distributed.same_rounding import same_rounding
+from distributed.same_rounding import same_adam, same_rounding
 from distributed.tiny import STEPS_PER_EPOCH, assert_equal, flat, tiny_config, tiny_stage1
 from distributed.trainings import VARIANTS, StopAfter, run
 from torch.nn.parallel import DistributedDataParallel
@@ -53,8 +50,8 @@ HANDOVERS = {
     "from-ddp": ("ddp", "zero2"),
 }
 """Runs that one group begins and another goes on with: the engines of the first and of the second."""
-RESUMED = [("stage1", "zero1"), ("stage1", "zero2"), ("stage2", "zero2")]
-"""Runs that are stopped and go on."""
+RESUMED = {2: [("stage1", "zero2")], 3: [("stage1", "zero1"), ("stage1", "zero2"), ("stage2", "zero2")]}
+"""world size -> runs that are stopped and go on."""
 STAGES = {"stage1": VARIANTS["paper"], "stage2": VARIANTS["paper-stage2"]}
 STOP, SHORT, STEPS = 3, STEPS_PER_EPOCH, 2 * STEPS_PER_EPOCH
 """A run is stopped after STOP steps; it has SHORT or all STEPS."""
@@ -128,23 +125,24 @@ def tensors(state: dict[str, Any]) -> dict[str, torch.Tensor]:
     return {name: value for name, value in flat(state, "") if isinstance(value, torch.Tensor)}
 
 
-def main() -> None:
-    """All of them."""
+def main(*arguments: str) -> None:
+    """All of them, by these arguments."""
     parser = argparse.ArgumentParser()
     parser.add_argument("data")
     parser.add_argument("out", type=Path)
     parser.add_argument(
         "--only", nargs="+", required=True, help="two, three, resume, options, bf16, diverge, begin, handover, orders"
     )
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
 
     with listen_for_stop() as never, process_group(60) as ranks:
         trainings = Trainings(options.data, options.out, ranks, never)
 
         if "two" in options.only:  # a + b is b + a, and halves are exact
-            for stage in STAGES:
-                for engine in ("ddp", "zero0", "zero1", "zero2"):
-                    trainings.train(stage, engine)
+            with same_adam():
+                for stage in STAGES:
+                    for engine in ("ddp", "zero0", "zero1", "zero2"):
+                        trainings.train(stage, engine)
 
         if "three" in options.only:
             with same_rounding():
@@ -156,19 +154,21 @@ def main() -> None:
                     trainings.train("stage1", engine, f"{engine}-divided-last")
 
         if "resume" in options.only:
-            for stage, engine in RESUMED:
+            for stage, engine in RESUMED[ranks.world_size]:
                 trainings.train(stage, engine, f"{engine}-unbroken", steps=SHORT)
                 trainings.begin(stage, engine, f"{engine}-broken")
                 trainings.train(stage, engine, f"{engine}-broken", steps=SHORT)
 
         if "options" in options.only:
-            for engine in SWITCHED:
-                trainings.begin("stage1", engine, engine)
-                trainings.train("stage1", engine, steps=SHORT)
+            with same_adam():
+                for engine in SWITCHED:
+                    trainings.begin("stage1", engine, engine)
+                    trainings.train("stage1", engine, steps=SHORT)
 
         if "bf16" in options.only:
-            for engine in ("ddp", "zero2"):
-                trainings.train("stage1", engine, f"{engine}-bf16", precision="bf16", steps=SHORT)
+            with same_adam():
+                for engine in ("ddp", "zero2"):
+                    trainings.train("stage1", engine, f"{engine}-bf16", precision="bf16", steps=SHORT)
 
         if "diverge" in options.only:
             for engine in ("zero0", "zero2"):
@@ -197,7 +197,3 @@ def main() -> None:
 def _with_small_buckets(module: torch.nn.Module, **options: Any) -> DistributedDataParallel:
     """DDP that sends gradients in another order."""
     return DistributedDataParallel(module, bucket_cap_mb=0.002, **options)
-
-
-if __name__ == "__main__":
-    main()

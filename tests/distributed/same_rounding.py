@@ -4,7 +4,7 @@ Engines lay out gradients and Adam's state differently, and in two places that d
 three or more ranks have in an order that depends on an element's place in its buffer, and torch's fused Adam computes
 the last elements of a tensor, which fill no vector register, by other instructions. Sooner or later such a bit puts an
 activation on the other side of zero, after which two runs are different runs. Here sums have the order of ranks and
-Adam is made of single operations, so that all that may differ is the engine.
+Adam is made of single operations, so that all that may differ is the engine. Two ranks' sums have one order only.
 """
 
 import functools
@@ -50,8 +50,15 @@ def same_rounding(*, divided_first: bool = True) -> Iterator[None]:
         patch.object(ddp, "DistributedDataParallel", build),
         patch.object(dist, "all_reduce", _in_rank_order(dist.all_reduce)),
         patch.object(dist, "reduce", _in_rank_order(dist.reduce)),
-        patch.object(torch.optim, "Adam", _Adam),
+        same_adam(),
     ):
+        yield
+
+
+@contextmanager
+def same_adam() -> Iterator[None]:
+    """Adam alone: all that two ranks need."""
+    with patch.object(torch.optim, "Adam", _Adam):
         yield
 
 

@@ -6,13 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from distributed.embeddings import STEPS, STOPS_AT
-from distributed.harness import torchrun
+from distributed.embeddings import STEPS, STOPS_AT, main
+from distributed.forked import run_forked
 from distributed.tiny import assert_equal, final_embedding_state, largest_difference
 
 from stackgan_dist.training.checkpoint import list_steps
-
-SCRIPT = str(Path(__file__).with_name("embeddings.py"))
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +21,7 @@ def group(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
     def run(world_size: int) -> Path:
         out = folder / str(world_size)
         if not out.exists():
-            result = torchrun(world_size, SCRIPT, [str(out)], folder / f"{world_size}.txt")
-            assert result.code == 0, result.output
+            run_forked(main, world_size, out, log=folder / f"{world_size}.txt")
         return out
 
     return run

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from distributed.harness import torchrun
+from distributed.forked import run_door
 from distributed.tiny import assert_equal, final_state
 from stores.faulty_network import Fault, FaultyNetwork, Request
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -41,8 +41,7 @@ def local(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run as it is from local files."""
     folder = tmp_path_factory.mktemp("local")
     arguments = _arguments(str(packed), str(folder), "run")
-    result = torchrun(2, "stackgan_dist.train", arguments, folder / "log", timeout_s=1800)
-    assert result.code == 0, result.output
+    run_door(2, "train", *arguments, log=folder / "log")
     return folder / "run"
 
 
@@ -62,8 +61,7 @@ def test_streamed_through_faults_a_run_is_the_same_bit_for_bit(
         f"{place}/painted", f"{place}/runs", "streamed", "--data.cache", str(tmp_path / "cache"),
         "--data.cache-gb", str(limit),
     )  # fmt: skip
-    result = torchrun(2, "stackgan_dist.train", arguments, tmp_path / "log", timeout_s=1800)
-    assert result.code == 0, result.output
+    run_door(2, "train", *arguments, log=tmp_path / "log", timeout_s=1800)
     faults = [fault for _, fault in network.requests if fault]
     assert len(faults) >= 6, len(network.requests)
     network.decide = lambda request: None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
+from distributed.forked import run_forked
 from torch import nn
 
 from stackgan_dist.distributed import small_gather
@@ -49,11 +49,9 @@ def _train(network: nn.Module, shape: tuple[int, ...], rows: slice) -> dict[str,
     return found | {"evaluated": network(_rows(shape, PASSES)[0][rows]).detach()}
 
 
-def _rank(rank: int, shares: list[int], folder: str, several_hosts: bool) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=len(shares), timeout=timedelta(seconds=300)
-    )
+def _rank(shares: list[int], folder: str, several_hosts: bool) -> None:
+    dist.init_process_group("gloo", timeout=timedelta(seconds=300))
+    rank = dist.get_rank()
     if several_hosts:
         small_gather._host = lambda: f"host {rank}"
     gather = SmallGather(300) if len(shares) > 1 else gather_alone
@@ -78,20 +76,7 @@ def parts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """What each rank of a group found."""
     world_size, several_hosts = request.param
     folder = str(tmp_path_factory.mktemp("ranks"))
-    # A server that has torch loaded once forks the ranks: much quicker than as many fresh interpreters.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    ranks = [
-        context.Process(target=_rank, args=(rank, SHARES[world_size], folder, several_hosts))
-        for rank in range(world_size)
-    ]
-    for process in ranks:
-        process.start()
-    for process in ranks:
-        process.join(300)
-        if process.exitcode is None:
-            process.kill()
-    assert [process.exitcode for process in ranks] == [0] * world_size
+    run_forked(_rank, world_size, SHARES[world_size], folder, several_hosts, log=Path(folder, "log.txt"))
     return [torch.load(Path(folder) / f"rank-{rank}.pt", weights_only=True) for rank in range(world_size)]
 
 

@@ -11,14 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from distributed.harness import torchrun
+from distributed.forked import run_forked
 from distributed.tiny import STEPS_PER_EPOCH, assert_equal, final_state, largest_difference
-from distributed.trainings import RESUMED, SHORT_STOP, STOPS, VARIANTS
+from distributed.trainings import RESUMED_ON, SHORT_STOP, STOPS, compared_on, main
 from invariance import invariance, report
 
 from stackgan_dist.training.checkpoint import list_steps
 
-SCRIPT = str(Path(__file__).with_name("trainings.py"))
 TOLERANCE = 1e-9
 
 
@@ -32,28 +31,28 @@ def group(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[i
         if not out.exists():
             if world_size != 3:
                 shutil.copytree(run(3) / "handover", out / "handover")
-            result = torchrun(world_size, SCRIPT, [str(packed), str(out)], folder / f"{world_size}.txt", 900)
-            assert result.code == 0, result.output
+            run_forked(main, world_size, str(packed), str(out), log=folder / f"{world_size}.txt", timeout_s=900)
         return out
 
     return run
 
 
-@pytest.mark.parametrize("world_size", [2, 3])
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    ("world_size", "variant"), [(world_size, variant) for world_size in (2, 3) for variant in compared_on(world_size)]
+)
 def test_any_number_of_ranks_trains_the_same(group: Callable[[int], Path], variant: str, world_size: int) -> None:
     alone, shared = final_state(group(1) / variant), final_state(group(world_size) / variant)
     assert alone["step"] == shared["step"] == 5
     assert largest_difference(alone, shared) < TOLERANCE
 
 
-@pytest.mark.parametrize("world_size", [1, 2, 3])
 @pytest.mark.parametrize(
-    ("stage", "broken"),
+    ("world_size", "stage", "broken"),
     [
-        ("stage1", "extended"),
-        *[("stage1", stop) for stop in STOPS],
-        *[(run, stop) for run in RESUMED if run != "stage1" for stop in SHORT_STOP],
+        (world_size, stage, broken)
+        for world_size, stages in RESUMED_ON.items()
+        for stage in stages
+        for broken in (["extended", *STOPS] if stage == "stage1" else SHORT_STOP)
     ],
 )
 def test_a_resumed_run_is_bit_equal(group: Callable[[int], Path], world_size: int, stage: str, broken: str) -> None:
@@ -73,6 +72,20 @@ def test_fewer_ranks_go_on_with_the_same_mathematics(group: Callable[[int], Path
     assert largest_difference(final_state(group(1) / "alone"), final_state(group(world_size) / "handover")) < TOLERANCE
 
 
+def test_a_loss_that_is_not_a_number_stops_all_ranks(group: Callable[[int], Path]) -> None:
+    """The first step is a step too far; the second one shows it."""
+    run = group(2) / "diverged"
+    messages = {(run / f"error-{rank}.txt").read_text() for rank in range(2)}
+    assert len(messages) == 1, messages
+    (message,) = messages
+    assert "not finite at step 1 (" in message
+    assert "the last checkpoint is of step 1 in" in message
+    assert list_steps(str(run / "checkpoints")) == [1]
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 1
+    assert not (run / "DONE").exists()
+    assert not (run / "PREEMPTED").exists()
+
+
 @pytest.mark.slow
 def test_ten_steps_on_four_ranks(packed: Path, tmp_path: Path) -> None:
     table = invariance(str(packed), tmp_path, [1, 2, 3, 4])
@@ -84,8 +97,7 @@ def test_ten_steps_on_four_ranks(packed: Path, tmp_path: Path) -> None:
 def test_without_a_rehearsal_three_ranks_are_not_bit_equal(packed: Path, tmp_path: Path) -> None:
     """What TrainingState.rehearse is for; when this fails, torch has become better and it can go."""
     args = [str(packed), str(tmp_path / "out"), "--only", "resume", "--no-rehearsal"]
-    result = torchrun(3, SCRIPT, args, tmp_path / "log.txt", 300)
-    assert result.code == 0, result.output
+    run_forked(main, 3, *args, log=tmp_path / "log.txt")
     runs = tmp_path / "out" / "stage1"
     with pytest.raises(AssertionError, match="differ"):
         assert_equal(final_state(runs / "stop-4"), final_state(runs / "unbroken"))

@@ -1,4 +1,4 @@
-"""Run by torchrun: many short trainings in one process group, since starting a group costs more than all of them.
+"""Run by forked ranks or by torchrun: many short trainings in one process group.
 
 torchrun --nproc-per-node N tests/distributed/trainings.py DATA OUT [--epochs E]
 """
@@ -6,6 +6,8 @@ torchrun --nproc-per-node N tests/distributed/trainings.py DATA OUT [--epochs E]
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import sys
 from pathlib import Path
 
 from distributed.tiny import BASELINES, tiny_config, tiny_model, tiny_stage1
@@ -15,6 +17,7 @@ from stackgan_dist.data.dataset import open_packed
 from stackgan_dist.data.storage import join
 from stackgan_dist.distributed.process_group import Ranks, process_group
 from stackgan_dist.distributed.stop import StopRequest, listen_for_stop
+from stackgan_dist.errors import UserError
 from stackgan_dist.models import ModelConfig
 from stackgan_dist.training.loop import train
 from stackgan_dist.training.run_folder import RunFolder
@@ -32,10 +35,17 @@ RESUMED = {
     "stage1": "paper", "stage2": "paper-stage2", "gan-int-cls": "gan-int-cls", "gawwn-box": "gawwn-box",
 }  # fmt: skip
 """Runs that are stopped and go on -> what they train."""
+RESUMED_ON = {1: ["stage1"], 2: ["stage1", "stage2"], 3: list(RESUMED)}
+"""world size -> those of RESUMED. Three ranks have all that two or one can do wrong, and orders of summation."""
 STOPS = {"stop-1": 1, "stop-4": 4, "stop-8": 8}
 """Runs of Stage-I that are stopped after so many of their ten steps."""
 SHORT_STOP = {"stop-2": 2}
 """Those of the others, of five steps."""
+
+
+def compared_on(world_size: int) -> list[str]:
+    """The variants that a group of so many ranks trains to be compared with one rank: not the baselines on two."""
+    return [name for name in VARIANTS if world_size != 2 or name not in BASELINES]
 
 
 class StopAfter(StopRequest):
@@ -78,15 +88,26 @@ def resume(data: str, out: Path, model: ModelConfig, breaks: dict[str, int], ran
         go_on(name, never)
 
 
-def main() -> None:
-    """All of them."""
+def diverge(data: str, out: Path, ranks: Ranks, never: StopRequest) -> None:
+    """Learn far too fast; what stops the run is left in error.txt."""
+    config = tiny_config(data, out, "diverged", precision="fp32", checkpoint_steps=1)
+    config = dataclasses.replace(config, training=dataclasses.replace(config.training, learning_rate=1e6))
+    try:
+        run(config, ranks, never)
+    except UserError as error:
+        (out / "diverged" / f"error-{ranks.rank}.txt").write_text(str(error))
+
+
+def main(*arguments: str) -> None:
+    """All of them, by these arguments."""
     parser = argparse.ArgumentParser()
     parser.add_argument("data")
     parser.add_argument("out", type=Path)
     parser.add_argument("--epochs", type=int, default=1, help="of the runs that are compared across world sizes")
-    parser.add_argument("--only", help="invariance, resume or handover")
+    parser.add_argument("--all", action="store_true", help="all variants on two ranks, too")
+    parser.add_argument("--only", help="invariance, resume, diverge or handover")
     parser.add_argument("--no-rehearsal", action="store_true", help="to see the tests of resuming fail")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.no_rehearsal:
         TrainingState.rehearse = lambda self, batch: None  # type: ignore[method-assign]
 
@@ -97,17 +118,21 @@ def main() -> None:
 
         if want("invariance"):
             workers = (ranks.world_size - 1) % 3
-            for name, model in VARIANTS.items():
+            for name in VARIANTS if options.all else compared_on(ranks.world_size):
+                model = VARIANTS[name]
                 config = tiny_config(
                     options.data, options.out, name, model=model, workers=workers, epochs=options.epochs
                 )
                 run(config, ranks, never)
 
         if want("resume"):
-            for name, variant in RESUMED.items():
-                model = VARIANTS[variant]
+            for name in RESUMED_ON[ranks.world_size]:
+                model = VARIANTS[RESUMED[name]]
                 breaks = STOPS if name == "stage1" else SHORT_STOP
                 resume(options.data, options.out / name, model, breaks, ranks, never)
+
+        if want("diverge") and ranks.world_size == 2:
+            diverge(options.data, options.out, ranks, never)
 
         if want("handover"):
             if ranks.world_size == 1:
@@ -119,4 +144,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

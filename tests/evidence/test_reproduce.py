@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import json
 import os
@@ -17,10 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from small_classifier import small_classifier
 
 from stackgan_dist import reproduce
 from stackgan_dist.errors import UserError
-from stackgan_dist.evaluation import classifier
 from stackgan_dist.evidence import reproduction
 from stackgan_dist.evidence.commands import Command
 
@@ -61,10 +60,8 @@ def here() -> Iterator[Done]:
     done = Done()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reproduction, "run", done.run)
-        # A twelfth of the classifier's work: what it sees does not matter here.
-        whole = classifier._efficientnet_lite0
-        patch.setattr(classifier, "_efficientnet_lite0", lambda *given: dataclasses.replace(whole(*given), size=64))
-        yield done
+        with small_classifier():
+            yield done
 
 
 @pytest.fixture(scope="module")
