@@ -18,7 +18,7 @@ from stackgan_dist.distributed.stop import StopRequest
 from stackgan_dist.errors import RankError, UserError
 from stackgan_dist.models import ModelConfig
 from stackgan_dist.training.checkpoint import Checkpointer, committed_steps, find_newest, unpack
-from stackgan_dist.training.monitor import Monitor, WaitClock
+from stackgan_dist.training.monitor import GAN_CURVES, Monitor, WaitClock
 from stackgan_dist.training.precision import resolve_precision
 from stackgan_dist.training.run_folder import DataIdentity, Ending, RunFolder
 from stackgan_dist.training.samples import FixedSamples
@@ -73,6 +73,7 @@ def train(
         samples = FixedSamples(sample_captions.captions(), run.sample_captions, config.model, training.seed)
         for message in [*messages, _describe(config, data, ranks, last_step, plan.steps_per_epoch)]:
             monitor.say(message)
+        monitor.text("curves", GAN_CURVES)
         monitor.text("config", f"```json\n{to_json(config)}\n```")
     checkpointer = Checkpointer(
         folder.checkpoints,
@@ -103,10 +104,7 @@ def train(
 
     def draw(at: int) -> None:
         if monitor and samples:
-            picture = samples.draw(state.drawing_generators)
-            folder.samples.mkdir(parents=True, exist_ok=True)
-            picture.save(folder.samples / f"step-{at:09d}.png")
-            monitor.picture(at, "samples", picture)
+            monitor.picture(at, "samples", samples.draw(state.drawing_generators))
 
     # Train.
     workers = config.data.workers
