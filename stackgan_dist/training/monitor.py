@@ -46,6 +46,9 @@ Points are means since the point before.
 """
 """What the curves of a GAN's run are, for its page in TensorBoard."""
 
+_BAR = "{desc}: {percentage:3.0f}%|{bar:10}| {n_fmt}/{total_fmt}, {remaining} left{postfix}"
+"""The bar itself is short: what follows says more."""
+
 _HAND_OVER_S = 60.0
 """Between two event files on an object store."""
 
@@ -124,7 +127,7 @@ class Monitor:
         )
         self._handed_over = time.monotonic()
         self._bar = (
-            tqdm(total=last_step, initial=first_step, desc=title, unit="step", dynamic_ncols=True)
+            tqdm(total=last_step, initial=first_step, desc=title, bar_format=_BAR, dynamic_ncols=True)
             if sys.stderr.isatty()
             else None
         )
