@@ -286,6 +286,17 @@ def test_colour_agreement_counts_what_captions_ask_for(run: Path, monkeypatch: p
     assert all(0 <= share < 0.5 and not math.isnan(share) for share in shares.values())  # five steps teach little
 
 
+def test_colour_agreement_says_how_sharp_the_pictures_are(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {
+        stage: _score(monkeypatch, colour_agreement, run / stage, "--samples", 3)["sharpness"]
+        for stage in ("stage1", "stage2")
+    }
+    assert found["stage1"].keys() == {"drawn", "real"}
+    assert found["stage2"].keys() == {"drawn", "real", "Stage-I enlarged"}
+    for outlines, rest in [step for steps in found.values() for step in steps.values()]:
+        assert 0 < rest < outlines < 100
+
+
 @pytest.mark.usefixtures("_small_passes")
 def test_the_seed_and_the_samples_make_the_score(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ["--samples", 6, "--splits", 2]
