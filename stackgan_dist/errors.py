@@ -46,8 +46,8 @@ def front_door(main: Callable[[], None]) -> Callable[[], None]:
                     raise
                 where = f" for {error.filename}" if error.filename else ""
                 raise RankError(
-                    f"no space left{where} ({error.strerror}); free some, then start the same command again: it goes on "
-                    "where it can"
+                    f"no space left{where} ({error.strerror}); free some, then start the same command again: it goes "
+                    "on where it can"
                 ) from error
         except UserError as error:
             rank = os.environ.get("RANK", "0")
