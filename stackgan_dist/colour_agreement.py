@@ -76,9 +76,12 @@ def main() -> None:
             shares = {part: right / asked for part, (right, asked) in zip(PARTS, counts.tolist(), strict=True) if asked}
             sharpness = {name: (s[:2] / s[2]).tolist() for name, s in steps.items() if s[2]}
             row = {
-                "score": "colour agreement", "samples": options.samples, **shares, **{f"steps of {name}": pair for name, pair in sharpness.items()},
+                "score": "colour agreement",
+                "samples": options.samples,
+                **shares,
+                **{f"steps of {name}": pair for name, pair in sharpness.items()},
                 **subject.describe(),
-            }  # fmt: skip
+            }
             file = append_score(subject.trained.folder.url, row)
             parts = ", ".join(f"{part} {share:.1%}" for part, share in shares.items())
             steep = ", ".join(f"{name} {outlines:.1f} / {rest:.2f}" for name, (outlines, rest) in sharpness.items())
