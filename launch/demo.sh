@@ -3,7 +3,7 @@
 #
 # Painted birds -> Stage-I -> Stage-II -> scores -> pictures of sentences. Every step on two ranks, nothing to
 # download but packages. Call it again after an interruption: it goes on where it was.
-# How large and how long: the presets demo-stage1 and demo-stage2 in stackgan_dist/config.py.
+# How large and how long: the presets demo-stage1 and demo-stage2 in stackgan_dist/presets.py.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

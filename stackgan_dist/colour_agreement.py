@@ -1,7 +1,8 @@
 """Do painted birds have the colours of their captions? `torchrun -m stackgan_dist.colour_agreement runs/demo`.
 
 Painted birds are data whose truth is known, so the agreement of text and picture is counted, not judged. Chance is
-one in ten colours.
+one in ten colours. How sharp the pictures are is measured beside it: the steps between neighbouring pixels along
+outlines and elsewhere, also of real pictures and of the enlarged Stage-I images that Stage-II started from.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Annotated
 
 import torch
 import tyro
+from torch.nn import functional as F
 
 from stackgan_dist.data.sources.painted.species import PALETTE, PARTS
 from stackgan_dist.distributed.process_group import process_group
@@ -26,6 +28,8 @@ from stackgan_dist.evaluation.job import (
     sum_over_ranks,
     with_progress,
 )
+from stackgan_dist.evaluation.real_pictures import RealPictures
+from stackgan_dist.evaluation.sharpness import steepness
 
 
 @dataclass(frozen=True)
@@ -52,21 +56,46 @@ def main() -> None:
     with process_group(options.subject.timeout_s) as ranks:
         one_thread_per_rank(ranks)
         counts = torch.zeros(len(PARTS), 2, dtype=torch.float64)
+        size = subject.trained.config.model.image_size
+        steps = {name: torch.zeros(3, dtype=torch.float64) for name in ("drawn", "Stage-I enlarged", "real")}
         drawn = subject.drawing(options.samples, ranks).batches(ranks.rank, ranks.world_size)
         for batch in with_progress(drawn, "colour agreement", options.samples, ranks):
             found = agreement(batch.images, [caption.sentence for caption in batch.captions])
             counts += torch.tensor([found.get(part, (0, 0)) for part in PARTS], dtype=torch.float64)
-        sum_over_ranks(counts, ranks)
+            _add(steps["drawn"], batch.images)
+            if batch.low_resolution is not None:
+                _add(steps["Stage-I enlarged"], F.interpolate(batch.low_resolution, (size, size), mode="bicubic"))
+        settings = options.subject
+        real = RealPictures(subject.captions.captions(), size, settings.batch_size, settings.seed, options.samples)
+        for pictures in real.batches(ranks.rank, ranks.world_size):
+            _add(steps["real"], pictures.images)
+        for sums in (counts, *steps.values()):
+            sum_over_ranks(sums, ranks)
 
         if ranks.is_main:
             shares = {part: right / asked for part, (right, asked) in zip(PARTS, counts.tolist(), strict=True) if asked}
-            row = {"score": "colour agreement", "samples": options.samples, **shares, **subject.describe()}
+            sharpness = {name: (s[:2] / s[2]).tolist() for name, s in steps.items() if s[2]}
+            row = {
+                "score": "colour agreement",
+                "samples": options.samples,
+                **shares,
+                **{f"steps of {name}": pair for name, pair in sharpness.items()},
+                **subject.describe(),
+            }
             file = append_score(subject.trained.folder.url, row)
             parts = ", ".join(f"{part} {share:.1%}" for part, share in shares.items())
+            steep = ", ".join(f"{name} {outlines:.1f} / {rest:.2f}" for name, (outlines, rest) in sharpness.items())
             print(
                 f"Colour agreement of {options.samples:,} samples: {parts} (chance {1 / len(PALETTE):.0%})\n"
+                f"Steps between pixels, % of black to white, along outlines / elsewhere: {steep}\n"
                 f"  of {subject.trained.checkpoint}, captions of {subject.captions.url}\n  recorded in {file}"
             )
+
+
+def _add(steps: torch.Tensor, images: torch.Tensor) -> None:
+    """Add what `steepness` says of `images`, and their number, to `steps` (3,)."""
+    found = steepness(images).cpu()
+    steps += torch.tensor([*found.sum(0).tolist(), len(found)], dtype=torch.float64)
 
 
 if __name__ == "__main__":

@@ -59,6 +59,10 @@ class TrainingConfig:
     """Stage-II: weight of the difference between its colours and those of the Stage-I image (the colour consistency
     of StackGAN-v2, arXiv 1710.10916, which uses 50). Not in the paper, hence 0; it keeps short runs from trading
     Stage-I's colours for others."""
+    reconstruction_weight: float = 0.0
+    """Stage-II: weight of the mean absolute difference between real pictures and what G makes of them from their text
+    and their 64 pixels. Not in the paper, hence 0: a short run learns from it what sharp pictures look like without
+    waiting for D to teach it. See also `--model.stage1-coarse`."""
     interpolated_texts: bool = False
     """Train the generator also on texts half-way between two, one for every two rows of the batch: the INT of
     GAN-INT-CLS (arXiv 1605.05396, section 4.3)."""
@@ -146,6 +150,8 @@ class Config:
             )
         if training.colour_weight and self.model.stage == 1:
             raise UserError("--training.colour-weight compares Stage-II with Stage-I; leave it out for Stage-I")
+        if training.reconstruction_weight and self.model.stage == 1:
+            raise UserError("--training.reconstruction-weight is for Stage-II, which starts from images; leave it out")
         if self.model.stage == 2 and self.stage1 is None:
             raise UserError("Stage-II starts from a trained Stage-I; give its run folder with --stage1")
         if self.engine == "deepspeed" and training.precision in ("fp16", "fp64"):

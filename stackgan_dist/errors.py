@@ -5,6 +5,7 @@ A message says what was found, what was needed and what to change. Nobody needs 
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import os
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 EXIT_USER_ERROR = 2
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class UserError(Exception):
@@ -37,7 +39,16 @@ def front_door(main: Callable[[], None]) -> Callable[[], None]:
     @functools.wraps(main)
     def guarded() -> None:
         try:
-            main()
+            try:
+                main()
+            except OSError as error:
+                if error.errno not in _DISK_FULL:
+                    raise
+                where = f" for {error.filename}" if error.filename else ""
+                raise RankError(
+                    f"no space left{where} ({error.strerror}); free some, then start the same command again: it goes "
+                    "on where it can"
+                ) from error
         except UserError as error:
             rank = os.environ.get("RANK", "0")
             if isinstance(error, RankError):

@@ -140,15 +140,17 @@ def demo_stage2() -> Config:
         residual_blocks=1,
         detail_layer=False,
         stage1_skip=True,
+        stage1_coarse=16,
     )
     stage2 = _demo(
         painted_stage2(),
         model,
         batch_size=16,
-        epochs=8,
+        epochs=3,
         learning_rate=8e-4,
-        halve_every_epochs=4,
-        colour_weight=200.0,
+        halve_every_epochs=2,
+        colour_weight=50.0,
+        reconstruction_weight=200.0,
         ema_half_life_images=10_000,
     )
     return dataclasses.replace(stage2, stage1="runs/demo/stage1")

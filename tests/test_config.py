@@ -107,6 +107,7 @@ _OTHER = {
     "model.stage": 2,
     "model.image_size": 128,
     "model.residual_blocks": 3,
+    "model.stage1_coarse": 8,
     "training.precision": "fp64",
     "data.cache": "/elsewhere",
     "stage1": "runs/x",
@@ -192,6 +193,8 @@ def test_stages_and_their_start_belong_together() -> None:
         replace(preset("painted-stage1"), stage1="runs/x").validate(1)
     with pytest.raises(UserError, match=r"--training\.colour-weight compares Stage-II with Stage-I; leave it out"):
         replace(preset("painted-stage1"), training=replace(Config().training, colour_weight=50.0)).validate(1)
+    with pytest.raises(UserError, match=r"--training\.reconstruction-weight is for Stage-II.*leave it out"):
+        replace(preset("painted-stage1"), training=replace(Config().training, reconstruction_weight=5.0)).validate(1)
 
 
 def test_a_run_cannot_be_written_over_https() -> None:

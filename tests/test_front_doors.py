@@ -214,6 +214,16 @@ class TestTrain:
         assert f"cannot write to {tmp_path}/runs/x: " in message
         assert "--run.folder" in message
 
+    @pytest.mark.parametrize("free_kib", [0, 8, 24, 40])
+    def test_a_full_disk(self, small_disk: Path, free_kib: int, packed: Path, monkeypatch: Any, capfd: Any) -> None:
+        (small_disk / "ballast").write_bytes(bytes((64 - free_kib) * 1024))
+        arguments = [*MODEL, *LENGTH, "--data.url", packed, "--run.folder", small_disk, "--run.name", "x"]
+        assert run(monkeypatch, "train", *arguments) == EXIT_USER_ERROR
+        said = capfd.readouterr()
+        assert "Traceback" not in said.err
+        assert said.err.count("error") == 1, said.err
+        assert "free" in said.err
+
     def test_fp16_on_a_cpu(self, train: Door) -> None:
         assert "--training.precision fp16 needs a CUDA device; on a CPU take fp32" in train(
             "--training.precision", "fp16"

@@ -293,6 +293,14 @@ def test_colour_agreement_counts_what_captions_ask_for(run: Path, monkeypatch: p
     assert all(0 <= share < 0.5 and not math.isnan(share) for share in shares.values())  # five steps teach little
 
 
+def test_colour_agreement_says_how_sharp_the_pictures_are(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for stage, names in (("stage1", {"drawn", "real"}), ("stage2", {"drawn", "real", "Stage-I enlarged"})):
+        row = _score(monkeypatch, colour_agreement, run / stage, "--samples", 3)
+        steps = {name.removeprefix("steps of "): pair for name, pair in row.items() if name.startswith("steps of ")}
+        assert steps.keys() == names
+        assert all(0 < rest < outlines < 100 for outlines, rest in steps.values())
+
+
 @pytest.mark.usefixtures("_small_passes")
 def test_the_seed_and_the_samples_make_the_score(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ["--samples", 6, "--splits", 2]

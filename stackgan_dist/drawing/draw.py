@@ -97,6 +97,8 @@ class DrawnBatch:
     """(n, 3, S, S) in [-1, 1]."""
     captions: list[Caption]
     """What they were drawn from."""
+    low_resolution: Tensor | None
+    """(n, 3, 64, 64) in [-1, 1]: the Stage-I images that Stage-II started from; None in Stage-I."""
 
 
 class Drawing:
@@ -120,4 +122,4 @@ class Drawing:
             text = np.stack([caption.embedding for caption in chosen])
             place = places_of(chosen, self._model)
             fakes = draw(self._generator, self._model, text, numbers, self._seed, place)
-            yield DrawnBatch(torch.tensor(numbers), fakes.image, chosen)
+            yield DrawnBatch(torch.tensor(numbers), fakes.image, chosen, fakes.low_resolution)

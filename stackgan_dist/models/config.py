@@ -54,7 +54,8 @@ _BASELINES: Final[dict[Family, _Baseline]] = {
     "gawwn-keypoints": _Baseline(128, narrowing=1, place="keypoints"),
 }
 _STACKGAN_ONLY = (
-    "recipe", "stage", "residual_blocks", "detail_layer", "stage1_skip", "conditioning_augmentation", "text_in_stage2",
+    "recipe", "stage", "residual_blocks", "detail_layer", "stage1_skip", "stage1_coarse",
+    "conditioning_augmentation", "text_in_stage2",
 )  # fmt: skip
 
 
@@ -105,6 +106,12 @@ class ModelConfig:
     all of it anew. Not in the paper (compare arXiv 1506.05751): what Stage-I has learned is there from the first step,
     which short runs need. Stage 1 does not use it."""
 
+    stage1_coarse: int | None = None
+    """Let the Stage-II generator see the Stage-I image averaged to this many pixels a side; None: all 64. Not in the
+    paper (compare the blurred conditions of cascades, arXiv 2106.15282): a coarse drawing and a coarse photograph look
+    alike, so what G learns from pictures (`--training.reconstruction-weight`) holds for drawings, and what is missing
+    has to come from the text. Stage 1 does not use it."""
+
     conditioning_augmentation: bool = True
     """Draw c from N(mu, sigma) of the text. False: c = mu and no KL term, the "no CA" of the paper's Table 2."""
 
@@ -137,6 +144,11 @@ class ModelConfig:
             raise UserError(
                 f"residual_blocks is {self.residual_blocks}; it needs to be at least 1, or leave it out for the "
                 "paper's number"
+            )
+        if self.stage1_coarse is not None and not 1 <= self.stage1_coarse <= STAGE1_IMAGE_SIZE:
+            raise UserError(
+                f"stage1_coarse is {self.stage1_coarse}; it needs to be from 1 to {STAGE1_IMAGE_SIZE} pixels, or leave "
+                "it out for the whole Stage-I image"
             )
         if self.stage == 2 and self.image_size == STAGE1_IMAGE_SIZE:
             raise UserError(

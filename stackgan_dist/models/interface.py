@@ -23,6 +23,10 @@ class Fakes(NamedTuple):
     low_resolution: Tensor | None
     """(N, 3, 64, 64) in [-1, 1]: the Stage-I image that a Stage-II generator started from; None in Stage-I."""
 
+    rebuilt: Tensor | None = None
+    """(N, 3, S, S) in [-1, 1]: what a Stage-II generator made of pictures that it was given beside, shrunk to Stage-I's
+    size; None without."""
+
 
 class Scores(NamedTuple):
     """A discriminator's opinion of N pairs as logits: above 0 means "real and matching"."""

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from stackgan_dist.models.blocks import conv, normalised, relu, residual, tile, upsample
 from stackgan_dist.models.conditioning import ConditioningAugmentation, nothing_drawn
-from stackgan_dist.models.config import ModelConfig
+from stackgan_dist.models.config import STAGE1_IMAGE_SIZE, ModelConfig
 from stackgan_dist.models.interface import Fakes
 from stackgan_dist.models.stage1 import Stage1Generator
 
@@ -48,25 +48,34 @@ class Stage2Generator(nn.Module):
         )
         self.squash = nn.Tanh()
         self.stage1_skip = config.stage1_skip
+        self.stage1_coarse = config.stage1_coarse
 
-    def forward(self, text: Tensor, z: Tensor, eps: Tensor) -> Fakes:
+    def forward(self, text: Tensor, z: Tensor, eps: Tensor, pictures: Tensor | None = None) -> Fakes:
         """Make one image for each row.
 
         text (N, text_dim); z (N, noise_dim) and eps (N, 2, condition_dim), both from N(0, 1): Stage-I's conditioning
-        augmentation takes eps[:, 0] and Stage-II's own eps[:, 1].
+        augmentation takes eps[:, 0] and Stage-II's own eps[:, 1]. Real `pictures` (N, 3, S, S) in [-1, 1] of the same
+        texts are shrunk to Stage-I's size and rebuilt too, in the same pass, whose batch statistics they share.
         """
         with torch.no_grad():
             low_resolution = self.stage1(text, z, eps[:, :1]).image
-        features = self.encode(low_resolution)
+            start = low_resolution
+            if pictures is not None:
+                start = torch.cat([start, F.adaptive_avg_pool2d(pictures, STAGE1_IMAGE_SIZE).to(start.dtype)])
+            if self.stage1_coarse is not None:
+                start = _resized(F.adaptive_avg_pool2d(start, self.stage1_coarse), STAGE1_IMAGE_SIZE)
+        features = self.encode(start)
         if self.conditioning is None:
             mu, log_sigma = nothing_drawn(eps[:, 1])
         else:
             c, mu, log_sigma = self.conditioning(text, eps[:, 1])
-            features = tile(c, features)
+            features = tile(c if pictures is None else torch.cat([c, c]), features)
         drawing = self.decode(self.refine(self.join(features)))
         if self.stage1_skip:
-            drawing = drawing + _enlarged(low_resolution, drawing.shape[-1])
-        return Fakes(self.squash(drawing), mu, log_sigma, low_resolution)
+            drawing = drawing + _before_tanh(_resized(start, drawing.shape[-1]))
+        image = self.squash(drawing)
+        rebuilt = None if pictures is None else image[len(text) :]
+        return Fakes(image[: len(text)], mu, log_sigma, low_resolution, rebuilt)
 
     def discriminator_condition(self, text: Tensor) -> Tensor:
         """As Stage-I's, with mu of Stage-II's conditioning augmentation (of Stage-I's where Stage-II reads no text)."""
@@ -82,7 +91,11 @@ class Stage2Generator(nn.Module):
         return self
 
 
-def _enlarged(image: Tensor, side: int) -> Tensor:
-    """image (N, 3, 64, 64) in [-1, 1] as (N, 3, side, side) before the last tanh."""
-    large = F.interpolate(image, size=(side, side), mode="bilinear", align_corners=False)
-    return large.clamp(-LARGEST_PIXEL, LARGEST_PIXEL).atanh()
+def _resized(image: Tensor, side: int) -> Tensor:
+    """image (N, 3, H, H), smaller, as (N, 3, side, side)."""
+    return F.interpolate(image, size=(side, side), mode="bilinear", align_corners=False)
+
+
+def _before_tanh(image: Tensor) -> Tensor:
+    """What the last tanh makes `image`, in [-1, 1], of."""
+    return image.clamp(-LARGEST_PIXEL, LARGEST_PIXEL).atanh()

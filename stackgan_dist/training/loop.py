@@ -13,12 +13,13 @@ from stackgan_dist.config import Config, differences, from_json, to_json
 from stackgan_dist.data.dataset import PackedSet
 from stackgan_dist.data.loader import Batch, BatchShape, StepDataset, make_loader, rows_with_partner
 from stackgan_dist.data.plan import Plan, rows_of_rank
+from stackgan_dist.data.storage import join
 from stackgan_dist.distributed.process_group import Ranks, broadcast_bytes, explained_peer_loss
 from stackgan_dist.distributed.stop import StopRequest
 from stackgan_dist.errors import RankError, UserError
 from stackgan_dist.models import ModelConfig
 from stackgan_dist.training.checkpoint import Checkpointer, committed_steps, find_newest, unpack
-from stackgan_dist.training.monitor import Monitor, WaitClock
+from stackgan_dist.training.monitor import GAN_CURVES, Monitor, WaitClock
 from stackgan_dist.training.precision import resolve_precision
 from stackgan_dist.training.run_folder import DataIdentity, Ending, RunFolder
 from stackgan_dist.training.samples import FixedSamples
@@ -73,6 +74,8 @@ def train(
         samples = FixedSamples(sample_captions.captions(), run.sample_captions, config.model, training.seed)
         for message in [*messages, _describe(config, data, ranks, last_step, plan.steps_per_epoch)]:
             monitor.say(message)
+        monitor.say(f"pictures in {join(folder.url, 'samples')}; curves: tensorboard --logdir {config.run.folder}")
+        monitor.text("curves", GAN_CURVES)
         monitor.text("config", f"```json\n{to_json(config)}\n```")
     checkpointer = Checkpointer(
         folder.checkpoints,
@@ -103,10 +106,7 @@ def train(
 
     def draw(at: int) -> None:
         if monitor and samples:
-            picture = samples.draw(state.drawing_generators)
-            folder.samples.mkdir(parents=True, exist_ok=True)
-            picture.save(folder.samples / f"step-{at:09d}.png")
-            monitor.picture(at, "samples", picture)
+            monitor.picture(at, "samples", samples.draw(state.drawing_generators))
 
     # Train.
     workers = config.data.workers
@@ -224,7 +224,7 @@ def _describe(config: Config, data: PackedSet, ranks: Ranks, last_step: int, ste
     return (
         f"{config.model.image_size} px on {data.url} ({data.index.samples:,} pictures, {data.index.text_encoder}), "
         f"{ranks.world_size} rank(s) on {ranks.device.type}, batch {config.training.batch_size}, "
-        f"{last_step:,} steps = {config.training.epochs} epochs of {steps_per_epoch}"
+        f"{last_step:,} steps (epochs: {config.training.epochs} of {steps_per_epoch})"
     )
 
 

@@ -67,6 +67,11 @@ def colour_difference(image: Tensor, low_resolution: Tensor) -> Tensor:
     return (mean_part + 5 * covariance_part).mean()
 
 
+def reconstruction_error(rebuilt: Tensor, pictures: Tensor) -> Tensor:
+    """Mean absolute difference of what Stage-II made of shrunken pictures and the pictures, both (N, 3, S, S)."""
+    return F.l1_loss(_at_least_float32(rebuilt), _at_least_float32(pictures))
+
+
 def _colours(images: Tensor) -> tuple[Tensor, Tensor]:
     """Mean (N, 3) and covariance (N, 3, 3) of the pixels of images (N, 3, S, S)."""
     pixels = _at_least_float32(images).flatten(2)

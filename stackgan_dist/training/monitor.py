@@ -2,6 +2,8 @@
 
 Rank 0's. On an object store events and rows arrive once a minute, and with every checkpoint.
 
+A full disk costs what is shown, and no training.
+
 A run that is resumed takes back the rows that lie after its checkpoint, so no step is reported twice.
 """
 
@@ -19,10 +21,33 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from stackgan_dist.data.storage import write_bytes
+from stackgan_dist.drawing.grid import to_png
+from stackgan_dist.training.board import Board
 from stackgan_dist.training.run_folder import RunFolder
 from stackgan_dist.training.upload import Uploader
 
 T = TypeVar("T")
+
+GAN_CURVES = """\
+| curve | what it is |
+|---|---|
+| loss/discriminator_loss | of the three pairs: real + (wrong + fake) / 2 |
+| loss/generator_loss | how far fakes are from being called real, without KL and other terms |
+| loss/kl | of the conditioning augmentation, before its weight: how much text gets through |
+| discriminator/real | probability of "real and matching" that D gives to pictures with their text; it should be high |
+| discriminator/wrong | ... to pictures with a text of another class; low means that D reads texts |
+| discriminator/fake | ... to fakes, before D's update; near 0 for long means that D has won |
+| gradient_norm/... | over the global batch, before the update |
+| run/images, run/learning_rate | pictures seen so far; Adam's rate |
+| speed/images_per_s, speed/data_wait | of the global batch; the share of the time spent waiting for data |
+| samples (image) | fixed sentences and noise: the moving average of G (ema), its last weights (raw), the real picture |
+
+Points are means since the point before.
+"""
+"""What the curves of a GAN's run are, for its page in TensorBoard."""
+
+_BAR = "{desc}: {percentage:3.0f}%|{bar:10}| {n_fmt}/{total_fmt}, {remaining} left{postfix}"
+"""The bar itself is short: what follows says more."""
 
 _HAND_OVER_S = 60.0
 """Between two event files on an object store."""
@@ -91,15 +116,18 @@ class Monitor:
         self._title = title
         self._begin = time.monotonic()
         _drop_rows_after(folder, first_step)
-        self._metrics = folder.metrics_file.open("a", encoding="utf-8")
+        self._metrics = folder.metrics_file.open("ab", buffering=0)
+        self._rows = b""
+        """Not written yet."""
         self._folder = folder
-        self._open_board: SummaryWriter | None = SummaryWriter(str(folder.path), purge_step=first_step + 1)
+        self._told: set[str] = set()
+        self._board = Board(folder.path, first_step + 1, lambda error: self._lost("TensorBoard's events", error))
         self._uploader = (
             Uploader(folder.path, folder.url, (folder.metrics_file,), self.say) if folder.is_remote else None
         )
         self._handed_over = time.monotonic()
         self._bar = (
-            tqdm(total=last_step, initial=first_step, desc=title, unit="step", dynamic_ncols=True)
+            tqdm(total=last_step, initial=first_step, desc=title, bar_format=_BAR, dynamic_ncols=True)
             if sys.stderr.isatty()
             else None
         )
@@ -111,18 +139,10 @@ class Monitor:
         else:
             print(f"{self._title}: {message}", flush=True)
 
-    @property
-    def _board(self) -> SummaryWriter:
-        if self._open_board is None:
-            self._open_board = SummaryWriter(str(self._folder.path))
-        return self._open_board
-
     def hand_over(self) -> None:
         """On an object store: close the event file, and send it and the new rows there in the background."""
         if self._uploader is not None:
-            if self._open_board is not None:
-                self._open_board.close()
-                self._open_board = None
+            self._board.close()
             self._handed_over = time.monotonic()
             self._uploader.start()
 
@@ -133,7 +153,7 @@ class Monitor:
 
     def text(self, tag: str, content: str) -> None:
         """A text in TensorBoard."""
-        self._board.add_text(tag, content)
+        self._board.write(lambda board: board.add_text(tag, content))
 
     def tick(self, step: int, metrics: dict[str, float], elapsed_s: float, steps: int, waited: float) -> None:
         """Report the mean `metrics` of the last `steps` steps, which took `elapsed_s` and end at `step`."""
@@ -145,13 +165,15 @@ class Monitor:
             "images_per_s": speed,
             "data_wait": waited,
         }
-        self._metrics.write(json.dumps({name: float(f"{value:.6g}") for name, value in row.items()}) + "\n")
-        self._metrics.flush()
+        self._rows += (json.dumps({name: float(f"{value:.6g}") for name, value in row.items()}) + "\n").encode()
+        try:
+            while self._rows:
+                self._rows = self._rows[self._metrics.write(self._rows) :]
+        except OSError as error:
+            self._lost(self._folder.metrics_file.name, error)
         if time.monotonic() - self._handed_over > _HAND_OVER_S:
             self.hand_over()
-        for name, value in row.items():
-            if name != "step":
-                self._board.add_scalar(_board_name(name), value, step)
+        self._board.write(lambda board: _add_scalars(board, row, step))
         line = f"{speed:,.0f} img/s, wait {waited:.1%} | {self._summary(metrics)}"
         if self._bar is not None:
             self._bar.update(step - self._bar.n)
@@ -166,20 +188,34 @@ class Monitor:
             )
 
     def picture(self, step: int, tag: str, picture: Image.Image) -> None:
-        """A picture in TensorBoard."""
-        self._board.add_image(tag, np.asarray(picture), step, dataformats="HWC")
+        """A picture in TensorBoard, and as a file in the folder `tag` of the run."""
+        try:
+            write_bytes(str(self._folder.path / tag / f"step-{step:09d}.png"), to_png(picture))
+        except OSError as error:
+            self._lost(f"pictures ({tag}/)", error)
+        self._board.write(lambda board: board.add_image(tag, np.asarray(picture), step, dataformats="HWC"))
 
     def close(self) -> None:
         """Flush everything."""
         if self._bar is not None:
             self._bar.close()
         self._metrics.close()
-        if self._open_board is not None:
-            self._open_board.close()
-            self._open_board = None
+        self._board.close()
         self.wait()
         self.hand_over()
         self.wait()
+
+    def _lost(self, what: str, error: OSError) -> None:
+        """Say once what is not written any more."""
+        if what not in self._told:
+            self._told.add(what)
+            self.say(f"{what} could not be written to {self._folder.path}: {error}; training goes on without")
+
+
+def _add_scalars(board: SummaryWriter, row: dict[str, float], step: int) -> None:
+    for name, value in row.items():
+        if name != "step":
+            board.add_scalar(_board_name(name), value, step)
 
 
 def _board_name(name: str) -> str:

@@ -72,7 +72,6 @@ class RunFolder:
         self.path = path or _spool(self.url)
         """Where this node writes: the folder itself, or one from which its files are carried to the URL."""
         self.metrics_file = self.path / "metrics.jsonl"
-        self.samples = self.path / "samples"
         self.checkpoints = join(self.url, "checkpoints")
 
     @contextmanager

@@ -84,6 +84,7 @@ class TrainingState:
             learning_rate=learning_rate(config=self._config, epoch=step // steps_per_epoch),
             kl_weight=training.kl_weight,
             colour_weight=training.colour_weight,
+            reconstruction_weight=training.reconstruction_weight,
             share=len(batch.images) * self._ranks.world_size / training.batch_size,
             generator_share=len(batch.text) * self._ranks.world_size / generator_rows,
             precision=self._precision,

@@ -15,7 +15,13 @@ from torch import Tensor, nn
 from stackgan_dist.data.loader import Batch
 from stackgan_dist.engines import Engine
 from stackgan_dist.models import Discriminator, Generator, Scores
-from stackgan_dist.training.losses import colour_difference, discriminator_loss, generator_loss, kl_divergence
+from stackgan_dist.training.losses import (
+    colour_difference,
+    discriminator_loss,
+    generator_loss,
+    kl_divergence,
+    reconstruction_error,
+)
 from stackgan_dist.training.precision import Precision
 
 
@@ -74,6 +80,7 @@ def train_step(
     learning_rate: float,
     kl_weight: float,
     colour_weight: float,
+    reconstruction_weight: float,
     share: float,
     generator_share: float,
     precision: Precision,
@@ -95,7 +102,7 @@ def train_step(
 
     # Fakes, one set for both updates.
     with precision.autocast():
-        fakes = generator(text, z, eps, *place)
+        fakes = generator(text, z, eps, *place, *((real,) if reconstruction_weight else ()))
 
     # Discriminator: matching pairs are real; mismatched texts and fakes are not.
     with precision.autocast():
@@ -118,6 +125,8 @@ def train_step(
         loss = g_loss + kl_weight * kl
         if colour_weight and fakes.low_resolution is not None:
             loss = loss + colour_weight * colour_difference(fakes.image, fakes.low_resolution)
+        if reconstruction_weight and fakes.rebuilt is not None:
+            loss = loss + reconstruction_weight * reconstruction_error(fakes.rebuilt, real)
         g_gradient = generator.update(loss * generator_share, learning_rate)
 
     return StepReport(

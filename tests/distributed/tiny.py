@@ -64,6 +64,7 @@ def tiny_config(
         training=TrainingConfig(
             batch_size=BATCH, epochs=epochs, halve_every_epochs=1, ema_half_life_images=50, precision=precision,
             interpolated_texts=model.family == "gan-int-cls",
+            reconstruction_weight=50.0 if model.stage1_coarse else 0.0,
         ),
         run=RunConfig(
             name=name, folder=str(folder), tick_steps=1, checkpoint_steps=checkpoint_steps, keep_last=100,

@@ -28,7 +28,8 @@ VARIANTS: dict[str, ModelConfig] = {
     "paper-no-ca": tiny_model(conditioning_augmentation=False),
     "pytorch": tiny_model(recipe="pytorch"),
     "paper-stage2": tiny_model(stage=2, image_size=128),
-    "pytorch-stage2": tiny_model(recipe="pytorch", stage=2, image_size=128),
+    # and all that short runs of Stage-II may have beside
+    "pytorch-stage2": tiny_model(recipe="pytorch", stage=2, image_size=128, stage1_skip=True, stage1_coarse=8),
     **BASELINES,
 }
 RESUMED = {

@@ -226,6 +226,7 @@ def test_shapes_and_ranges(recipe: str, stage: int, image_size: int) -> None:
         (2, 128, {"conditioning_augmentation": False}),
         (2, 128, {"text_in_stage2": False}),
         (2, 128, {"stage1_skip": True}),
+        (2, 128, {"stage1_coarse": 8}),
     ],
 )
 def test_gradients_reach_every_trainable_parameter_and_no_other(
@@ -299,6 +300,36 @@ def test_a_skip_starts_from_the_enlarged_stage1_image() -> None:
     assert fakes.low_resolution is not None
     enlarged = nn.functional.interpolate(fakes.low_resolution, scale_factor=2, mode="bilinear", align_corners=False)
     torch.testing.assert_close(fakes.image, enlarged)
+
+
+def test_a_coarse_start_shows_stage2_no_more_than_its_pixels() -> None:
+    g, _ = tiny(stage=2, image_size=128, stage1_coarse=8)
+    plain, _ = tiny(stage=2, image_size=128)
+    assert isinstance(g, Stage2Generator)
+    text, z, eps = noise(2, 2)
+    pictures = torch.rand(2, 3, 128, 128) * 2 - 1
+    blocks = nn.functional.avg_pool2d(pictures, 16).repeat_interleave(16, 2).repeat_interleave(16, 3)
+    assert torch.equal(g(text, z, eps, pictures).low_resolution, g.stage1(text, z, eps[:, :1]).image)
+    for network, same in ((g, True), (plain, False)):
+        network.eval()
+        with torch.no_grad():
+            ours, theirs = (network(text, z, eps, given).rebuilt for given in (pictures, blocks))
+        assert ((ours - theirs).abs().max() < 1e-4 * ours.abs().max()) == same
+
+
+def test_pictures_are_rebuilt_like_stage1_images_with_their_own_text() -> None:
+    g, _ = tiny(stage=2, image_size=128, stage1_skip=True, stage1_coarse=16)
+    assert isinstance(g, Stage2Generator)
+    g.eval()
+    text, z, eps = noise(2, 2)
+    with torch.no_grad():
+        fakes = g(text, z, eps)
+        assert fakes.low_resolution is not None
+        assert fakes.rebuilt is None
+        again = g(text, z, eps, fakes.low_resolution.repeat_interleave(2, 2).repeat_interleave(2, 3))
+    assert again.rebuilt is not None
+    torch.testing.assert_close(again.image, fakes.image)
+    torch.testing.assert_close(again.rebuilt, fakes.image)
 
 
 def test_without_text_in_stage2_the_text_only_acts_through_the_stage1_image() -> None:

@@ -9,8 +9,7 @@ import os
 import pickle
 import resource
 import signal
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -258,20 +257,6 @@ def test_a_record_never_stands_beside_another_state(run: Run, monkeypatch: pytes
     with pytest.raises(Killed):
         run.checkpointer._write(2, _state(2))
     assert committed_steps(run.url) == [1]
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 KiB; skipped where it cannot be mounted."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True, text=True
-    )
-    if mounted.returncode:
-        pytest.skip(f"needs to mount a tmpfs: {mounted.stderr.strip()}")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_a_full_disk_is_reported_and_the_last_checkpoint_stays(small_disk: Path) -> None:

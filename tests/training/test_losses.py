@@ -17,6 +17,7 @@ from stackgan_dist.training.losses import (
     discriminator_loss,
     generator_loss,
     kl_divergence,
+    reconstruction_error,
 )
 
 
@@ -92,6 +93,10 @@ def test_the_same_picture_enlarged_has_the_same_colours() -> None:
     assert colour_difference(low.flip(1), low).item() > 1e-3
 
 
+def test_reconstruction_error_by_hand() -> None:
+    assert reconstruction_error(torch.tensor([[[[1.0, -1.0]]]]), torch.tensor([[[[0.5, 1.0]]]])).item() == 1.25
+
+
 @pytest.mark.parametrize(
     ("given", "computed"),
     [
@@ -109,8 +114,9 @@ def test_half_precision_is_widened(given: torch.dtype, computed: torch.dtype) ->
         generator_loss(scores),
         kl_divergence(values, values / 300),
         colour_difference(values.expand(1, 3, 2, 2), values.expand(1, 3, 2, 2)),
+        reconstruction_error(values.expand(1, 3, 2, 2), values.expand(1, 3, 2, 2)),
     )
-    assert [loss.dtype for loss in losses] == [computed] * 4
+    assert [loss.dtype for loss in losses] == [computed] * 5
     assert losses[0].item() == 300.0  # 150 for the matching pairs and for each of the others, none of it lost
     assert all(loss.isfinite() for loss in losses)
 

@@ -164,6 +164,30 @@ def test_a_terminal_gets_a_bar(
     assert output.out == ""
 
 
+def test_a_full_disk_costs_what_is_shown_and_is_told_once(small_disk: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    monitor = _monitor(small_disk, last_step=3)
+    monitor.tick(1, _metrics(1), 1.0, 1, 0.0)
+    ballast = small_disk / "ballast"
+    with pytest.raises(OSError, match="No space left"):
+        ballast.write_bytes(bytes(65 * 1024))
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    for step in range(2, 40):
+        monitor.tick(step, _metrics(step), 1.0, 1, 0.0)
+        monitor.picture(step, "samples", noise)
+    ballast.unlink()
+    monitor.tick(40, _metrics(40), 1.0, 1, 0.0)
+    monitor.picture(40, "samples", noise)
+    monitor.close()
+
+    said = capfd.readouterr()
+    assert "Traceback" not in said.err
+    for what in ("TensorBoard's events", "metrics.jsonl", "pictures (samples/)"):
+        assert said.out.count(f"{what} could not be written to {small_disk}: [Errno 28] No space left") == 1
+    assert [row["step"] for row in _rows(small_disk)] == list(range(1, 41))  # what was held back came later
+    assert [file.name for file in (small_disk / "samples").iterdir()] == ["step-000000040.png"]
+    assert _board(small_disk).Scalars("loss/kl")[-1].step == 40
+
+
 def test_the_clock_tells_waiting_from_working() -> None:
     def slow() -> Iterator[int]:
         for number in range(3):

@@ -271,6 +271,29 @@ def test_colour_weight_acts_on_stage2_alone() -> None:
         assert (gradients[0] != gradients[1]) == name.endswith("stage2")
 
 
+@pytest.mark.parametrize("coarse", [None, 8])
+def test_reconstruction_is_an_error_over_the_rows_of_the_same_pass(coarse: int | None) -> None:
+    model = replace(VARIANTS["paper-stage2"], stage1_coarse=coarse)
+    weight, batch = 30.0, _batch(model)
+    plain, weighted = _state(model), _state(model, reconstruction_weight=weight)
+    g: Any = copy.deepcopy(weighted.generator.module)
+    reports = [state.step(batch, 0, 100) for state in (plain, weighted)]
+
+    real = batch.images.double() / 127.5 - 1
+    fakes = g(*(t.double() for t in (batch.text, batch.z, batch.eps)), real)
+    assert fakes.rebuilt is not None
+    assert fakes.rebuilt.shape == fakes.image.shape
+    d = weighted.discriminator.module.discriminator  # updated by now, as the generator's loss has it
+    loss = -F.logsigmoid(d(fakes.image, batch.text.double()).conditional).mean()  # type: ignore[operator]
+    prior = Normal(torch.zeros_like(fakes.mu), torch.ones_like(fakes.mu))
+    loss = loss + KL_WEIGHT * kl_divergence(Normal(fakes.mu, fakes.log_sigma.exp()), prior).mean()
+    loss = loss + weight * (fakes.rebuilt - real).abs().mean()
+    loss.backward()
+    norm = torch.nn.utils.get_total_norm([p.grad for p in g.parameters() if p.grad is not None])
+    torch.testing.assert_close(reports[1].generator_gradient, norm)
+    assert reports[0].generator_gradient != reports[1].generator_gradient
+
+
 def test_a_larger_share_weighs_the_gradient_and_not_the_report() -> None:
     model = VARIANTS["paper"]
     reports = []
@@ -279,8 +302,8 @@ def test_a_larger_share_weighs_the_gradient_and_not_the_report() -> None:
         reports.append(
             train_step(
                 state.generator, state.discriminator, _batch(model),
-                learning_rate=0.0, kl_weight=KL_WEIGHT, colour_weight=0.0, share=share,
-                generator_share=share, precision=FP64,
+                learning_rate=0.0, kl_weight=KL_WEIGHT, colour_weight=0.0, reconstruction_weight=0.0,
+                share=share, generator_share=share, precision=FP64,
             )
         )  # fmt: skip
     for name in METRICS:
