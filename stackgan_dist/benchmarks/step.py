@@ -215,7 +215,7 @@ def _layers(options: Options, device: torch.device) -> Table:
     inputs = (tensor.to(precision.weights) for tensor in (batch.text, batch.z, batch.eps))
     for layer in generator.modules():
         if isinstance(layer, UpsampleConv):
-            layer.register_forward_pre_hook(measure)  # type: ignore[arg-type]
+            layer.register_forward_pre_hook(measure)
     with torch.no_grad(), precision.autocast():
         generator(*inputs)
     return Table(

@@ -19,8 +19,8 @@ from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.distributed.small_gather import gather_alone
 from stackgan_dist.engines.ddp import DDPEngine
 from stackgan_dist.models import ModelConfig, build_discriminator, build_generator
-from stackgan_dist.training.loop import METRICS
 from stackgan_dist.training.precision import resolve_precision
+from stackgan_dist.training.reports import METRICS
 from stackgan_dist.training.state import TrainingState, learning_rate
 from stackgan_dist.training.step import train_step
 
