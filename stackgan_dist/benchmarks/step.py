@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -151,14 +152,17 @@ def _steps(options: Options, device: torch.device) -> Table:
     peak = peak_flops(device, precision.autocast_to or precision.weights)
     rows = []
     for name, timing in timings.items():
-        row = {
-            "step": name,
-            **timing.cells(options.rows),
-            "times plain": timing.times_faster_than(timings["plain"]),
+        row = {"step": name, **timing.cells(options.rows), "times plain": timing.times_faster_than(timings["plain"])}
+        seconds = timing.median
+        if device.type == "cpu":
+            cpu_s = statistics.median(timing.cpu_seconds)
+            row |= {"CPU s": cpu_s, "in CPU time": timing.times_less_cpu_than(timings["plain"])}
+            seconds = cpu_s / options.threads
+        row |= {
             "GFLOP": flop[name] / 1e9,
-            "GFLOP/s": flop[name] / timing.median / 1e9,
-            "share of peak": flop[name] / timing.median / peak,
-            "GFLOP/s of plain's": flop["plain"] / timing.median / 1e9,
+            "GFLOP/s": flop[name] / seconds / 1e9,
+            "share of peak": flop[name] / seconds / peak,
+            "of plain's GFLOP": flop["plain"] / seconds / peak,
         }
         if options.memory:
             row["peak MB"] = in_own_process(_peak_of, name, options) / 1e6
@@ -171,8 +175,9 @@ def _steps(options: Options, device: torch.device) -> Table:
         rows,
         [
             "GFLOP: of matrix products and convolutions, 2 for a multiply-add, as torch's FlopCounterMode counts them "
-            "in one step of each way; 'of plain's' takes the plain step's count for both.",
-            f"The peak is {peak / 1e9:,.0f} GFLOP/s, measured now with a square product and as many threads.",
+            "in one step of each way; the last share takes the plain step's count for both.",
+            f"The peak is {peak / 1e9:,.0f} GFLOP/s, measured now with a square product and as many threads. On CPUs "
+            "it and GFLOP/s are by CPU time, which says the same while others use the machine; images/s do not.",
             f"Both begin with the same weights: the first step's losses are D {plain_d:.6f} and {fast_d:.6f}, "
             f"G {plain_g:.6f} and {fast_g:.6f}.",
             *(["Peaks are of whole processes that do nothing else."] if options.memory else []),

@@ -15,6 +15,8 @@ class Timing:
     """Seconds of each repeat, in order."""
 
     seconds: tuple[float, ...]
+    cpu_seconds: tuple[float, ...] = ()
+    """CPU time of this process, all its threads; unlike `seconds` it leaves out waiting for a core that others use."""
 
     @property
     def median(self) -> float:
@@ -33,7 +35,11 @@ class Timing:
 
     def times_faster_than(self, other: Timing) -> float:
         """Median over the rounds of `other`'s seconds over these, where both were timed in turns."""
-        return statistics.median(theirs / ours for ours, theirs in zip(self.seconds, other.seconds, strict=True))
+        return _median_ratio(other.seconds, self.seconds)
+
+    def times_less_cpu_than(self, other: Timing) -> float:
+        """The same of CPU time."""
+        return _median_ratio(other.cpu_seconds, self.cpu_seconds)
 
     def cells(self, images: int | None = None) -> dict[str, float]:
         """Columns of a table: seconds, and where it was done to a number of `images`, images/s."""
@@ -55,15 +61,21 @@ def in_turns(
         device: where they compute; a CUDA device is waited for before and after each call.
     """
     seconds: dict[str, list[float]] = {name: [] for name in ways}
+    cpu_seconds: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(warm_up + repeats):
         for name, way in ways.items():
             wait_for(device)
-            begin = time.perf_counter()
+            begin, cpu_begin = time.perf_counter(), time.process_time()
             way()
             wait_for(device)
             if number >= warm_up:
                 seconds[name].append(time.perf_counter() - begin)
-    return {name: Timing(tuple(taken)) for name, taken in seconds.items()}
+                cpu_seconds[name].append(time.process_time() - cpu_begin)
+    return {name: Timing(tuple(seconds[name]), tuple(cpu_seconds[name])) for name in ways}
+
+
+def _median_ratio(above: tuple[float, ...], below: tuple[float, ...]) -> float:
+    return statistics.median(a / b for a, b in zip(above, below, strict=True))
 
 
 def wait_for(device: torch.device | None) -> None:

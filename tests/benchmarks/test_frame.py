@@ -31,7 +31,8 @@ def test_ways_take_turns_and_the_warm_up_is_not_counted() -> None:
 
 
 def test_a_ratio_is_the_median_over_rounds() -> None:
-    plain, fast = Timing((2.0, 30.0, 4.0)), Timing((1.0, 10.0, 4.0))
+    plain, fast = Timing((2.0, 30.0, 4.0), (2.0, 3.0, 4.0)), Timing((1.0, 10.0, 4.0), (2.0, 1.0, 1.0))
+    assert fast.times_less_cpu_than(plain) == 3.0
     assert fast.times_faster_than(plain) == 2.0
     assert plain.cells(images=8) == {"median s": 4.0, "min s": 2.0, "max s": 30.0, "images/s": 2.0}
 
