@@ -74,6 +74,9 @@ class TrainingConfig:
     averaging."""
     precision: Precision = "auto"
     """auto: bf16 autocast on CUDA, fp32 on CPU. fp16 uses one loss scaler per optimizer. fp64 is for equality tests."""
+    compile: bool = False
+    """Compile both networks with torch.compile when the run starts, for CUDA devices. Experimental: it has not been run
+    on one, and the last bits of a compiled run are not promised to survive a restart."""
 
 
 @dataclass(frozen=True)
@@ -186,6 +189,7 @@ def from_json(text: str, where: str) -> Config:
 
 _FREE_TO_CHANGE = (
     "run", "engine", "deepspeed_config", "resume", "data", "stage1", "training.epochs", "training.precision",
+    "training.compile",
 )  # fmt: skip
 """What may differ when a run goes on: it changes where and how it runs, or how far, not what it computes. (The data
 are compared by the digest of their index, the Stage-I by its weights, which are in the checkpoint.)"""

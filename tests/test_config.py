@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from stackgan_dist import colour_agreement, generate, inception_score, pack
+from stackgan_dist.benchmarks import scaling as scaling_benchmark
+from stackgan_dist.benchmarks import step as step_benchmark
 from stackgan_dist.config import Config, DataConfig, RunConfig, TrainingConfig, differences, from_json, to_json
 from stackgan_dist.errors import UserError
 from stackgan_dist.evaluation.job import Subject
@@ -208,6 +210,7 @@ def test_a_run_cannot_be_written_over_https() -> None:
     [
         Config, ModelConfig, DataConfig, TrainingConfig, RunConfig, Subject,
         generate.Options, pack.Options, inception_score.Options, colour_agreement.Options,
+        step_benchmark.Options, scaling_benchmark.Options,
     ],
 )  # fmt: skip
 def test_every_option_is_documented(options: type) -> None:

@@ -21,6 +21,11 @@ _NO_BUFFER_BROADCAST: dict[str, Any] = (
 )
 
 
+_BUCKETS = 4
+"""Per network: the first ones travel while the backward pass computes the rest. More would each be too small to use the
+network well; of torch's 25 MB the discriminator of Stage-I would have a single one, with nothing to overlap."""
+
+
 class DDPEngine:
     """Trains `module` on all ranks.
 
@@ -40,6 +45,7 @@ class DDPEngine:
             self._forward = DistributedDataParallel(
                 module,
                 gradient_as_bucket_view=True,
+                bucket_cap_mb=_bucket_mb(module),
                 **_NO_BUFFER_BROADCAST,
             )
         self._parameters = [p for p in module.parameters() if p.requires_grad]
@@ -79,3 +85,9 @@ class DDPEngine:
         self._optimizer.load_state_dict(state["optimizer"])
         if state["scaler"]:  # empty when the run was not in fp16 before
             self._scaler.load_state_dict(state["scaler"])
+
+
+def _bucket_mb(module: nn.Module) -> float:
+    """Size of a gradient bucket: at least 1 MB, at most torch's own 25."""
+    size = sum(p.numel() * p.element_size() for p in module.parameters() if p.requires_grad)
+    return min(25.0, max(1.0, size / _BUCKETS / 2**20))

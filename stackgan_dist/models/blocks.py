@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from stackgan_dist.models.config import Recipe
+from stackgan_dist.models.upsampling import UpsampleConv
 
 LEAKY_SLOPE = 0.2
-FOLDED_FROM = 8  # input side in pixels from which the folded form of UpsampleConv is faster
 
 
 def relu() -> nn.Module:
@@ -33,33 +32,6 @@ def conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
 def normalised(convolution: nn.Conv2d, *activation: nn.Module) -> nn.Sequential:
     """Convolution, batch normalisation and, where one is given, an activation."""
     return nn.Sequential(convolution, nn.BatchNorm2d(convolution.out_channels), *activation)
-
-
-class UpsampleConv(nn.Conv2d):
-    """Nearest-neighbour up-sampling by 2, then a 3x3 convolution (paper section 4: "up-sampling block").
-
-    (N, inputs, H, W) -> (N, outputs, 2H, 2W). Each output pixel sees only 2x2 different input pixels, so the pair
-    equals one transposed convolution of stride 2 whose 4x4 kernel is the 3x3 one summed over a 2x2 box: 4/9 of the
-    multiplications and no up-sampled copy. The weight keeps its 3x3 form, (outputs, inputs, 3, 3).
-
-    Forward and backward on a CPU core took 1.3 to 3 times less from 8x8 pixels on, for 16 to 512 channels and
-    batches of 4 to 64, and 3 to 9 times less straight to an image of 3 channels. At 4x4, where few pixels share the
-    cost of making the kernel, it took more for wide layers.
-    """
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs, kernel_size=3, padding=1, bias=False)
-
-    def forward(self, input: Tensor) -> Tensor:
-        if min(input.shape[-2:]) < FOLDED_FROM:
-            return super().forward(F.interpolate(input, scale_factor=2, mode="nearest"))
-        return F.conv_transpose2d(input, self._folded(), stride=2, padding=1)
-
-    def _folded(self) -> Tensor:
-        """The 4x4 kernel, (inputs, outputs, 4, 4)."""
-        kernel = F.pad(self.weight.flip(2, 3).transpose(0, 1), (1, 1, 1, 1))
-        rows = kernel[:, :, 1:] + kernel[:, :, :-1]
-        return rows[..., 1:] + rows[..., :-1]
 
 
 def upsample(inputs: int, outputs: int) -> nn.Sequential:

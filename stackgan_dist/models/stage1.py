@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from stackgan_dist.models.blocks import UpsampleConv, bottleneck, normalised, relu, to_image, upsample
+from stackgan_dist.models.blocks import bottleneck, normalised, relu, to_image, upsample
 from stackgan_dist.models.conditioning import ConditioningAugmentation
 from stackgan_dist.models.config import ModelConfig
 from stackgan_dist.models.interface import Fakes
+from stackgan_dist.models.upsampling import UpsampleConv
 
 
 class Stage1Generator(nn.Module):

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 
 import torch
-import torch.distributed as dist
 
 from stackgan_dist.config import Config, differences, from_json, to_json
 from stackgan_dist.data.dataset import PackedSet
@@ -21,12 +19,11 @@ from stackgan_dist.models import ModelConfig
 from stackgan_dist.training.checkpoint import Checkpointer, committed_steps, find_newest, unpack
 from stackgan_dist.training.monitor import GAN_CURVES, Monitor, WaitClock
 from stackgan_dist.training.precision import resolve_precision
+from stackgan_dist.training.reports import METRICS, Reports
 from stackgan_dist.training.run_folder import DataIdentity, Ending, RunFolder
 from stackgan_dist.training.samples import FixedSamples
 from stackgan_dist.training.state import TrainingState, learning_rate
-from stackgan_dist.training.step import StepReport
-
-METRICS = tuple(field.name for field in dataclasses.fields(StepReport))
+from stackgan_dist.training.transfer import batches_on, to_device
 
 
 def train(
@@ -61,7 +58,8 @@ def train(
     messages: list[str] = []
     with explained_peer_loss("while starting"):
         state = TrainingState(config, data.index.text_dim, stage1, ranks, precision)
-        state.rehearse(to_device(_blank_batch(rows, shape, data.index.text_dim), ranks.device))
+        blank = to_device(_blank_batch(rows, shape, data.index.text_dim), ranks.device)
+        state.rehearse(blank)
 
         # Go on where the run stopped.
         step = _resume(state, config, data.index.digest, folder, ranks, messages)
@@ -76,6 +74,8 @@ def train(
             monitor.say(message)
         monitor.say(f"pictures in {join(folder.url, 'samples')}; curves: tensorboard --logdir {config.run.folder}")
         monitor.text("curves", GAN_CURVES)
+        if forms := state.up_sampling(blank):
+            monitor.say(f"up-sampling on {ranks.device.type}, by the rule of docs/speed.md: {', '.join(forms)}")
         monitor.text("config", f"```json\n{to_json(config)}\n```")
     checkpointer = Checkpointer(
         folder.checkpoints,
@@ -112,24 +112,32 @@ def train(
     workers = config.data.workers
     loader = make_loader(dataset, step, last_step, workers, pin_memory=ranks.device.type == "cuda")
     clock = WaitClock()
+    reports = Reports(ranks, len(rows) / training.batch_size)
+    # Under a loss scaler an infinite gradient is routine: that update is skipped and the scale lowered.
+    watched = METRICS[: METRICS.index("real")] if precision.scale_loss else METRICS
     sums = torch.zeros(len(METRICS), dtype=torch.float64)
     summed = 0
     stopped = False
     try:
-        for batch in clock.watch(loader):
+        for batch in batches_on(ranks.device, clock.watch(loader)):
             if isinstance(batch, UserError):
                 raise RankError(f"at step {step:,}: {batch}")
             with explained_peer_loss(f"at step {step:,}"):
-                report = state.step(to_device(batch, ranks.device), step, plan.steps_per_epoch)
-                means, stopped = _agree(report, len(rows) / training.batch_size, stop, ranks)
-            # Under a loss scaler an infinite gradient is routine: that update is skipped and the scale lowered.
-            watched = means[: METRICS.index("real")] if precision.scale_loss else means
-            if not all(math.isfinite(value) for value in watched.tolist()):
-                checkpointer.wait()
-                raise UserError(_not_finite(step, means, committed_steps(folder.checkpoints), folder))
-            step += 1
-            sums += means
-            summed += 1
+                report = state.step(batch, step, plan.steps_per_epoch)
+                reports.put(step, report, stop=stop.raised)
+                step += 1
+                # Nothing is saved or shown before every step up to it is known to be sound.
+                pause = step == last_step or any(
+                    step % every == 0 for every in (run.tick_steps, run.sample_steps, run.checkpoint_steps)
+                )
+                due = reports.read(everything=pause)
+            for agreed in due:
+                if not agreed.is_finite(watched):
+                    checkpointer.wait()
+                    raise UserError(_not_finite(agreed.step, agreed.means, committed_steps(folder.checkpoints), folder))
+                sums += agreed.means
+                summed += 1
+                stopped = stopped or agreed.stop
             if step % run.tick_steps == 0 or step == last_step or stopped:
                 elapsed_s, waited = clock.lap()
                 if monitor:
@@ -184,24 +192,6 @@ def _resume(
         f"resumed at step {content['step']:,}, saved on {content['world_size']} rank(s), now {ranks.world_size}"
     )
     return int(content["step"])
-
-
-def _agree(report: StepReport, weight: float, stop: StopRequest, ranks: Ranks) -> tuple[torch.Tensor, bool]:
-    """Metrics over the global batch (float64, on the CPU), and whether any rank was asked to stop: one collective."""
-    values = torch.stack([getattr(report, name).double() for name in METRICS]) * weight
-    message = torch.cat([values, values.new_tensor([float(stop.raised)])])
-    if ranks.gather is not None:
-        message = ranks.gather(message).sum(0)
-    elif ranks.distributed:
-        dist.all_reduce(message)
-    message = message.cpu()
-    return message[:-1], bool(message[-1] > 0)
-
-
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """`batch` on `device`."""
-    present = {name: tensor for name, tensor in batch._asdict().items() if tensor is not None}
-    return Batch(**{name: tensor.to(device, non_blocking=True) for name, tensor in present.items()})
 
 
 def _blank_batch(rows: Sequence[int], shape: BatchShape, text_dim: int) -> Batch:

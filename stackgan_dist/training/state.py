@@ -15,6 +15,7 @@ from stackgan_dist.engines.ddp import DDPEngine
 from stackgan_dist.engines.deepspeed import DeepSpeedEngine
 from stackgan_dist.engines.deepspeed_config import load_deepspeed_config
 from stackgan_dist.models import Generator, ModelConfig, build_discriminator, build_generator
+from stackgan_dist.models.upsampling import forms_taken
 from stackgan_dist.training.checkpoint import to_host
 from stackgan_dist.training.ema import MovingAverage
 from stackgan_dist.training.precision import Precision
@@ -46,8 +47,12 @@ class TrainingState:
         if stage1 is not None:
             generator.stage1.load_state_dict(stage1[1])  # type: ignore[union-attr]
         discriminator = MatchingAware(build_discriminator(config.model, text_dim))
-        generator.to(ranks.device, precision.weights)
-        discriminator.to(ranks.device, precision.weights)
+        # cuDNN's half-precision convolutions want channels last; on CPUs it gains nothing (docs/speed.md), and ZeRO
+        # cuts weights as they lie in memory.
+        channels_last = ranks.device.type == "cuda" and config.engine == "ddp"
+        memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        for network in (generator, discriminator):
+            network.to(device=ranks.device, dtype=precision.weights, memory_format=memory_format)  # type: ignore[call-overload]
         self.ema = MovingAverage(generator, training.ema_half_life_images)
         betas = (training.adam_beta1, training.adam_beta2)
         self.generator: Engine
@@ -71,6 +76,9 @@ class TrainingState:
                 DDPEngine(network, ranks, betas, scale_loss=precision.scale_loss)
                 for network in (generator, discriminator)
             )
+        if training.compile:
+            self.generator.module.compile()
+            self.discriminator.module.compile()
         self._config, self._ranks, self._precision = config, ranks, precision
 
     def step(self, batch: Batch, step: int, steps_per_epoch: int) -> StepReport:
@@ -104,6 +112,12 @@ class TrainingState:
         before = to_host(self.state_dict())
         self.step(batch, 0, 1)
         self.load_state_dict(before)
+
+    def up_sampling(self, batch: Batch) -> list[str]:
+        """What form each up-sampling layer of the generator takes here, see models/upsampling.py."""
+        inputs = (batch.text, batch.z, batch.eps, *(() if batch.place is None else (batch.place,)))
+        with self._precision.autocast():
+            return forms_taken(self.ema.network, *(tensor[:1].to(self._precision.weights) for tensor in inputs))
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values only. Every rank has to call it; it is whole on rank 0."""

@@ -22,6 +22,7 @@ from stackgan_dist.distributed.process_group import Ranks, process_group
 from stackgan_dist.distributed.stop import StopRequest, listen_for_stop
 from stackgan_dist.engines import ddp
 from stackgan_dist.errors import UserError
+from stackgan_dist.models import upsampling
 from stackgan_dist.training.checkpoint import list_steps, read_checkpoint, to_host, unpack
 from stackgan_dist.training.precision import resolve_precision
 from stackgan_dist.training.state import TrainingState
@@ -135,6 +136,7 @@ def main(*arguments: str) -> None:
     )
     options = parser.parse_args(arguments)
 
+    upsampling._MINIMAL_FROM = 8  # so that tiny networks take every form that wide ones take
     with listen_for_stop() as never, process_group(60) as ranks:
         trainings = Trainings(options.data, options.out, ranks, never)
 

@@ -18,7 +18,7 @@ from stackgan_dist.data.storage import join
 from stackgan_dist.distributed.process_group import Ranks, process_group
 from stackgan_dist.distributed.stop import StopRequest, listen_for_stop
 from stackgan_dist.errors import UserError
-from stackgan_dist.models import ModelConfig
+from stackgan_dist.models import ModelConfig, upsampling
 from stackgan_dist.training.loop import train
 from stackgan_dist.training.run_folder import RunFolder
 from stackgan_dist.training.state import TrainingState
@@ -112,6 +112,7 @@ def main(*arguments: str) -> None:
     if options.no_rehearsal:
         TrainingState.rehearse = lambda self, batch: None  # type: ignore[method-assign]
 
+    upsampling._MINIMAL_FROM = 8  # so that tiny networks take every form that wide ones take
     with listen_for_stop() as never, process_group(60) as ranks:
 
         def want(what: str) -> bool:

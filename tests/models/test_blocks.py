@@ -1,43 +1,14 @@
-"""The folded up-sampling convolution is the plain one; weights start as the authors' do."""
+"""Tiling; weights start as the authors' do."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from stackgan_dist.models import ModelConfig, build_discriminator, build_generator
-from stackgan_dist.models.blocks import UpsampleConv, tile
+from stackgan_dist.models.blocks import tile
 from stackgan_dist.models.config import Recipe
-
-
-def plain(x: Tensor, weight: Tensor) -> Tensor:
-    return F.conv2d(F.interpolate(x, scale_factor=2, mode="nearest"), weight, padding=1)
-
-
-@pytest.mark.parametrize(("height", "width"), [(4, 4), (8, 8), (9, 11)])
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_upsample_conv_equals_nearest_and_3x3(height: int, width: int, memory_format: torch.memory_format) -> None:
-    torch.manual_seed(0)
-    layer = UpsampleConv(5, 3).double().to(memory_format=memory_format)  # type: ignore[call-overload]
-    x = torch.randn(2, 5, height, width, dtype=torch.float64, requires_grad=True)
-    upstream = torch.randn(2, 3, 2 * height, 2 * width, dtype=torch.float64)
-
-    expected = plain(x, layer.weight)
-    found = layer(x.to(memory_format=memory_format))
-
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
-    for found_grad, expected_grad in zip(
-        torch.autograd.grad(found, (x, layer.weight), upstream),
-        torch.autograd.grad(expected, (x, layer.weight), upstream),
-        strict=True,
-    ):
-        torch.testing.assert_close(found_grad, expected_grad, rtol=0, atol=1e-12)
-
-
-def test_upsample_conv_keeps_a_3x3_weight() -> None:
-    assert {name: tuple(w.shape) for name, w in UpsampleConv(5, 3).state_dict().items()} == {"weight": (3, 5, 3, 3)}
 
 
 def test_tile_appends_the_vector_everywhere() -> None:

@@ -16,9 +16,9 @@ from stackgan_dist.models import (
     ModelConfig,
     Scores,
     Stage2Generator,
-    blocks,
     build_discriminator,
     build_generator,
+    upsampling,
 )
 
 COCO: dict[str, Any] = {"generator_width": 192, "discriminator_width": 96, "residual_blocks": 2}
@@ -95,19 +95,23 @@ def test_arithmetic_is_the_authors(
     settings: dict[str, Any], generator: float, discriminator: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Forward GFLOP per image, with up-sampling and convolution as the two steps that they are in those codes."""
-    monkeypatch.setattr(blocks, "FOLDED_FROM", 1_000_000)
+    monkeypatch.setattr(upsampling, "choose_form", lambda *_, **__: "plain")
     g_gflop, d_gflop = _gflop(ModelConfig(**settings))
     assert g_gflop == pytest.approx(generator, abs=1.1e-4)
     assert d_gflop == pytest.approx(discriminator, abs=6e-5)
 
 
-def test_folding_saves_five_ninths_of_the_up_sampling_from_8x8_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    folded, _ = _gflop(ModelConfig())
-    monkeypatch.setattr(blocks, "FOLDED_FROM", 1_000_000)
+@pytest.mark.parametrize(("form", "products"), [("transposed", 16), ("minimal", 9)])
+def test_up_sampling_takes_16_or_9_of_36_products(form: str, products: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upsampling, "choose_form", lambda *_, **__: "plain")
     plain, _ = _gflop(ModelConfig())
-    channels_and_sides = [(512, 256, 16), (256, 128, 32), (128, 3, 64)]
+    monkeypatch.setattr(upsampling, "choose_form", lambda *_, **__: form)
+    folded, _ = _gflop(ModelConfig())
+    channels_and_sides = [(1024, 512, 8), (512, 256, 16), (256, 128, 32), (128, 3, 64)]
     up_sampling = sum(2 * 9 * few * many * side**2 for many, few, side in channels_and_sides) / 1e9
-    assert plain - folded == pytest.approx(up_sampling * 5 / 9, rel=1e-6)
+    # The minimal form's nine kernels are a product of 9 x 9 with the weight, once for all rows.
+    kernels = sum(2 * 9 * 9 * few * many for many, few, _ in channels_and_sides) / 1e9 if form == "minimal" else 0
+    assert plain - folded == pytest.approx(up_sampling * (1 - products / 36) - kernels, rel=1e-6)
 
 
 def _gflop(config: ModelConfig) -> tuple[float, float]:
@@ -178,7 +182,7 @@ def test_layers_in_the_order_they_run(settings: dict[str, Any], generator: str |
 
 
 def _short(layer: nn.Module) -> str:
-    if isinstance(layer, blocks.UpsampleConv):
+    if isinstance(layer, upsampling.UpsampleConv):
         return "up"
     if isinstance(layer, nn.Conv2d):
         return f"conv{layer.kernel_size[0]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -17,19 +18,21 @@ from stackgan_dist.data.dataset import PackedSet, open_packed
 from stackgan_dist.distributed.process_group import Ranks, process_group
 from stackgan_dist.distributed.stop import StopRequest
 from stackgan_dist.errors import UserError
-from stackgan_dist.training import checkpoint, loop
+from stackgan_dist.training import checkpoint, loop, reports
 from stackgan_dist.training.checkpoint import committed_steps, list_steps
 from stackgan_dist.training.run_folder import RunFolder
 
 
-def _train(config: Config, change: Callable[[PackedSet], PackedSet] = lambda data: data) -> tuple[str, Path]:
+def _train(
+    config: Config, change: Callable[[PackedSet], PackedSet] = lambda data: data, stop: StopRequest | None = None
+) -> tuple[str, Path]:
     """How the run ended, and where it is."""
     data = change(open_packed(config.data, config.model.image_size))
     folder = RunFolder(Path(config.run.folder) / config.run.name)
     folder.path.mkdir(parents=True, exist_ok=True)
     with process_group(60) as ranks:
         assert isinstance(ranks, Ranks)
-        return loop.train(config, data, data, None, folder, ranks, StopRequest()), folder.path
+        return loop.train(config, data, data, None, folder, ranks, stop or StopRequest()), folder.path
 
 
 @pytest.fixture
@@ -160,13 +163,76 @@ def test_a_last_save_that_fails_is_no_end(config: Config, monkeypatch: pytest.Mo
     assert committed_steps(str(run / "checkpoints")) == [2, 4, 5]
 
 
-def test_a_loss_that_is_not_finite_stops_at_its_step(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(params=[0, 1], ids=["at-once", "late"])
+def late(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How late reports are read: 0 as on CPUs, 1 as on CUDA."""
+    monkeypatch.setattr(loop, "Reports", functools.partial(loop.Reports, late=request.param))
+    return int(request.param)
+
+
+def _poison(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    """Make the KL of step `at` NaN."""
     step_of = loop.TrainingState.step
 
     def poisoned(state: Any, batch: Any, step: int, steps_per_epoch: int) -> Any:
         report = step_of(state, batch, step, steps_per_epoch)
-        return dataclasses.replace(report, kl=torch.tensor(float("nan"))) if step == 3 else report
+        return dataclasses.replace(report, kl=torch.tensor(float("nan"))) if step == at else report
 
     monkeypatch.setattr(loop.TrainingState, "step", poisoned)
-    with pytest.raises(UserError, match=r"not finite at step 3 .*kl nan.*the last checkpoint is of step 2"):
+
+
+@pytest.mark.parametrize("at", [2, 3, 4])
+def test_a_loss_that_is_not_finite_stops_at_its_step(
+    config: Config, monkeypatch: pytest.MonkeyPatch, late: int, at: int
+) -> None:
+    _poison(monkeypatch, at)
+    config = dataclasses.replace(config, run=dataclasses.replace(config.run, tick_steps=100, sample_steps=100))
+    saved = at - at % 2
+    with pytest.raises(UserError, match=rf"not finite at step {at} .*kl nan.*the last checkpoint is of step {saved}"):
         _train(config)
+    run = Path(config.run.folder) / config.run.name
+    assert committed_steps(str(run / "checkpoints"))[-1] == saved
+
+
+def test_reports_that_are_read_late_change_nothing(config: Config, late: int, tmp_path: Path) -> None:
+    config = dataclasses.replace(config, run=dataclasses.replace(config.run, tick_steps=3, checkpoint_steps=100))
+    _, run = _train(config)
+    other = dataclasses.replace(config, run=dataclasses.replace(config.run, name="other"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "Reports", functools.partial(reports.Reports, late=0))
+        _, reference = _train(other)
+    assert_equal(final_state(run), final_state(reference))
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    expected = [json.loads(line) for line in (reference / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [3, 5]
+    for row, other_row in zip(rows, expected, strict=True):
+        assert all(row[name] == other_row[name] for name in reports.METRICS)
+
+
+def test_a_stop_is_saved_at_the_step_that_was_taken_last(
+    config: Config, monkeypatch: pytest.MonkeyPatch, late: int
+) -> None:
+    """Read late, a wish to stop is known one step later, on every rank alike."""
+    config = dataclasses.replace(
+        config, run=dataclasses.replace(config.run, tick_steps=100, sample_steps=100, checkpoint_steps=100)
+    )
+    step_of, stop, taken = loop.TrainingState.step, StopRequest(), []
+
+    def asked(state: Any, batch: Any, step: int, steps_per_epoch: int) -> Any:
+        taken.append(step)
+        if step == 1:
+            stop.ask("a test")
+        return step_of(state, batch, step, steps_per_epoch)
+
+    monkeypatch.setattr(loop.TrainingState, "step", asked)
+    ending, run = _train(config, stop=stop)
+    assert ending == "PREEMPTED"
+    assert taken[-1] == 1 + late
+    assert committed_steps(str(run / "checkpoints")) == [2 + late]
+    (row,) = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert row["step"] == 2 + late
+
+
+def test_the_forms_of_up_sampling_are_in_the_log(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    _train(config)
+    assert "up-sampling on cpu, by the rule of docs/speed.md: " in capsys.readouterr().out

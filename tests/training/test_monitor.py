@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from stackgan_dist.training.loop import METRICS
 from stackgan_dist.training.monitor import Monitor, WaitClock
+from stackgan_dist.training.reports import METRICS
 from stackgan_dist.training.run_folder import RunFolder
 
 BATCH = 16

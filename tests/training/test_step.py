@@ -19,8 +19,8 @@ from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.distributed.small_gather import gather_alone
 from stackgan_dist.engines.ddp import DDPEngine
 from stackgan_dist.models import ModelConfig, build_discriminator, build_generator
-from stackgan_dist.training.loop import METRICS
 from stackgan_dist.training.precision import resolve_precision
+from stackgan_dist.training.reports import METRICS
 from stackgan_dist.training.state import TrainingState, learning_rate
 from stackgan_dist.training.step import train_step
 
@@ -333,3 +333,17 @@ def test_bf16_keeps_losses_and_weights_in_float32() -> None:
     for name in METRICS:
         assert torch.isfinite(getattr(report, name)), name
     assert {p.dtype for p in state.generator.module.parameters()} == {torch.float32}
+
+
+@pytest.mark.slow
+def test_compiled_networks_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What torch.compile captures, run as it was captured: code for a device is made only where there is one."""
+    compiled = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda module: compiled(module, backend="eager"))
+    model = VARIANTS["paper"]
+    plain, captured = _state(model), _state(model, compile=True)
+    for number in range(2):
+        reports = [state.step(_batch(model, number), number, 100) for state in (plain, captured)]
+        for name in METRICS:
+            torch.testing.assert_close(getattr(reports[1], name), getattr(reports[0], name), rtol=1e-12, atol=0)
+    assert list(captured.generator.module.state_dict()) == list(plain.generator.module.state_dict())
