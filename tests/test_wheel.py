@@ -16,7 +16,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 DOORS = (
     "train", "pack", "generate", "inception_score", "colour_agreement", "human_rank",
-    "scores", "train_classifier", "train_text_encoder", "figures",
+    "scores", "train_classifier", "train_text_encoder", "figures", "bench",
 )  # fmt: skip
 
 OPEN_DOORS = """
