@@ -32,6 +32,10 @@ class DataConfig:
     """Node-local folder for shards of remote sets (default: a folder of the user's under $TMPDIR)."""
     cache_gb: float = 50.0
     """The cache holds at most this many gigabytes per node; the oldest shards go first."""
+    memory_gb: float = 1.0
+    """What a rank keeps decoded in host memory, shared by its workers, if the whole set fits: the embeddings, and the
+    pictures as well. It takes samples x (2 x captions x text dim + 3 x side^2) bytes, filled as they are first read.
+    0: every picture is decoded each time. Does not change what is loaded."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +144,8 @@ class Config:
         for flag, value in positive.items():
             if not value > 0:
                 raise UserError(f"{flag} is {value}, it must be above 0")
+        if self.data.memory_gb < 0:
+            raise UserError(f"--data.memory-gb is {self.data.memory_gb}, it must be 0 or more")
         if self.data.workers < 0:
             raise UserError(f"--data.workers is {self.data.workers}, it must be 0 or more")
         if world_size > training.batch_size:

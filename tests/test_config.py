@@ -172,6 +172,7 @@ def test_what_defines_a_run_and_what_may_change_when_it_goes_on(name: str) -> No
         ("run", "timeout_s", 0.0),
         ("data", "cache_gb", 0.0),
         ("data", "workers", -1),
+        ("data", "memory_gb", -0.1),
     ],
 )
 def test_impossible_numbers_are_refused_by_the_name_of_their_flag(section: str, field: str, value: Any) -> None:

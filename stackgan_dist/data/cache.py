@@ -52,7 +52,8 @@ class ShardCache:
         self._patience = patience or Patience()
         self._stream = ObjectStream()
         self._verified: set[int] = set()
-        self._is_local = local_path(url) is not None
+        self.is_local = local_path(url) is not None
+        """Whether the shards lie on a local file system, where nothing is fetched."""
 
     def open(self, number: int) -> BinaryIO:
         """Shard `number`, verified, open for reading; fetched first when it is not here.
@@ -62,7 +63,7 @@ class ShardCache:
                 and what was found.
         """
         shard = self._shards[number]
-        if self._is_local:
+        if self.is_local:
             return self._open_in_place(number, shard)
         waiting = _Waiting(shard, self._patience)
         while True:
@@ -77,7 +78,7 @@ class ShardCache:
         Does not wait for another process that is at it. Same errors as `open`.
         """
         shard = self._shards[number]
-        if self._is_local or self._folder.path(shard).exists():
+        if self.is_local or self._folder.path(shard).exists():
             return
         kept = {self._shards[other].sha256 for other in keep}
         file = self._guarded(shard, lambda: self._bring(shard, urgent=False, keep=kept))
@@ -86,7 +87,7 @@ class ShardCache:
 
     def wants_back(self, file: BinaryIO) -> bool:
         """Whether an opened shard was removed from the cache to make room, which closing it will free."""
-        return not self._is_local and os.fstat(file.fileno()).st_nlink == 0
+        return not self.is_local and os.fstat(file.fileno()).st_nlink == 0
 
     def _bring(self, shard: Shard, *, urgent: bool, keep: Collection[str] = ()) -> BinaryIO | None:
         """Fetch `shard` and open it; None when it has come meanwhile or cannot be fetched now."""

@@ -11,7 +11,7 @@ from enum import IntEnum, unique
 import numpy as np
 from numpy.typing import NDArray
 
-from stackgan_dist.data.randomness import hash64, integers, normal
+from stackgan_dist.data.randomness import hash64, integers, normal, uniform
 
 
 @unique
@@ -71,14 +71,14 @@ def captions(
     return np.argsort(hashes, axis=-1, kind="stable")[..., :wanted]
 
 
-def wrong_sample(seed: int, step: int, row: int, candidates: NDArray[np.int64]) -> int:
-    """One of the `candidates` (samples of another class) whose caption mismatches this row's picture."""
-    return int(candidates[integers(len(candidates), seed, Stream.WRONG_SAMPLE, step, row)])
+def points(seed: int, stream: Stream, step: int, rows: Sequence[int]) -> list[float]:
+    """Uniform in (0, 1), one for each row: `pick` chooses by it, once it is known among how many."""
+    return uniform(seed, stream, step, np.asarray(rows)).tolist()
 
 
-def partner_sample(seed: int, step: int, row: int, samples: int) -> int:
-    """The sample, of the `samples` of its shard, between whose text and its own a row draws another one."""
-    return int(integers(samples, seed, Stream.PARTNER_SAMPLE, step, row))
+def pick(point: float, among: int) -> int:
+    """The choice, in 0..among - 1, that a point stands for."""
+    return int(point * among)
 
 
 def gaussian(seed: int, stream: Stream, step: int, rows: Sequence[int], dim: int) -> NDArray[np.float32]:

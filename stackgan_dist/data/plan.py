@@ -87,15 +87,16 @@ class Plan:
             spans.append((step + left_in_epoch, min(steps - left_in_epoch, self.steps_per_epoch)))
         for start, length in spans:
             self._enter(self.epoch(start))
-            lanes = np.asarray(rows) * self.steps_per_epoch
-            begins = lanes + start % self.steps_per_epoch
+            begins = np.asarray(rows) * self.steps_per_epoch + start % self.steps_per_epoch
             firsts = np.searchsorted(self._starts, begins, side="right") - 1
             lasts = np.searchsorted(self._starts, begins + length - 1, side="right") - 1
-            for begin, first, last in zip(begins, firsts, lasts, strict=True):
+            spans_of_lanes = zip(begins.tolist(), firsts.tolist(), lasts.tolist(), strict=True)
+            for begin, first, last in spans_of_lanes:
                 for place in range(first, last + 1):
                     shard = int(self._order[place])
-                    need = start + max(0, int(self._starts[place] - begin))
-                    first_need[shard] = min(need, first_need.get(shard, need))
+                    need = start + (max(0, int(self._starts[place]) - begin) if place > first else 0)
+                    if need < first_need.get(shard, need + 1):
+                        first_need[shard] = need
         return sorted(first_need, key=lambda shard: (first_need[shard], shard))
 
     def reading(

@@ -10,12 +10,14 @@ import io
 import json
 import os
 import tarfile
+from bisect import bisect_right
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stackgan_dist.data.draws import pick
 from stackgan_dist.errors import UserError
 
 _BLOCK = 512
@@ -46,8 +48,13 @@ class ShardReader:
         if len(self.keys) != samples:
             raise UserError(f"{name} holds {len(self.keys)} samples, its index says {samples}; pack the set again")
         names = [str(self.meta(sample).get("class", key)) for sample, key in enumerate(self.keys)]
-        self.classes: NDArray[np.int64] = np.unique(names, return_inverse=True)[1]
-        """A number per sample, equal for samples of one class (numbers mean nothing outside this shard)."""
+        classes = np.unique(names, return_inverse=True)[1]
+        self._class_of: list[int] = classes.tolist()  # numbers mean nothing outside this shard
+        # Of each class, how many samples of other classes come before each of its own.
+        self._others_before = [
+            (members - np.arange(len(members))).tolist()
+            for members in (np.flatnonzero(classes == number) for number in range(classes.max(initial=-1) + 1))
+        ]
 
     def _scan(self) -> None:
         by_key: dict[str, dict[str, tuple[int, int]]] = {}
@@ -94,18 +101,20 @@ class ShardReader:
         """All members of a sample, {extension: content}, in the order of the tar."""
         return {extension: self._read(sample, extension) for extension in self._members[sample]}
 
-    def others(self, sample: int) -> NDArray[np.int64]:
-        """Samples of this shard that are of another class than `sample`.
+    def other(self, sample: int, point: float) -> int:
+        """A sample of this shard that is of another class than `sample`: the one that `point`, in (0, 1), stands for.
 
-        Raises UserError when there are none: mismatched texts are drawn from the shard at hand.
+        Raises UserError when there is none: mismatched texts are drawn from the shard at hand.
         """
-        candidates = np.flatnonzero(self.classes != self.classes[sample])
-        if len(candidates) == 0:
+        before = self._others_before[self._class_of[sample]]
+        others = len(self.keys) - len(before)
+        if others == 0:
             raise UserError(
                 f"{self.name} holds a single class, but matching-aware training needs texts of another one; "
                 "pack the set again with more --samples-per-shard"
             )
-        return candidates
+        number = pick(point, others)
+        return number + bisect_right(before, number)
 
     def close(self) -> None:
         """Close the tar."""

@@ -51,7 +51,8 @@ def train(
         interpolate=training.interpolated_texts,
         placement=config.model.placement,
     )
-    dataset = StepDataset(data.index, plan, data.cache(), rows, shape, config.data.lookahead_steps)
+    memory_bytes = int(config.data.memory_gb * 1e9)
+    dataset = StepDataset(data.index, plan, data.cache(), rows, shape, config.data.lookahead_steps, memory_bytes)
 
     # Networks, optimizers, moving average.
     precision = resolve_precision(training.precision, ranks.device)

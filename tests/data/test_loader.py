@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
+import pickle
 import shutil
 import tarfile
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import simplejpeg
 import torch
 from PIL import Image
 
@@ -33,10 +35,13 @@ BATCH = 7
 SEED = 3
 
 
-def _dataset(folder: Path, rows: Sequence[int] = range(BATCH), shape: BatchShape = SHAPE) -> StepDataset:
+def _dataset(
+    folder: Path, rows: Sequence[int] = range(BATCH), shape: BatchShape = SHAPE, memory_bytes: int = 0
+) -> StepDataset:
     index = load_index(str(folder))
     plan = Plan([shard.samples for shard in index.shards], SEED, BATCH)
-    return StepDataset(index, plan, ShardCache(str(folder), index, folder / "cache", 10**9), rows, shape, lookahead=4)
+    cache = ShardCache(str(folder), index, folder / "cache", 10**9)
+    return StepDataset(index, plan, cache, rows, shape, lookahead=4, memory_bytes=memory_bytes)
 
 
 def _batch(dataset: StepDataset, step: int) -> Batch:
@@ -111,7 +116,8 @@ def test_texts_between_two_belong_to_odd_rows_whoever_has_them(folder: Path) -> 
             assert torch.equal(ours[:BATCH], theirs)  # the rows themselves are not touched
         for row, text in zip(odd, batch.text[BATCH:], strict=True):
             shard = int(batch.samples[row, 0])
-            partner = draws.partner_sample(SEED, step, row, len(reference.readers[shard].keys))
+            (point,) = draws.points(SEED, Stream.PARTNER_SAMPLE, step, [row])
+            partner = draws.pick(point, len(reference.readers[shard].keys))
             chosen = draws.captions(SEED, Stream.PARTNER_CAPTION, step, row, 10, 3).tolist()
             expected = (batch.text[row].numpy() + reference.text(shard, partner, chosen)) / 2
             np.testing.assert_allclose(text, expected, rtol=1e-5, atol=1e-6)
@@ -125,7 +131,11 @@ def test_texts_between_two_belong_to_odd_rows_whoever_has_them(folder: Path) -> 
 
 
 def test_partners_are_of_every_class() -> None:
-    partners = [draws.partner_sample(SEED, step, row, 8) for step in range(50) for row in range(4)]
+    partners = [
+        draws.pick(point, 8)
+        for step in range(50)
+        for point in draws.points(SEED, Stream.PARTNER_SAMPLE, step, range(4))
+    ]
     assert set(partners) == set(range(8))
 
 
@@ -219,6 +229,57 @@ def test_any_number_of_workers_gives_the_same_batches(folder: Path, workers: int
         assert isinstance(theirs, Batch)
         for field in Batch._fields:
             assert torch.equal(getattr(ours, field), getattr(theirs, field)), field
+
+
+def _memory_for(folder: Path, *, pictures: bool) -> int:
+    """Bytes that the embeddings of a set take, with or without its pictures."""
+    index = load_index(str(folder))
+    return index.samples * (index.captions_per_image * index.text_dim * 2 + pictures * 3 * index.image_size**2)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize("pictures", [False, True])
+@pytest.mark.parametrize("interpolate", [False, True])
+def test_batches_are_the_same_from_memory(folder: Path, workers: int, pictures: bool, interpolate: bool) -> None:
+    """Bit for bit, in the epoch that fills the store and in two that use it."""
+    shape = dataclasses.replace(SHAPE, interpolate=interpolate)
+    rows = range(2, BATCH)
+    from_files = [_batch(_dataset(folder, rows, shape), step) for step in range(15)]
+    kept = _dataset(folder, rows, shape, _memory_for(folder, pictures=pictures))
+    for ours, theirs in zip(from_files, make_loader(kept, 0, 15, workers, pin_memory=False), strict=True):
+        assert isinstance(theirs, Batch)
+        for field in Batch._fields:
+            assert torch.equal(getattr(ours, field), getattr(theirs, field)), field
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_is_in_memory_is_decoded_once(folder: Path, monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
+    decoded = torch.zeros(1, dtype=torch.int64).share_memory_()
+    decode = simplejpeg.decode_jpeg
+
+    def counting(*arguments: object, **options: object) -> object:
+        decoded.add_(1)
+        return decode(*arguments, **options)
+
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", counting)
+    for enough, expected in ((_memory_for(folder, pictures=True), 40), (_memory_for(folder, pictures=True) - 1, 175)):
+        decoded.zero_()
+        dataset = _dataset(folder, memory_bytes=enough)
+        assert len(list(make_loader(dataset, 0, 25, workers, pin_memory=False))) == 25
+        # 5 of 40 samples are left over in an epoch, and may come in a later one or never.
+        assert 35 <= decoded.item() <= expected
+        assert (decoded.item() > 40) == (expected > 40)
+
+
+def test_a_process_that_is_no_fork_fills_a_store_of_its_own(folder: Path) -> None:
+    dataset = _dataset(folder, memory_bytes=_memory_for(folder, pictures=True))
+    elsewhere = pickle.loads(pickle.dumps(dataset))  # before it has opened files, as a spawned worker gets it
+    first = _batch(dataset, 0)
+    assert dataset._store.pictures is not None
+    assert elsewhere._store.pictures is not None
+    assert dataset._store.pictures.content.any()
+    assert not elsewhere._store.pictures.content.any()
+    assert all(map(torch.equal, first, _batch(elsewhere, 0)))
 
 
 def test_a_step_does_not_depend_on_the_steps_before(folder: Path) -> None:

@@ -36,7 +36,7 @@ def test_draws_are_pinned() -> None:
     assert draws.crops(1, 20, range(3), 12).tolist() == [[8, 7], [4, 0], [12, 8]]
     assert draws.flips(1, 20, range(8)).tolist() == [True, True, True, False, True, False, False, False]
     assert draws.captions(1, Stream.CAPTION, 20, 3, 10, 4).tolist() == [3, 9, 4, 0]
-    assert [draws.wrong_sample(1, 20, row, np.arange(50)) for row in range(4)] == [43, 6, 2, 25]
+    assert [draws.pick(point, 50) for point in draws.points(1, Stream.WRONG_SAMPLE, 20, range(4))] == [43, 6, 2, 25]
     np.testing.assert_allclose(
         draws.gaussian(1, Stream.NOISE, 20, [3], 3), [[-0.032894116, 0.27774411, -0.37616357]], rtol=1e-6
     )
