@@ -15,6 +15,8 @@ from stackgan_dist.errors import UserError, front_door
 
 BENCHMARKS = {
     "step": "the plain training step beside the fast one",
+    "loader": "batches by Pillow, by simplejpeg and from memory",
+    "checkpoint": "what a save costs the training",
     "scaling": "1, 2 and 4 ranks on this machine, and a model of many nodes",
 }
 """Name -> what it measures. stackgan_dist/benchmarks/NAME.py holds `Options`, a dataclass with a field `json`, and

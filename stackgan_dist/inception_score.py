@@ -52,7 +52,8 @@ def main() -> None:
     with process_group(options.subject.timeout_s) as ranks:
         one_thread_per_rank(ranks)
         classifier = load_classifier(options.classifier, ranks.device)
-        sums = InceptionScoreSums(options.samples, options.splits, classifier.classes)
+        # On the device: nothing waits for it, so a batch's texts are read while the one before is drawn and classified.
+        sums = InceptionScoreSums(options.samples, options.splits, classifier.classes, ranks.device)
         drawn = subject.drawing(options.samples, ranks).batches(ranks.rank, ranks.world_size)
         for batch in with_progress(drawn, "inception score", options.samples, ranks):
             sums.add(batch.numbers, classifier.logits(batch.images))

@@ -104,6 +104,7 @@ class StepDataset(Dataset["Batch | UserError"]):
         shape: BatchShape,
         lookahead: int,
         memory_bytes: int = 0,
+        decoder: SampleDecoder | None = None,
     ) -> None:
         self._index = index
         self._plan = plan
@@ -115,7 +116,7 @@ class StepDataset(Dataset["Batch | UserError"]):
         self._shards = OpenShards(index, cache, keep=max(len(rows) + 1, _SHARDS_OPEN))
         self._with_places: set[str] = set()  # shards that are known to have what the model is told
         self._prefetcher: Prefetcher | None = None
-        self._decoder = SampleDecoder(index)
+        self._decoder = decoder or SampleDecoder(index)
         self._store = SampleStore(index, memory_bytes)
 
     def __getitem__(self, step: int) -> Batch | UserError:

@@ -63,11 +63,12 @@ class Checkpointer:
         self._report = report
         self._before_commit = before_commit
         self._thread: threading.Thread | None = None
+        self._snapshot: dict[str, Any] | None = None  # of the last save, to be written over by the next
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Copy `state` to host memory and write it in the background; waits only for a save that is under way."""
         self.wait()
-        snapshot = to_host(state)
+        self._snapshot = snapshot = to_host(state, self._snapshot)
         # Not a daemon: the interpreter must not end in the middle of a write.
         self._thread = threading.Thread(target=self._write, args=(step, snapshot), name="checkpoint")
         self._thread.start()
@@ -202,12 +203,20 @@ def unpack(data: bytes, where: str) -> dict[str, Any]:
         raise UserError(f"{where} holds no state of tensors and plain values: {error}") from error
 
 
-def to_host(value: Any) -> Any:
-    """A copy of a nested state in host memory, which later updates do not change."""
+def to_host(value: Any, into: Any = None) -> Any:
+    """A copy of a nested state in host memory, which later updates do not change.
+
+    An earlier copy that nobody needs any more may be given as `into`: tensors are written over those of it that have
+    their shape and type, since fresh memory comes in pages that the system has to clear first.
+    """
     if isinstance(value, torch.Tensor):
+        if isinstance(into, torch.Tensor) and (into.shape, into.dtype) == (value.shape, value.dtype):
+            return into.copy_(value.detach())
         return value.detach().to("cpu", copy=True)
     if isinstance(value, dict):
-        return {key: to_host(item) for key, item in value.items()}
+        known = into if isinstance(into, dict) else {}
+        return {key: to_host(item, known.get(key)) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(to_host(item) for item in value)
+        parts = into if isinstance(into, list | tuple) and len(into) == len(value) else [None] * len(value)
+        return type(value)(to_host(item, part) for item, part in zip(value, parts, strict=True))
     return value

@@ -199,6 +199,28 @@ def test_to_host_copies_everything() -> None:
     assert copy["nested"]["list"][1:] == [3, None]
 
 
+def test_a_snapshot_is_written_over_once_it_is_safe(run: Run) -> None:
+    """Every checkpoint holds its own state, also where the next one's parts have other shapes, types or names."""
+    states = [
+        {"a": torch.full((3,), 1.0), "b": [torch.ones(2), torch.ones(2)]},
+        {"a": torch.full((3,), 2.0), "b": [torch.full((2,), 2.0), torch.ones(2)]},
+        {"a": torch.full((3,), 3, dtype=torch.int64), "b": [torch.ones(5)], "c": torch.zeros(1)},
+    ]
+    places = []
+    for step, state in enumerate(states):
+        run.checkpointer.save(step, state)
+        assert run.checkpointer._snapshot is not None
+        places.append(run.checkpointer._snapshot["a"].data_ptr())
+    run.checkpointer.wait()
+    assert places[0] == places[1] != places[2]
+    for step, state in enumerate(states):
+        found = unpack(read_checkpoint(str(run.file(step, ""))).data, "")
+        assert found.keys() == state.keys()
+        assert torch.equal(found["a"], state["a"])
+        assert found["a"].dtype == state["a"].dtype
+        assert all(map(torch.equal, found["b"], state["b"]))
+
+
 class Killed(BaseException):
     """The process ends here, for the files."""
 

@@ -1,0 +1,165 @@
+"""How fast batches are made, by one process: JPEGs by Pillow, by simplejpeg, and from memory.
+
+All ways make the same batches (same rows, crops, flips, texts and noise), in turns. Without --data it packs painted
+birds into a temporary folder first.
+"""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from stackgan_dist.benchmarks.machine import describe_machine, peak_memory_bytes
+from stackgan_dist.benchmarks.report import Report, Table
+from stackgan_dist.benchmarks.timing import in_turns
+from stackgan_dist.data.cache import ShardCache
+from stackgan_dist.data.index import Index, load_index
+from stackgan_dist.data.loader import STORED_PER_CROPPED, Batch, BatchShape, StepDataset, make_loader
+from stackgan_dist.data.plan import Plan
+from stackgan_dist.data.samples import SampleDecoder
+from stackgan_dist.data.shard import ShardReader
+from stackgan_dist.data.storage import join
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to load, and how often."""
+
+    data: str | None = None
+    """Folder with SIZE/index.json, e.g. data/oxford102/train; default: painted birds, packed for the occasion."""
+    sizes: tuple[int, ...] = (76, 304)
+    """Stored sizes to load; crops are 64 of 76."""
+    batch_size: int = 64
+    """Rows of a batch."""
+    steps: int = 8
+    """Batches in a repeat."""
+    repeats: int = 5
+    """Timed rounds."""
+    pictures: int = 1024
+    """Painted birds to pack, without --data."""
+    memory_gb: float = 4.0
+    """Of the memory store."""
+    step_ms: float = 0.0
+    """With a worker process: a training step of this length between two batches; 0: no such measurement."""
+    json: str | None = None
+    """File to write the report to."""
+
+
+class _PillowDecoder(SampleDecoder):
+    """The plain way."""
+
+    def picture(self, reader: ShardReader, sample: int) -> NDArray[np.uint8]:
+        """See SampleDecoder."""
+        return np.asarray(Image.open(io.BytesIO(reader.jpeg(sample))))
+
+
+def run(options: Options) -> Report:
+    """Measure; one table for each size."""
+    torch.set_num_threads(1)
+    machine = describe_machine()
+    with _data(options) as folder:
+        tables = [_table(options, join(folder, str(size)), size) for size in options.sizes]
+    return Report(machine, tables)
+
+
+def _table(options: Options, url: str, size: int) -> Table:
+    index = load_index(url)
+    plan = Plan([shard.samples for shard in index.shards], 0, options.batch_size)
+    # Every timed round loads the same steps of an epoch, whose samples the warm-up has met.
+    steps = range(min(options.steps, plan.steps_per_epoch))
+    datasets = {name: _dataset(options, index, plan, url, name) for name in ("pillow", "simplejpeg", "memory")}
+    ways = {name: partial(_load, dataset, steps) for name, dataset in datasets.items()}
+    cpu: dict[str, list[float]] = {name: [] for name in ways}
+    timings = in_turns(
+        {name: partial(_with_cpu, way, cpu[name]) for name, way in ways.items()}, repeats=options.repeats
+    )
+    images = len(steps) * options.batch_size
+    rows: list[dict[str, Any]] = []
+    for name, timing in timings.items():
+        row: dict[str, Any] = {"way": name, **timing.cells(images)}
+        row["images/CPU s"] = images / float(np.median(cpu[name][-options.repeats :]))
+        row["times pillow"] = timing.times_faster_than(timings["pillow"])
+        if options.step_ms:
+            row["waiting, %"] = 100 * _waiting(datasets[name], steps, options.step_ms / 1000)
+        rows.append(row)
+    return Table(
+        f"Loader, {size} px, batches of {options.batch_size}, {index.text_encoder} texts of {index.text_dim}",
+        rows,
+        [
+            f"{index.samples} pictures of {url}; peak memory of this process {peak_memory_bytes() / 1e6:.0f} MB.",
+            *(
+                [f"Waiting: with one worker process and steps that take {options.step_ms:g} ms (asleep)."]
+                if options.step_ms
+                else []
+            ),
+        ],
+    )
+
+
+def _dataset(options: Options, index: Index, plan: Plan, url: str, way: str) -> StepDataset:
+    shape = BatchShape(round(index.image_size / STORED_PER_CROPPED), 4, 100, 1, 128)
+    memory = int(options.memory_gb * 1e9) if way == "memory" else 0
+    cache = ShardCache(url, index, Path(tempfile.gettempdir()) / "unused", 10**9)
+    decoder = _PillowDecoder(index) if way == "pillow" else None
+    return StepDataset(index, plan, cache, range(plan.batch_size), shape, 64, memory, decoder)
+
+
+def _load(dataset: StepDataset, steps: range) -> None:
+    for step in steps:
+        _checked(dataset[step])
+
+
+def _checked(batch: Any) -> Batch:
+    if isinstance(batch, Exception):
+        raise batch
+    assert isinstance(batch, Batch)
+    return batch
+
+
+def _with_cpu(way: Any, seconds: list[float]) -> None:
+    begin = time.process_time()
+    way()
+    seconds.append(time.process_time() - begin)
+
+
+def _waiting(dataset: StepDataset, steps: range, step_s: float) -> float:
+    """Share of the time that a loop of steps waits for a batch of one worker process, the first batch aside."""
+    waited, begin = 0.0, 0.0
+    loader = iter(make_loader(dataset, steps.start, steps.stop, 1, pin_memory=False))
+    for number in range(len(steps)):
+        asked = time.perf_counter()
+        _checked(next(loader))
+        if number == 0:
+            begin = time.perf_counter()
+        else:
+            waited += time.perf_counter() - asked
+        time.sleep(step_s)
+    return waited / (time.perf_counter() - begin)
+
+
+@contextmanager
+def _data(options: Options) -> Iterator[str]:
+    if options.data is not None:
+        yield options.data
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "stackgan_dist.pack", "painted", "--out", folder, "--splits", "train"]
+        sizes = [str(size) for size in options.sizes]
+        subprocess.run(
+            [*command, "--sizes", *sizes, "--limit", str(options.pictures)], check=True, stdout=subprocess.DEVNULL
+        )
+        yield join(folder, "train")
