@@ -12,6 +12,8 @@ import torch
 from distributed.tiny import gaudy, tiny_config, tiny_model, train_alone
 from stores.faulty_network import FaultyNetwork, faulty_network
 from stores.server import BUCKET, Server, s3_server, variables
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from stackgan_dist import models
 from stackgan_dist.data.storage import open_filesystem
@@ -23,11 +25,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several workers (pytest-xdist) a file's tests stay together, and so do those of the one real cluster."""
-    for item in items:
-        folder, file = item.path.parent.name, item.path.name
-        item.add_marker(pytest.mark.xdist_group(folder if folder == "cluster" else f"{folder}/{file}"))
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """Of several workers (pytest-xdist) one runs all tests of a file, and one all those of the real cluster."""
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            folder = file.rpartition("/")[0]
+            return folder if folder.endswith("cluster") else file
+
+    return ByFile(config, log)
 
 
 PICTURES = 38

@@ -15,7 +15,7 @@ check ruff format --check
 check mypy --no-error-summary
 # The tests come last, so that their summary is the end of the output; what failed before it is named above it.
 [ ${#failed[@]} = 0 ] || printf '== FAILED: %s\n' "${failed[@]}"
-[ $# -gt 0 ] || set -- --numprocesses 2 --dist loadgroup --no-loadscope-reorder --durations 15
+[ $# -gt 0 ] || set -- --numprocesses 2 --dist loadscope --no-loadscope-reorder --durations 15
 echo "== pytest $*"
 .venv/bin/python -m pytest "$@" || failed+=(pytest)
 [ ${#failed[@]} = 0 ]

@@ -83,6 +83,8 @@ def _begin(target: Callable[..., None], args: tuple[Any, ...], log: Path, variab
     os.dup2(output, 1)
     os.dup2(output, 2)
     torch.set_num_threads(1)
+    # As in any rank: a child of the server would have its loader workers start from scratch, by a server of its own.
+    multiprocessing.set_start_method("fork", force=True)
     # The server has the variables of when it was started.
     os.environ.clear()
     os.environ.update(variables, LOCAL_RANK=variables["RANK"])
