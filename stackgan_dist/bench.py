@@ -1,4 +1,4 @@
-"""How fast it is here: `python -m stackgan_dist.bench step|loader|scaling|checkpoint|score`.
+"""How fast it is here: `python -m stackgan_dist.bench step|loader|checkpoint|scaling`.
 
 Each measures the plain way beside the fast one in the same run, in turns, and prints a table; --json FILE keeps it.
 """
@@ -28,10 +28,11 @@ def main() -> None:
     """Find the benchmark, parse its options, run it, print."""
     name, *rest = sys.argv[1:] or ["--help"]
     if name in ("-h", "--help"):
+        print("usage: python -m stackgan_dist.bench NAME [OPTIONS]\n")
         print(__doc__)
         print("\n".join(f"  {known:<12}{what}" for known, what in BENCHMARKS.items()))
         print("\nOptions: python -m stackgan_dist.bench NAME --help")
-        return
+        sys.exit(0)
     if name not in BENCHMARKS:
         raise UserError(f"there is no benchmark called {name}; choose one of {', '.join(BENCHMARKS)}")
     benchmark = importlib.import_module(f"stackgan_dist.benchmarks.{name}")
