@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from stackgan_dist.engines.ddp import BUCKETS
+
 
 @dataclass(frozen=True)
 class Step:
@@ -49,15 +51,14 @@ class Estimate:
 
 BACKWARD_SHARE = 0.6
 """Of a step's compute time: backward passes take about twice the forward ones, and G's fakes have one of each."""
-BUCKETS = 4
-"""Per network; the last one cannot overlap with anything."""
 
 
 def estimate(step: Step, network: Network, ranks: int) -> Estimate:
     """One step on `ranks` devices with equally many rows each.
 
     All-reduce: a tree's 2 log2(ranks) latencies and a ring's 2 (ranks - 1) / ranks of the bytes, as NCCL chooses
-    between them. All-gather of statistics: log2(ranks) latencies and (ranks - 1) contributions.
+    between them; the last of a network's buckets overlaps with nothing. All-gather of statistics: log2(ranks)
+    latencies and (ranks - 1) contributions.
     """
     if ranks == 1:
         return Estimate(0.0, 0.0, 0.0, step.compute_s)

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stackgan_dist.benchmarks import step as step_benchmark
-from stackgan_dist.benchmarks.cluster_model import BACKWARD_SHARE, BUCKETS, Network, Step, estimate
+from stackgan_dist.benchmarks.cluster_model import BACKWARD_SHARE, Network, Step, estimate
 from stackgan_dist.benchmarks.machine import describe_machine, pick_device
 from stackgan_dist.benchmarks.report import Report, Table
+from stackgan_dist.engines.ddp import BUCKETS
 from stackgan_dist.errors import UserError
 
 _MODELLED = (1, 2, 4, 8, 16, 64, 256, 1024)

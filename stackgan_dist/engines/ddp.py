@@ -21,7 +21,7 @@ _NO_BUFFER_BROADCAST: dict[str, Any] = (
 )
 
 
-_BUCKETS = 4
+BUCKETS = 4
 """Per network: the first ones travel while the backward pass computes the rest. More would each be too small to use the
 network well; of torch's 25 MB the discriminator of Stage-I would have a single one, with nothing to overlap."""
 
@@ -90,4 +90,4 @@ class DDPEngine:
 def _bucket_mb(module: nn.Module) -> float:
     """Size of a gradient bucket: at least 1 MB, at most torch's own 25."""
     size = sum(p.numel() * p.element_size() for p in module.parameters() if p.requires_grad)
-    return min(25.0, max(1.0, size / _BUCKETS / 2**20))
+    return min(25.0, max(1.0, size / BUCKETS / 2**20))

@@ -6,8 +6,9 @@ import math
 
 import pytest
 
-from stackgan_dist.benchmarks.cluster_model import BACKWARD_SHARE, BUCKETS, Network, Step, estimate
+from stackgan_dist.benchmarks.cluster_model import BACKWARD_SHARE, Network, Step, estimate
 from stackgan_dist.benchmarks.scaling import Options, run
+from stackgan_dist.engines.ddp import BUCKETS
 from stackgan_dist.errors import UserError
 
 NETWORK = Network(latency_s=1e-5, bandwidth_bytes_s=1e9)
