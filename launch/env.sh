@@ -10,8 +10,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 level=${1:-demo}
 case $level in
-  demo) extras=score ;;
-  dev) extras=dev ;;
+  demo) extras=score compile=--no-compile ;;
+  dev) extras=dev compile=--compile ;;
   *) echo "error: unknown level '$level'; call launch/env.sh demo or launch/env.sh dev" >&2; exit 2 ;;
 esac
 
@@ -46,7 +46,7 @@ echo "environment: installing $(pin torch) and the rest into .venv, once; takes 
 rm -f $stamp
 [ -x .venv/bin/pip ] || "$python" -m venv --clear .venv
 pip_install() {
-  .venv/bin/python -m pip --disable-pip-version-check --no-input install "$@" >>.venv/pip.log 2>&1 || {
+  .venv/bin/python -m pip --disable-pip-version-check --no-input install "$compile" "$@" >>.venv/pip.log 2>&1 || {
     tail -n 25 .venv/pip.log >&2
     fail "pip could not install $* (the above are the last lines of .venv/pip.log); put it right, then start again"
   }
@@ -55,5 +55,10 @@ pip_install() {
 # torch first and alone: a range, or another package's wish, may pull another build of several gigabytes.
 pip_install "$(pin torch)" "$(pin numpy)"
 pip_install --constraint launch/constraints.txt --editable ".[$extras]"
+# Compiling all of torch takes longer than the rest of the demo's installation: only what is imported is compiled, here
+# and now, since a shell may have forbidden it for what comes.
+if [ $compile = --no-compile ]; then
+  PYTHONDONTWRITEBYTECODE='' .venv/bin/python -c 'import stackgan_dist.train, stackgan_dist.scores, stackgan_dist.generate'
+fi
 echo "$level $inputs" >$stamp
 echo "environment: ready after $((SECONDS - begin)) s"
