@@ -1,7 +1,8 @@
 """A classifier for a data set's own classes: `torchrun -m stackgan_dist.train_classifier --data data/oxford102`.
 
-Takes a network that knows ImageNet and fits its last layer to the classes of a packed set, on any number of ranks, then
-says how many held-out pictures it tells right. The file it writes is a --classifier of the scores. The StackGAN paper
+Takes a network that knows ImageNet, fits its last layer to the classes of a packed set and, with --epochs, trains all
+layers on from there, on any number of ranks, then says how many held-out pictures it tells right. The file it writes is
+a --classifier of the scores. The StackGAN paper
 fine-tunes on the test classes, those that its pictures are drawn for, and so does this by default; the files that it
 used are lost, so scores stand only beside scores of the same file.
 """
@@ -24,6 +25,7 @@ from stackgan_dist.data.storage import write_bytes
 from stackgan_dist.distributed.process_group import Ranks, main_first, process_group
 from stackgan_dist.errors import UserError, front_door
 from stackgan_dist.evaluation.classifier import NetworkClassifier, load_classifier
+from stackgan_dist.evaluation.fine_tuning import FineTuning
 from stackgan_dist.evaluation.job import one_thread_per_rank, parse_options, sum_over_ranks, with_progress
 from stackgan_dist.evaluation.labelled_pictures import LabelledPictures
 from stackgan_dist.evaluation.linear_head import fit_head
@@ -55,17 +57,21 @@ class Options:
     """Views of a picture to learn from: its middle, and crops at random, some mirrored."""
     decay: float = 0.01
     """Weight decay of the last layer, whose features are scaled to a deviation of 1."""
+    epochs: int = 0
+    """Then all layers are trained for so many passes over the pictures; 0: the last layer alone."""
+    learning_rate: float = 3e-5
+    """Of that training, at its start."""
     seed: int = 0
-    """Chooses the held-out pictures and the crops."""
+    """Chooses the held-out pictures, the crops and the order of --epochs."""
     batch_size: int = 64
-    """Pictures per batch. Does not change the result but for rounding."""
+    """Pictures per batch of all ranks. The last layer does not depend on it."""
     timeout_s: float = 300.0
     """A rank that does not answer for this long is taken for lost."""
 
 
 @front_door
 def main() -> None:
-    """Parse, validate, connect, look at all pictures, fit the last layer, test it, write."""
+    """Parse, validate, connect, look at all pictures, fit the last layer, perhaps train all, test, write."""
     options = parse_options(Options, "stackgan_dist.train_classifier", __doc__)
     _check(options)
     packed = open_packed(DataConfig(url=options.data), options.image_size, options.split)
@@ -79,7 +85,7 @@ def main() -> None:
         pictures = LabelledPictures(
             packed.captions(), options.image_size, options.batch_size, options.held_out, options.seed
         )
-        features, labels, held_out = _look_at_all(pictures, base, options.views, ranks)
+        numbers, features, labels, held_out = _look_at_all(pictures, base, options.views, ranks)
         head = fit_head(
             features[~held_out],
             labels[~held_out],
@@ -87,13 +93,19 @@ def main() -> None:
             options.decay,
             lambda tensor: sum_over_ranks(tensor, ranks),
         )
-        right, tested = _tested(head, features[held_out], labels[held_out], ranks)
-        main_first(lambda: _write(out, base, head, _record(options, packed, base, right, tested)), ranks)
+        base.replace_last_layer(*head)
+        if options.epochs:
+            _train_all_layers(options, base, pictures, numbers[~held_out], ranks)
+            _, features, labels, held_out = _look_at_all(pictures, base, 1, ranks)
+        right, tested = _tested(base, features[held_out], labels[held_out], ranks)
+        main_first(lambda: _write(out, base, _record(options, packed, base, right, tested)), ranks)
 
         if ranks.is_main:
             print(f"{right / max(tested, 1):.1%} of {tested:,} held-out pictures of {packed.url} told right")
             print(f"  {len(pictures.classes)} classes, chance {1 / len(pictures.classes):.1%}")
-            print(f"  learned from {options.views} views of each of the other {len(pictures) - tested:,} pictures")
+            layers = f"the last layer from {options.views} views"
+            layers += f" and all from {options.epochs} more" if options.epochs else ""
+            print(f"  learned {layers} of each of the other {len(pictures) - tested:,} pictures")
             print(f"  {_PROTOCOLS[options.split]}\n  use it: --classifier '{out}{_query(options.network)}'")
 
 
@@ -103,6 +115,10 @@ def _check(options: Options) -> None:
     for flag, value in (("--views", options.views), ("--batch-size", options.batch_size)):
         if value < 1:
             raise UserError(f"{flag} is {value}, it must be at least 1")
+    if options.epochs < 0:
+        raise UserError(f"--epochs is {options.epochs}, it must be at least 0")
+    if not 0 < options.learning_rate < float("inf"):
+        raise UserError(f"--learning-rate is {options.learning_rate}, it must be above 0")
     if not options.decay > 0:
         raise UserError(f"--decay is {options.decay}, it must be above 0: without it there may be no best solution")
 
@@ -126,21 +142,34 @@ def _query(network: str) -> str:
 
 def _look_at_all(
     pictures: LabelledPictures, base: NetworkClassifier, views: int, ranks: Ranks
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Features (n, width), labels (n,) and whether held out (n,) of all views of this rank's pictures, on the CPU."""
-    features, labels, held_out = [torch.empty(0, base.feature_width)], [torch.empty(0).long()], [torch.empty(0).bool()]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Numbers (n,), features (n, width), labels (n,) and whether held out (n,) of all views of this rank's pictures, on
+    the CPU."""
+    numbers, labels, held_out = [torch.empty(0).long()], [torch.empty(0).long()], [torch.empty(0).bool()]
+    features = [torch.empty(0, base.feature_width)]
     batches = pictures.views(views, ranks.rank, ranks.world_size)
     for batch in with_progress(batches, "pictures", len(pictures) * views, ranks):
+        numbers.append(batch.numbers)
         features.append(base.features(batch.images).cpu())
         labels.append(batch.labels)
         held_out.append(batch.held_out)
-    return torch.cat(features), torch.cat(labels), torch.cat(held_out)
+    return torch.cat(numbers), torch.cat(features), torch.cat(labels), torch.cat(held_out)
 
 
-def _tested(head: tuple[Tensor, Tensor], features: Tensor, labels: Tensor, ranks: Ranks) -> tuple[int, int]:
+def _train_all_layers(
+    options: Options, base: NetworkClassifier, pictures: LabelledPictures, learned: Tensor, ranks: Ranks
+) -> None:
+    """`learned`: numbers of this rank's pictures to learn from, each at least once."""
+    is_learned = torch.zeros(len(pictures))
+    is_learned[learned] = 1
+    sum_over_ranks(is_learned, ranks)
+    tuning = FineTuning(options.epochs, options.learning_rate, options.batch_size, options.seed)
+    tuning.run(base, pictures, is_learned.nonzero().flatten(), ranks)
+
+
+def _tested(base: NetworkClassifier, features: Tensor, labels: Tensor, ranks: Ranks) -> tuple[int, int]:
     """Held-out pictures that are told right, and all of them."""
-    weight, bias = head
-    right = ((features @ weight.T + bias).argmax(dim=1) == labels).sum()
+    right = (base.last_layer(features.to(base.device)).argmax(dim=1).cpu() == labels).sum()
     counts = torch.stack([right, torch.tensor(len(labels))]).double()
     sum_over_ranks(counts, ranks)
     return int(counts[0]), int(counts[1])
@@ -161,10 +190,10 @@ def _record(options: Options, packed: PackedSet, base: NetworkClassifier, right:
     }
 
 
-def _write(out: Path, base: NetworkClassifier, head: tuple[Tensor, Tensor], record: dict[str, Any]) -> None:
+def _write(out: Path, base: NetworkClassifier, record: dict[str, Any]) -> None:
     """The weights as a bare state dict, and the record beside them."""
-    weights = {name: value for name, value in base.state.items() if not name.startswith("AuxLogits.")}
-    weights |= {f"{base.head}.weight": head[0], f"{base.head}.bias": head[1]}
+    state = base.module.state_dict()
+    weights = {name: value.cpu().contiguous() for name, value in state.items() if not name.startswith("AuxLogits.")}
     data = pack(weights)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -47,6 +47,7 @@ class Stream(IntEnum):
     EMBEDDING_VIEW = 26
     EMBEDDING_CAPTION = 27
     EMBEDDING_DROPOUT = 28
+    FINE_TUNING_ORDER = 29
 
 
 def crops(seed: int, step: int, rows: Sequence[int], slack: int) -> NDArray[np.int64]:

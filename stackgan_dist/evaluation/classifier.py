@@ -86,8 +86,10 @@ class NetworkClassifier:
     feature_width: int
     is_stand_in: bool
     comparable_with: str
+    module: nn.Module
+    """The network, frozen, on `device`."""
     network: Callable[[Tensor], Prediction]
-    """Frozen, on `device`; logits with the background classes."""
+    """What `module` says of prepared pictures; logits with the background classes."""
     device: torch.device | str
     size: int
     scale: float
@@ -96,10 +98,8 @@ class NetworkClassifier:
     """Logits to cut, at the front."""
     weights_sha256: str
     details: dict[str, Any]
-    state: dict[str, Tensor]
-    """The network's weights as they are in its file."""
     head: str
-    """The last layer's name among them."""
+    """Name of the last layer in `module`."""
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Prediction:
@@ -114,13 +114,27 @@ class NetworkClassifier:
         x = images.to(self.device, torch.float32, memory_format=torch.contiguous_format)
         # Libraries choose their kernels by the size of the batch, and kernels differ in the last bits: filled up, every
         # batch is computed alike, and a score does not feel how its samples were divided among ranks.
-        x = F.pad(x, (0, 0, 0, 0, 0, 0, 0, BATCH_SIZE - n))
-        if x.shape[2:] != (self.size, self.size):
-            x = F.interpolate(x, (self.size, self.size), mode="bilinear", antialias=True)
-        # channels_last is 1.4 to 1.8 times faster on a CPU.
-        x = (x * self.scale + self.shift).contiguous(memory_format=torch.channels_last)
-        logits, features = self.network(x)
+        logits, features = self.network(self.prepared(F.pad(x, (0, 0, 0, 0, 0, 0, 0, BATCH_SIZE - n))))
         return Prediction(logits[:n, self.background :], features[:n])
+
+    def prepared(self, images: Tensor) -> Tensor:
+        """Images (N, 3, S, S) in [-1, 1], float32 on `device`, as the network wants them."""
+        if images.shape[2:] != (self.size, self.size):
+            images = F.interpolate(images, (self.size, self.size), mode="bilinear", antialias=True)
+        # channels_last is 1.4 to 1.8 times faster on a CPU.
+        return (images * self.scale + self.shift).contiguous(memory_format=torch.channels_last)
+
+    @property
+    def last_layer(self) -> nn.Linear:
+        """What makes logits of features."""
+        return getattr(self.module, self.head)
+
+    def replace_last_layer(self, weight: Tensor, bias: Tensor) -> None:
+        """Tell other classes from now on: weight (classes, feature_width), bias (classes,)."""
+        layer = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0], device=self.device)
+        layer.load_state_dict({"weight": weight, "bias": bias})
+        setattr(self.module, self.head, layer.requires_grad_(False))
+        self.classes, self.background = len(bias), 0
 
     def logits(self, images: Tensor) -> Tensor:
         """See Classifier."""
@@ -226,6 +240,7 @@ def _efficientnet_lite0(
         comparable_with="nothing published: a stand-in; only scores of this same classifier"
         if fine_tuned is None
         else "nothing published: only scores of this same file",
+        module=network,
         network=predict,
         device=device,
         size=224,
@@ -235,7 +250,6 @@ def _efficientnet_lite0(
         background=0,
         weights_sha256=digest,
         details={"network": "EfficientNet-Lite0, ImageNet", **_fine_tuned(path, digest)},
-        state=state,
         head=_EFFICIENTNET_HEAD,
     )
 
@@ -283,6 +297,7 @@ def _inception_v3(
         feature_width=network.fc.in_features,
         is_stand_in=is_stand_in,
         comparable_with=comparable_with,
+        module=network,
         network=predict,
         device=device,
         size=299,
@@ -296,7 +311,6 @@ def _inception_v3(
             "bias_of_logits": not is_fid,
             **_fine_tuned(path, digest),
         },
-        state=state,
         head="fc",
     )
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +30,16 @@ class LabelledBatch:
     """(n,), int64: place of each picture's class among the set's."""
     held_out: Tensor
     """(n,), bool."""
+
+
+class _Decoded(NamedTuple):
+    """A picture as it was packed."""
+
+    number: int
+    pixels: np.ndarray
+    """(P, P, 3), uint8."""
+    label: int
+    held_out: bool
 
 
 class LabelledPictures:
@@ -63,21 +74,31 @@ class LabelledPictures:
         Held-out pictures are seen from the middle only.
         """
         for begin in range(rank * self._batch_size, len(self), world_size * self._batch_size):
-            numbers = np.arange(begin, min(begin + self._batch_size, len(self)))
-            captions = [self._captions.caption(int(number), 0) for number in numbers]
-            pictures = [decoded(self._captions, caption) for caption in captions]
-            labels = np.array([self._label_of(caption) for caption in captions])
-            held_out = np.array([self._is_held_out(caption) for caption in captions])
+            everything = self._decoded(np.arange(begin, min(begin + self._batch_size, len(self))))
             for view in range(count):
-                rows = np.flatnonzero(~held_out | (view == 0))
-                if len(rows):
-                    crops = [self._view(pictures[row], int(numbers[row]), view) for row in rows]
-                    yield LabelledBatch(
-                        torch.from_numpy(numbers[rows]),
-                        torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 127.5 - 1,
-                        torch.from_numpy(labels[rows]),
-                        torch.from_numpy(held_out[rows]),
-                    )
+                seen = everything if view == 0 else [one for one in everything if not one.held_out]
+                if seen:
+                    yield self._batch(seen, view)
+
+    def batch(self, numbers: Sequence[int], view: int) -> LabelledBatch:
+        """One view of the pictures of these `numbers`, at least one: 0 is the middle, any other a crop at random."""
+        return self._batch(self._decoded(numbers), view)
+
+    def _decoded(self, numbers: Iterable[int]) -> list[_Decoded]:
+        captions = [(int(number), self._captions.caption(int(number), 0)) for number in numbers]
+        return [
+            _Decoded(number, decoded(self._captions, caption), self._label_of(caption), self._is_held_out(caption))
+            for number, caption in captions
+        ]
+
+    def _batch(self, pictures: list[_Decoded], view: int) -> LabelledBatch:
+        crops = np.stack([self._view(one.pixels, one.number, view) for one in pictures])
+        return LabelledBatch(
+            torch.tensor([one.number for one in pictures]),
+            torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 127.5 - 1,
+            torch.tensor([one.label for one in pictures]),
+            torch.tensor([one.held_out for one in pictures]),
+        )
 
     def _view(self, picture: np.ndarray, number: int, view: int) -> np.ndarray:
         slack = len(picture) - self._image_size
