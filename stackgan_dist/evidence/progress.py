@@ -51,6 +51,7 @@ def own_judge(folder: str, url: str, test: PackedSet, scale: Scale) -> Judge:
         raise UserError(f"a classifier cannot be made in {folder}: give a folder on a disk, or one with --classifier")
     file = path / f"{CLASSIFIER}.pt"
     arguments = ["--data", url, "--image-size", str(scale.largest), "--views", str(scale.classifier_views)]
+    arguments += ["--epochs", str(scale.classifier_epochs)] if scale.classifier_epochs else []
     command = Command("train_classifier", (*arguments, "--out", str(file)))
     record = read_record(file) if file.exists() else {}
     if record and record["data_digest"] != test.index.digest:

@@ -24,7 +24,9 @@ class Scale:
     short: Short | None = None
     """None: the schedule of the presets."""
     classifier_views: int = 4
-    """Views of each picture that the classifier learns from."""
+    """Views of each picture that the classifier's last layer learns from."""
+    classifier_epochs: int = 0
+    """Passes over the pictures in which all of its layers learn, as the paper's did."""
 
     def size(self, paper: ImageSize) -> ImageSize:
         """The size that stands for one of the paper's."""
@@ -107,5 +109,5 @@ SCALES: Final[dict[ScaleName, Scale]] = {
         short=Short(images=4_800, batch_size=16),
         classifier_views=2,
     ),
-    "paper": Scale(Protocol()),
+    "paper": Scale(Protocol(), classifier_epochs=10),
 }
