@@ -1,12 +1,13 @@
-"""How fast batches are made, by one process: JPEGs by Pillow, by simplejpeg, and from memory.
+"""How fast batches are made, by one process: JPEGs by Pillow, by simplejpeg, with texts from memory, all from memory.
 
-All ways make the same batches (same rows, crops, flips, texts and noise), in turns. Without --data it packs painted
-birds into a temporary folder first.
+All ways make the same batches (same rows, crops, flips, texts and noise), in turns. Beside them the floor: decoding
+the same JPEGs and nothing else. Without --data it packs painted birds into a temporary folder first.
 """
 
 from __future__ import annotations
 
 import io
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -29,9 +30,9 @@ from stackgan_dist.benchmarks.timing import in_turns
 from stackgan_dist.data.cache import ShardCache
 from stackgan_dist.data.index import Index, load_index
 from stackgan_dist.data.loader import STORED_PER_CROPPED, Batch, BatchShape, StepDataset, make_loader
+from stackgan_dist.data.open_shards import OpenShards
 from stackgan_dist.data.plan import Plan
 from stackgan_dist.data.samples import SampleDecoder
-from stackgan_dist.data.shard import ShardReader
 from stackgan_dist.data.storage import join
 
 
@@ -59,12 +60,15 @@ class Options:
     """File to write the report to."""
 
 
+_FLOOR = "decoding alone"
+
+
 class _PillowDecoder(SampleDecoder):
     """The plain way."""
 
-    def picture(self, reader: ShardReader, sample: int) -> NDArray[np.uint8]:
+    def pixels(self, encoded: bytes) -> NDArray[np.uint8]:
         """See SampleDecoder."""
-        return np.asarray(Image.open(io.BytesIO(reader.jpeg(sample))))
+        return np.asarray(Image.open(io.BytesIO(encoded)))
 
 
 def run(options: Options) -> Report:
@@ -81,20 +85,27 @@ def _table(options: Options, url: str, size: int) -> Table:
     plan = Plan([shard.samples for shard in index.shards], 0, options.batch_size)
     # Every timed round loads the same steps of an epoch, whose samples the warm-up has met.
     steps = range(min(options.steps, plan.steps_per_epoch))
-    datasets = {name: _dataset(options, index, plan, url, name) for name in ("pillow", "simplejpeg", "memory")}
+    texts_bytes = index.samples * index.captions_per_image * index.text_dim * 2
+    datasets = {
+        "pillow": _dataset(index, plan, url, 0, _PillowDecoder(index)),
+        "simplejpeg": _dataset(index, plan, url, 0),
+        "texts in memory": _dataset(index, plan, url, texts_bytes),
+        "all in memory": _dataset(index, plan, url, int(options.memory_gb * 1e9)),
+    }
     ways = {name: partial(_load, dataset, steps) for name, dataset in datasets.items()}
-    cpu: dict[str, list[float]] = {name: [] for name in ways}
-    timings = in_turns(
-        {name: partial(_with_cpu, way, cpu[name]) for name, way in ways.items()}, repeats=options.repeats
-    )
+    ways[_FLOOR] = partial(_decode, SampleDecoder(index), _encoded(index, plan, url, steps))
+    timings = in_turns(ways, repeats=options.repeats)
     images = len(steps) * options.batch_size
     rows: list[dict[str, Any]] = []
     for name, timing in timings.items():
         row: dict[str, Any] = {"way": name, **timing.cells(images)}
-        row["images/CPU s"] = images / float(np.median(cpu[name][-options.repeats :]))
-        row["times pillow"] = timing.times_faster_than(timings["pillow"])
+        row["images/CPU s"] = images / statistics.median(timing.cpu_seconds)
+        row["times pillow in CPU s"] = timing.times_less_cpu_than(timings["pillow"])
+        decodes = name != "all in memory"
+        row["decoding, % of CPU s"] = 100 / timings[_FLOOR].times_less_cpu_than(timing) if decodes else None
         if options.step_ms:
-            row["waiting, %"] = 100 * _waiting(datasets[name], steps, options.step_ms / 1000)
+            waits = name in datasets
+            row["waiting, %"] = 100 * _waiting(datasets[name], steps, options.step_ms / 1000) if waits else None
         rows.append(row)
     return Table(
         f"Loader, {size} px, batches of {options.batch_size}, {index.text_encoder} texts of {index.text_dim}",
@@ -110,12 +121,27 @@ def _table(options: Options, url: str, size: int) -> Table:
     )
 
 
-def _dataset(options: Options, index: Index, plan: Plan, url: str, way: str) -> StepDataset:
+def _dataset(
+    index: Index, plan: Plan, url: str, memory_bytes: int, decoder: SampleDecoder | None = None
+) -> StepDataset:
     shape = BatchShape(round(index.image_size / STORED_PER_CROPPED), 4, 100, 1, 128)
-    memory = int(options.memory_gb * 1e9) if way == "memory" else 0
-    cache = ShardCache(url, index, Path(tempfile.gettempdir()) / "unused", 10**9)
-    decoder = _PillowDecoder(index) if way == "pillow" else None
-    return StepDataset(index, plan, cache, range(plan.batch_size), shape, 64, memory, decoder)
+    return StepDataset(index, plan, _cache(url, index), range(plan.batch_size), shape, 64, memory_bytes, decoder)
+
+
+def _cache(url: str, index: Index) -> ShardCache:
+    return ShardCache(url, index, Path(tempfile.gettempdir()) / "unused", 10**9)
+
+
+def _encoded(index: Index, plan: Plan, url: str, steps: range) -> list[bytes]:
+    """The JPEGs of these steps."""
+    shards = OpenShards(index, _cache(url, index), keep=len(index.shards))
+    places = [place for step in steps for place in plan.locate(step, range(plan.batch_size))]
+    return [shards[shard].jpeg(sample) for shard, sample in places]
+
+
+def _decode(decoder: SampleDecoder, encoded: list[bytes]) -> None:
+    for each in encoded:
+        decoder.pixels(each)
 
 
 def _load(dataset: StepDataset, steps: range) -> None:
@@ -128,12 +154,6 @@ def _checked(batch: Any) -> Batch:
         raise batch
     assert isinstance(batch, Batch)
     return batch
-
-
-def _with_cpu(way: Any, seconds: list[float]) -> None:
-    begin = time.process_time()
-    way()
-    seconds.append(time.process_time() - begin)
 
 
 def _waiting(dataset: StepDataset, steps: range, step_s: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from stackgan_dist.data import draws
-from stackgan_dist.data.draws import Stream
+from stackgan_dist.data.draws import RowDraws, Stream
 from stackgan_dist.data.index import Index
 from stackgan_dist.data.samples import SampleDecoder
 from stackgan_dist.data.shard import ShardReader
@@ -23,11 +24,10 @@ class BatchTexts:
         index: of the data set.
         decoder: reads embeddings.
         store: keeps them, where it has room.
-        seed: of the run.
-        step: of the batch.
-        rows: of the global batch.
         captions_per_text: a text is the mean of so many.
-        more: those of the rows that also draw a text between two.
+        drawn: what the n rows draw.
+        with_partner: which of them, counted from 0, also draw a text between two, m in all.
+        drawn_between: what these draw for it.
     """
 
     def __init__(
@@ -35,59 +35,59 @@ class BatchTexts:
         index: Index,
         decoder: SampleDecoder,
         store: SampleStore,
-        seed: int,
-        step: int,
-        rows: Sequence[int],
         captions_per_text: int,
-        more: Sequence[int],
+        drawn: RowDraws,
+        with_partner: Sequence[int] = (),
+        drawn_between: RowDraws | None = None,
     ) -> None:
-        self._decoder, self._store = decoder, store
-        self._chosen = [
-            draws.captions(seed, stream, step, which, index.captions_per_image, captions_per_text)
-            for stream, which in ((Stream.CAPTION, rows), (Stream.WRONG_CAPTION, rows), (Stream.PARTNER_CAPTION, more))
-        ]
-        self._wrong = draws.points(seed, Stream.WRONG_SAMPLE, step, rows)
-        points = draws.points(seed, Stream.PARTNER_SAMPLE, step, more)
-        self._with_partner = [rows.index(row) for row in more]
-        self._partner = dict(zip(self._with_partner, enumerate(points), strict=True))
+        self._decoder, self._kept, self._with_partner = decoder, store.texts, list(with_partner)
+        of_captions = index.captions_per_image, captions_per_text
+        own, wrong = drawn.captions((Stream.CAPTION, Stream.WRONG_CAPTION), *of_captions)
+        self._wrong = drawn.points(Stream.WRONG_SAMPLE)
+        self._partner: dict[int, tuple[int, float]] = {}  # n-th row -> place of its partner's text, and its point
+        if drawn_between is not None:
+            own = np.concatenate([own, *drawn_between.captions((Stream.PARTNER_CAPTION,), *of_captions)])
+            points = zip(itertools.count(len(wrong)), drawn_between.points(Stream.PARTNER_SAMPLE), strict=False)
+            self._partner = dict(zip(with_partner, points, strict=True))
+        self._chosen = np.concatenate([own, wrong])
+        n, m = len(wrong), len(self._with_partner)
+        self._rows, self._texts = n, n + m
         # Where they are kept, their numbers; else the embeddings themselves.
-        shape = () if store.texts is not None else (captions_per_text, index.text_dim)
-        self._found = [
-            np.empty((len(which), *shape), np.float16 if shape else np.int64) for which in (rows, rows, more)
-        ]
+        self._numbers = [0] * (2 * n + m) if store.texts is not None else list(range(2 * n + m))
+        shape = (2 * n + m, index.captions_per_image, index.text_dim)
+        self._found = np.empty(shape, np.float16) if store.texts is None else store.texts.content
 
-    def read(self, n: int, reader: ShardReader, shard: int, sample: int) -> None:
-        """The texts of the n-th row, whose picture is `sample` of `reader`, shard number `shard`."""
-        self._read(0, n, reader, shard, sample)
-        self._read(1, n, reader, shard, reader.other(sample, self._wrong[n]))
+    def read(self, n: int, reader: ShardReader, first: int, sample: int) -> None:
+        """The texts of the n-th row, whose picture is `sample` of `reader`; `first` is the number of that shard's first
+        sample."""
+        self._read(n, reader, first, sample)
+        self._read(self._texts + n, reader, first, reader.other(sample, self._wrong[n]))
         if n in self._partner:
             place, point = self._partner[n]
-            self._read(2, place, reader, shard, draws.pick(point, len(reader.keys)))
+            self._read(place, reader, first, draws.pick(point, len(reader.keys)))
 
-    def _read(self, kind: int, place: int, reader: ShardReader, shard: int, sample: int) -> None:
-        kept = self._store.texts
+    def _read(self, place: int, reader: ShardReader, first: int, sample: int) -> None:
+        kept = self._kept
         if kept is None:
-            self._found[kind][place] = self._decoder.embeddings(reader, sample)[self._chosen[kind][place]]
+            self._decoder.embeddings(reader, sample, self._found[place])
             return
-        number = self._store.number(shard, sample)
-        if number not in kept:
-            kept[number] = self._decoder.embeddings(reader, sample)
-        self._found[kind][place] = number
+        self._numbers[place] = number = first + sample
+        if not kept.known[number] and number not in kept:
+            self._decoder.embeddings(reader, sample, kept.content[number])
+            kept.set(number)
 
     def means(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Of all that was read: matching texts (n + m, dim), the last m half-way to a partner's, and mismatched ones
-        (n, dim)."""
-        text, wrong, partner = map(self._mean, range(3))
-        between = (text[self._with_partner] + partner) / 2
-        return np.concatenate([text, between]), wrong
-
-    def _mean(self, kind: int) -> NDArray[np.float32]:
-        """In float32, summed in the order in which they were chosen."""
-        found, kept = self._found[kind], self._store.texts
-        chosen = found if kept is None else kept.content[found[:, None], self._chosen[kind]]
-        texts = torch.from_numpy(chosen).float()  # five times as fast as numpy
-        total = texts[:, 0].numpy() + np.float32(0)  # which turns -0 into 0, as numpy.mean does
-        for caption in range(1, texts.shape[1]):
-            total += texts[:, caption].numpy()
-        total /= np.float32(texts.shape[1])
-        return total
+        (n, dim). In float32, summed in the order in which the captions were chosen."""
+        _, captions, dim = self._found.shape
+        lines = np.array(self._numbers)[:, None] * captions + self._chosen
+        chosen = self._found.reshape(-1, dim).take(lines.T, axis=0)  # (captions per text, 2n + m, dim)
+        texts = torch.from_numpy(chosen).float().numpy()  # five times as fast as numpy
+        means = texts[0] + np.float32(0)  # which turns -0 into 0, as numpy.mean does
+        for more in texts[1:]:
+            means += more
+        means /= np.float32(len(texts))
+        if self._with_partner:
+            between = slice(self._rows, self._texts)
+            means[between] = (means[self._with_partner] + means[between]) / 2
+        return means[: self._texts], means[self._texts :]

@@ -18,9 +18,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from stackgan_dist.data import draws
+from stackgan_dist.data.batch_pictures import BatchPictures
 from stackgan_dist.data.batch_texts import BatchTexts
 from stackgan_dist.data.cache import ShardCache
-from stackgan_dist.data.draws import Stream
+from stackgan_dist.data.draws import RowDraws, Stream
 from stackgan_dist.data.index import Index
 from stackgan_dist.data.open_shards import OpenShards
 from stackgan_dist.data.places import View, check_places, place_in_view
@@ -28,7 +29,7 @@ from stackgan_dist.data.plan import Plan
 from stackgan_dist.data.prefetch import Prefetcher
 from stackgan_dist.data.samples import SampleDecoder
 from stackgan_dist.data.shard import ShardReader
-from stackgan_dist.data.store import SampleStore, crops_of
+from stackgan_dist.data.store import SampleStore
 from stackgan_dist.errors import UserError
 from stackgan_dist.models.config import Placement
 
@@ -129,38 +130,38 @@ class StepDataset(Dataset["Batch | UserError"]):
         self._look_ahead(step)
         plan, shape, rows, index = self._plan, self._shape, self._rows, self._index
         places = plan.locate(step, rows)
-        crops = draws.crops(plan.seed, step, rows, index.image_size - shape.image_size)
-        flips = draws.flips(plan.seed, step, rows)
-        images = np.empty((len(rows), 3, shape.image_size, shape.image_size), dtype=np.uint8)
+        samples = np.array(places, np.int64).reshape(-1, 2)
+        drawn = RowDraws(plan.seed, step, rows, draws.OF_ROWS)
+        crops, flips = drawn.crops_and_flips(index.image_size - shape.image_size)
         more = rows_with_partner(rows) if shape.interpolate else []
-        texts = BatchTexts(index, self._decoder, self._store, plan.seed, step, rows, shape.captions_per_text, more)
+        with_partner = [rows.index(row) for row in more]
+        between = RowDraws(plan.seed, step, more, draws.OF_TEXTS_BETWEEN) if more else None
+        firsts = self._store.first[samples[:, 0]]
+        pictures = BatchPictures(self._decoder, self._store, shape.image_size, crops, flips, firsts + samples[:, 1])
+        texts = BatchTexts(index, self._decoder, self._store, shape.captions_per_text, drawn, with_partner, between)
         places_seen = np.empty((len(rows), *shape.placement.shape), np.float32) if shape.placement else None
-        numbers = np.array([self._store.number(*place) for place in places])
         self._shards.close_removed()
         # Shard by shard, so that a cache of hardly any shards fetches each of them once a step.
-        for n in sorted(range(len(rows)), key=lambda n: places[n][0]):
+        first = firsts.tolist()
+        for n in np.argsort(samples[:, 0], kind="stable").tolist():
             number, sample = places[n]
             reader = self._shards[number]
-            self._read_picture(reader, sample, int(numbers[n]), images[n], crops[n], bool(flips[n]))
-            texts.read(n, reader, number, sample)
+            pictures.read(n, reader, sample)
+            texts.read(n, reader, first[n], sample)
             if places_seen is not None and shape.placement is not None:
                 places_seen[n] = self._place(reader, sample, shape.placement, crops[n], bool(flips[n]))
-        if self._store.pictures is not None:
-            images = crops_of(self._store.pictures.content, numbers, crops, shape.image_size)
-            images[flips] = torch.from_numpy(images[flips]).flip(3).numpy()  # five times as fast as numpy's [::-1]
+        images = pictures.seen()
         text, wrong_text = texts.means()
-        z = self._noise(step, rows, more, Stream.NOISE, Stream.BETWEEN_NOISE, shape.noise_dim)
-        dim = shape.stages * shape.condition_dim
-        eps = self._noise(step, rows, more, Stream.CONDITIONING, Stream.BETWEEN_CONDITIONING, dim)
+        z, eps = self._noise(drawn, between)
         if places_seen is not None and more:
-            places_seen = np.concatenate([places_seen, places_seen[[rows.index(row) for row in more]]])
+            places_seen = np.concatenate([places_seen, places_seen[with_partner]])
         return Batch(
             images=torch.from_numpy(images),
             text=torch.from_numpy(text),
             wrong_text=torch.from_numpy(wrong_text),
             z=torch.from_numpy(z),
             eps=torch.from_numpy(eps).reshape(len(eps), shape.stages, shape.condition_dim),
-            samples=torch.from_numpy(np.array(places)),
+            samples=torch.from_numpy(samples),
             place=None if places_seen is None else torch.from_numpy(places_seen),
         )
 
@@ -171,32 +172,15 @@ class StepDataset(Dataset["Batch | UserError"]):
             self._prefetcher = Prefetcher(self._cache)
         self._prefetcher.want(self._plan.shards_ahead(step, self._lookahead, self._rows))
 
-    def _read_picture(
-        self,
-        reader: ShardReader,
-        sample: int,
-        number: int,
-        image: NDArray[np.uint8],
-        crop: NDArray[np.int64],
-        flip: bool,
-    ) -> None:
-        """Into the store, or where that has no room for it, its crop into `image` (3, size, size)."""
-        kept = self._store.pictures
-        if kept is None:
-            (left, top), size = crop, self._shape.image_size
-            cropped = self._decoder.picture(reader, sample)[top : top + size, left : left + size]
-            image[...] = (cropped[:, ::-1] if flip else cropped).transpose(2, 0, 1)
-        elif number not in kept:
-            kept[number] = self._decoder.picture(reader, sample).transpose(2, 0, 1)
-
-    def _noise(
-        self, step: int, rows: Sequence[int], more: Sequence[int], stream: Stream, between: Stream, dim: int
-    ) -> NDArray[np.float32]:
-        """Of the rows, and then of those `more` that draw a text between two: (n + m, dim)."""
-        seed = self._plan.seed
-        return np.concatenate(
-            [draws.gaussian(seed, stream, step, rows, dim), draws.gaussian(seed, between, step, more, dim)]
-        )
+    def _noise(self, drawn: RowDraws, between: RowDraws | None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """z and eps of the rows, and then of those that draw a text between two: (n + m, dim)."""
+        shape, condition_dim = self._shape, self._shape.stages * self._shape.condition_dim
+        z, eps = drawn.gaussians({Stream.NOISE: shape.noise_dim, Stream.CONDITIONING: condition_dim})
+        if between is None:
+            return z, eps
+        dims = {Stream.BETWEEN_NOISE: shape.noise_dim, Stream.BETWEEN_CONDITIONING: condition_dim}
+        more_z, more_eps = between.gaussians(dims)
+        return np.concatenate([z, more_z]), np.concatenate([eps, more_eps])
 
     def _place(
         self, reader: ShardReader, sample: int, placement: Placement, crop: NDArray[np.int64], flip: bool

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
@@ -17,17 +19,16 @@ class SampleDecoder:
     def __init__(self, index: Index) -> None:
         self._side = index.image_size
         self._texts = (index.captions_per_image, index.text_dim)
+        self._header = _header(self._texts)
         # Reused: fresh memory of this size comes in pages that the system has to clear, for a tenth of the time.
         self._buffer = np.empty((self._side, self._side, 3), np.uint8)
 
-    def picture(self, reader: ShardReader, sample: int) -> NDArray[np.uint8]:
-        """The stored picture, (side, side, 3); UserError when it is damaged or of another size than promised."""
-        encoded, side = reader.jpeg(sample), self._side
+    def picture(self, encoded: bytes, reader: ShardReader, sample: int) -> NDArray[np.uint8]:
+        """The stored picture, (side, side, 3), out of `encoded`, the JPEG of `sample` of `reader`; UserError when it is
+        damaged or of another size than promised."""
+        side = self._side
         try:
-            try:
-                picture = simplejpeg.decode_jpeg(encoded, colorspace="RGB", buffer=self._buffer)
-            except ValueError:  # damaged, or larger than the buffer
-                picture = simplejpeg.decode_jpeg(encoded, colorspace="RGB")
+            picture = self.pixels(encoded)
         except ValueError as error:
             raise UserError(
                 f"{reader.name}: the picture of {reader.keys[sample]} cannot be decoded: {error}"
@@ -39,12 +40,28 @@ class SampleDecoder:
             )
         return picture
 
-    def embeddings(self, reader: ShardReader, sample: int) -> NDArray[np.float16]:
-        """Of all captions, (captions, dim); UserError when they are not of the promised shape."""
+    def pixels(self, encoded: bytes) -> NDArray[np.uint8]:
+        """A JPEG decoded, (height, width, 3); ValueError when it is damaged."""
+        try:
+            return simplejpeg.decode_jpeg(encoded, colorspace="RGB", buffer=self._buffer)
+        except ValueError:  # damaged, or larger than the buffer
+            return simplejpeg.decode_jpeg(encoded, colorspace="RGB")
+
+    def embeddings(self, reader: ShardReader, sample: int, out: NDArray[np.float16]) -> None:
+        """Of all captions into `out` (captions, dim); UserError when they are not of the promised shape."""
+        if reader.read_behind(sample, "emb.npy", self._header, out):
+            return
         embeddings = reader.embeddings(sample)
         if embeddings.shape != self._texts:
             raise UserError(
                 f"{reader.name}: the embeddings of {reader.keys[sample]} are {embeddings.shape}, its index says "
                 f"{self._texts}; pack the set again"
             )
-        return embeddings
+        out[...] = embeddings
+
+
+def _header(shape: tuple[int, ...]) -> bytes:
+    """What a .npy file of such float16 numbers begins with."""
+    file, numbers = io.BytesIO(), np.empty(shape, np.float16)
+    np.save(file, numbers)
+    return file.getvalue()[: -numbers.nbytes]

@@ -67,15 +67,27 @@ class ShardReader:
         self.keys = list(by_key)
         self._members = list(by_key.values())
 
-    def _read(self, sample: int, extension: str) -> bytes:
+    def _place(self, sample: int, extension: str) -> tuple[int, int]:
+        """Offset and size of a member."""
         try:
-            offset, size = self._members[sample][extension]
+            return self._members[sample][extension]
         except KeyError:
             raise UserError(
                 f"{self.name}: sample {self.keys[sample]} has no .{extension}, only "
                 f"{', '.join(sorted(self._members[sample]))}; pack the set again"
             ) from None
+
+    def _read(self, sample: int, extension: str) -> bytes:
+        offset, size = self._place(sample, extension)
         return os.pread(self.file.fileno(), size, offset)
+
+    def read_behind(self, sample: int, extension: str, head: bytes, out: NDArray[Any]) -> bool:
+        """Fill `out` with a member, where that is `head` and then as many bytes as `out` has; whether it is."""
+        offset, size = self._place(sample, extension)
+        if size != len(head) + out.nbytes:
+            return False
+        found = bytearray(len(head))
+        return os.preadv(self.file.fileno(), [found, out.data], offset) == size and found == head
 
     def jpeg(self, sample: int) -> bytes:
         """The picture of a sample, encoded."""

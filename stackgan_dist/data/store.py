@@ -11,7 +11,6 @@ import multiprocessing
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import DTypeLike, NDArray
 
 from stackgan_dist.data.index import Index
@@ -35,7 +34,8 @@ class Kept(Generic[T]):
         self._made_of = count, shape, dtype
         self.content = _shared((count, *shape), dtype)
         self._is_set = _shared((count,), np.uint8)
-        self._known = bytearray(count)  # of those that are set, by this process
+        self.known = bytearray(count)
+        """Of each, 1 where it is known to this process that it is set."""
         # Whoever sees that an array is set has to see its content, on processors that reorder writes, too.
         self._lock = multiprocessing.Lock()
 
@@ -44,14 +44,18 @@ class Kept(Generic[T]):
         return Kept, self._made_of
 
     def __contains__(self, number: int) -> bool:
-        if not self._known[number]:
+        if not self.known[number]:
             with self._lock:
-                self._known[number] = self._is_set[number]
-        return self._known[number] == 1
+                self.known[number] = self._is_set[number]
+        return self.known[number] == 1
 
     def __setitem__(self, number: int, value: NDArray[T]) -> None:
         """Processes that set the same array at once must set the same value."""
         self.content[number] = value
+        self.set(number)
+
+    def set(self, number: int) -> None:
+        """Its `content` was written."""
         with self._lock:
             self._is_set[number] = 1
 
@@ -71,25 +75,13 @@ class SampleStore:
 
     def __init__(self, index: Index, limit_bytes: int) -> None:
         sizes = [shard.samples for shard in index.shards]
-        self._first: list[int] = (np.cumsum(sizes) - sizes).tolist()
+        self.first: NDArray[np.int64] = np.cumsum(sizes, dtype=np.int64) - np.array(sizes, np.int64)
+        """Number of the first sample of each shard."""
         texts, picture = (index.captions_per_image, index.text_dim), (3, index.image_size, index.image_size)
         fit_texts = _bytes(index.samples, texts, 2) <= limit_bytes
         fit_all = _bytes(index.samples, texts, 2) + _bytes(index.samples, picture, 1) <= limit_bytes
         self.texts = Kept(index.samples, texts, np.float16) if fit_texts else None
         self.pictures = Kept(index.samples, picture, np.uint8) if fit_all else None
-
-    def number(self, shard: int, sample: int) -> int:
-        """The number of a sample of a shard."""
-        return self._first[shard] + sample
-
-
-def crops_of(
-    pictures: NDArray[np.uint8], numbers: NDArray[np.int64], corners: NDArray[np.int64], size: int
-) -> NDArray[np.uint8]:
-    """The squares (n, 3, size, size) of `pictures` (N, 3, side, side), one for each of the n `numbers`, whose left top
-    `corners` (n, 2) are."""
-    windows = sliding_window_view(pictures, (size, size), axis=(2, 3))
-    return windows[numbers, :, corners[:, 1], corners[:, 0]]
 
 
 def _bytes(count: int, shape: tuple[int, ...], width: int) -> int:

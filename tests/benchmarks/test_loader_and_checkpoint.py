@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from stackgan_dist.benchmarks import checkpoint, loader
 
 
@@ -12,11 +14,15 @@ def test_the_loader_s_table_has_every_way(packed: Path) -> None:
         data=str(packed / "train"), sizes=(76,), batch_size=8, steps=2, repeats=2, step_ms=1.0, memory_gb=0.1
     )
     (table,) = loader.run(options).tables
-    assert [row["way"] for row in table.rows] == ["pillow", "simplejpeg", "memory"]
+    assert [row["way"] for row in table.rows] == [
+        "pillow", "simplejpeg", "texts in memory", "all in memory", "decoding alone",
+    ]  # fmt: skip
     for row in table.rows:
         assert row["min s"] <= row["median s"] <= row["max s"]
         assert row["images/s"] > 0
-        assert 0 <= row["waiting, %"] <= 100
+        assert row["waiting, %"] is None or 0 <= row["waiting, %"] <= 100
+    assert [row["decoding, % of CPU s"] is None for row in table.rows] == [False, False, False, True, False]
+    assert table.rows[-1]["decoding, % of CPU s"] == pytest.approx(100)
 
 
 def test_the_checkpoint_s_table_has_copy_and_save() -> None:

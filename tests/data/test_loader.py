@@ -19,7 +19,7 @@ from PIL import Image
 
 from stackgan_dist.data import draws
 from stackgan_dist.data.cache import ShardCache
-from stackgan_dist.data.draws import Stream
+from stackgan_dist.data.draws import RowDraws, Stream
 from stackgan_dist.data.index import Index, load_index
 from stackgan_dist.data.loader import Batch, BatchShape, StepDataset, make_loader, stored_size
 from stackgan_dist.data.plan import Plan
@@ -50,6 +50,15 @@ def _batch(dataset: StepDataset, step: int) -> Batch:
     return batch
 
 
+def _drawn(step: int, rows: Sequence[int]) -> RowDraws:
+    return RowDraws(SEED, step, rows, list(Stream))
+
+
+def _captions(stream: Stream, step: int, row: int) -> list[int]:
+    ((chosen,),) = _drawn(step, [row]).captions((stream,), 10, 3)
+    return chosen.tolist()
+
+
 @pytest.fixture
 def folder(packed: Path) -> Path:
     return packed / "train" / "76"
@@ -77,7 +86,7 @@ def test_crops_and_flips_are_those_of_pillow(folder: Path) -> None:
     for step in range(5):
         batch = _batch(dataset, step)
         assert (batch.images.shape, batch.images.dtype) == ((BATCH, 3, 64, 64), torch.uint8)
-        crops, flips = draws.crops(SEED, step, range(BATCH), 76 - 64), draws.flips(SEED, step, range(BATCH))
+        crops, flips = _drawn(step, range(BATCH)).crops_and_flips(76 - 64)
         for row, (shard, sample) in enumerate(batch.samples.tolist()):
             left, top = crops[row].tolist()
             expected = reference.picture(shard, sample).crop((left, top, left + 64, top + 64))
@@ -89,7 +98,7 @@ def test_crops_and_flips_are_those_of_pillow(folder: Path) -> None:
 
 
 def test_crops_reach_every_corner() -> None:
-    crops = np.concatenate([draws.crops(SEED, step, range(64), 12) for step in range(20)])
+    crops = np.concatenate([_drawn(step, range(64)).crops_and_flips(12)[0] for step in range(20)])
     assert (crops.min(axis=0).tolist(), crops.max(axis=0).tolist()) == ([0, 0], [12, 12])
     assert abs(np.corrcoef(crops.T)[0, 1]) < 0.1
 
@@ -99,7 +108,7 @@ def test_texts_are_means_of_distinct_captions_of_the_picture(folder: Path) -> No
     for step in range(3):
         batch = _batch(dataset, step)
         for row, (shard, sample) in enumerate(batch.samples.tolist()):
-            chosen = draws.captions(SEED, Stream.CAPTION, step, row, 10, 3).tolist()
+            chosen = _captions(Stream.CAPTION, step, row)
             assert len(set(chosen)) == 3
             np.testing.assert_allclose(batch.text[row], reference.text(shard, sample, chosen), rtol=1e-5, atol=1e-6)
 
@@ -116,9 +125,9 @@ def test_texts_between_two_belong_to_odd_rows_whoever_has_them(folder: Path) -> 
             assert torch.equal(ours[:BATCH], theirs)  # the rows themselves are not touched
         for row, text in zip(odd, batch.text[BATCH:], strict=True):
             shard = int(batch.samples[row, 0])
-            (point,) = draws.points(SEED, Stream.PARTNER_SAMPLE, step, [row])
+            (point,) = _drawn(step, [row]).points(Stream.PARTNER_SAMPLE)
             partner = draws.pick(point, len(reference.readers[shard].keys))
-            chosen = draws.captions(SEED, Stream.PARTNER_CAPTION, step, row, 10, 3).tolist()
+            chosen = _captions(Stream.PARTNER_CAPTION, step, row)
             expected = (batch.text[row].numpy() + reference.text(shard, partner, chosen)) / 2
             np.testing.assert_allclose(text, expected, rtol=1e-5, atol=1e-6)
     for rows in (range(0, 2), range(2, 5), range(3, 4), range(4, 5)):
@@ -132,9 +141,7 @@ def test_texts_between_two_belong_to_odd_rows_whoever_has_them(folder: Path) -> 
 
 def test_partners_are_of_every_class() -> None:
     partners = [
-        draws.pick(point, 8)
-        for step in range(50)
-        for point in draws.points(SEED, Stream.PARTNER_SAMPLE, step, range(4))
+        draws.pick(point, 8) for step in range(50) for point in _drawn(step, range(4)).points(Stream.PARTNER_SAMPLE)
     ]
     assert set(partners) == set(range(8))
 
@@ -183,7 +190,7 @@ def test_wrong_texts_are_of_another_class(folder: Path) -> None:
         batch = _batch(dataset, step)
         for row, (shard, sample) in enumerate(batch.samples.tolist()):
             reader = reference.readers[shard]
-            chosen = draws.captions(SEED, Stream.WRONG_CAPTION, step, row, 10, 3).tolist()
+            chosen = _captions(Stream.WRONG_CAPTION, step, row)
             matches = [
                 other
                 for other in range(len(reader.keys))
@@ -334,6 +341,35 @@ def test_damaged_pictures_come_back_as_user_errors(
         assert isinstance(error, UserError)
         with pytest.raises(UserError, match=message):
             raise error
+
+
+def _saved(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("pictures", [None, False])
+def test_embeddings_in_another_layout_are_read_as_well(folder: Path, tmp_path: Path, pictures: bool | None) -> None:
+    def changed(name: str, data: bytes) -> bytes:
+        if not name.endswith("emb.npy"):
+            return data
+        array = np.load(io.BytesIO(data))
+        # as many bytes in another order, or twice as many
+        return _saved(np.asfortranarray(array) if name.endswith("0.emb.npy") else array.astype(np.float32))
+
+    other = _damaged(folder, tmp_path / "set", changed)
+    memory = 0 if pictures is None else _memory_for(folder, pictures=pictures)
+    for step in range(3):
+        assert all(map(torch.equal, _batch(_dataset(other, memory_bytes=memory), step), _batch(_dataset(folder), step)))
+
+
+def test_embeddings_of_another_shape_come_back_as_user_errors(folder: Path, tmp_path: Path) -> None:
+    shorter = lambda name, data: _saved(np.load(io.BytesIO(data))[:, :-1]) if name.endswith("npy") else data  # noqa: E731
+    error = _dataset(_damaged(folder, tmp_path / "set", shorter))[0]
+    assert isinstance(error, UserError)
+    assert "the embeddings of painted-" in str(error)
+    assert "its index says (10, 256); pack the set again" in str(error)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

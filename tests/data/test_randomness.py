@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from stackgan_dist.data import draws, randomness
-from stackgan_dist.data.draws import Stream
-from stackgan_dist.data.randomness import Permutation, hash64, integers, normal, permutation, uniform
+from stackgan_dist.data.draws import RowDraws, Stream
+from stackgan_dist.data.randomness import (
+    Permutation,
+    extend,
+    hash64,
+    integers,
+    normal,
+    normal32_of,
+    normal_of,
+    permutation,
+    uniform,
+)
 
 # Pinned: whoever changes a stream changes every run that goes on, and every reported score.
 
@@ -33,10 +45,12 @@ def test_derived_numbers_are_pinned() -> None:
 
 
 def test_draws_are_pinned() -> None:
-    assert draws.crops(1, 20, range(3), 12).tolist() == [[8, 7], [4, 0], [12, 8]]
-    assert draws.flips(1, 20, range(8)).tolist() == [True, True, True, False, True, False, False, False]
-    assert draws.captions(1, Stream.CAPTION, 20, 3, 10, 4).tolist() == [3, 9, 4, 0]
-    assert [draws.pick(point, 50) for point in draws.points(1, Stream.WRONG_SAMPLE, 20, range(4))] == [43, 6, 2, 25]
+    drawn = RowDraws(1, 20, range(8), draws.OF_ROWS)
+    crops, flips = drawn.crops_and_flips(12)
+    assert crops[:3].tolist() == [[8, 7], [4, 0], [12, 8]]
+    assert flips.tolist() == [True, True, True, False, True, False, False, False]
+    assert [chosen[3].tolist() for chosen in drawn.captions((Stream.CAPTION,), 10, 4)] == [[3, 9, 4, 0]]
+    assert [draws.pick(point, 50) for point in drawn.points(Stream.WRONG_SAMPLE)[:4]] == [43, 6, 2, 25]
     np.testing.assert_allclose(
         draws.gaussian(1, Stream.NOISE, 20, [3], 3), [[-0.032894116, 0.27774411, -0.37616357]], rtol=1e-6
     )
@@ -143,15 +157,64 @@ def test_numbers_and_arrays_hash_alike() -> None:
     large = 2**63 + 12345
     assert int(hash64(1, large, 3)) == int(hash64(np.uint64(1), np.uint64(large), np.uint64(3)))
     assert int(hash64(1, large, np.arange(4))[3]) == int(hash64(1, large, 3))
+    for rest in (3, np.uint64(3), np.arange(4)[:, None]):
+        assert np.array_equal(extend(hash64(1, large), rest), hash64(1, large, rest))
+        assert np.array_equal(extend(hash64(1, np.arange(3)), rest), hash64(1, np.arange(3), rest))
 
 
-def test_a_row_s_draws_do_not_depend_on_the_rows_asked_for() -> None:
-    whole = draws.gaussian(1, Stream.NOISE, 5, range(7), 4)
-    parts = [draws.gaussian(1, Stream.NOISE, 5, rows, 4) for rows in (range(2), range(2, 4), range(4, 7))]
-    np.testing.assert_array_equal(whole, np.concatenate(parts))
+def _all_drawn(rows: Sequence[int], streams: Sequence[Stream]) -> list[np.ndarray]:
+    drawn = RowDraws(1, 5, rows, streams)
+    return [
+        *drawn.crops_and_flips(12),
+        np.array(drawn.points(Stream.WRONG_SAMPLE)),
+        *drawn.captions((Stream.WRONG_CAPTION, Stream.CAPTION), 10, 4),
+        *drawn.gaussians({Stream.NOISE: 4, Stream.CONDITIONING: 9}),
+    ]
+
+
+def test_a_row_s_draws_depend_neither_on_the_rows_nor_on_the_streams_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = _all_drawn(range(7), draws.OF_ROWS)
+    parts = [_all_drawn(rows, draws.OF_ROWS[::-1]) for rows in (range(2), [2, 3], range(4, 7))]
+    for one, several in zip(whole, zip(*parts, strict=True), strict=True):
+        np.testing.assert_array_equal(one, np.concatenate(several))
+    np.testing.assert_array_equal(whole[-2], draws.gaussian(1, Stream.NOISE, 5, range(7), 4))
+    monkeypatch.setattr(draws, "_BLOCK", 30)  # two rows at a time
+    for one, in_blocks in zip(whole, _all_drawn(range(7), draws.OF_ROWS), strict=True):
+        np.testing.assert_array_equal(one, in_blocks)
+
+
+def test_normal_numbers_in_float32_are_the_rounded_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the bit, whatever the last digits of the quicker logarithm are."""
+    hashes = [hash64(3, number, np.arange(2000).reshape(40, 50)) for number in range(200)]
+    expected = [normal_of(each).astype(np.float32) for each in hashes]
+    for ours, theirs in zip(map(normal32_of, hashes), expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+    class _Inexact:
+        error = 0
+
+        def __init__(self, values: np.ndarray) -> None:
+            self._values = values
+
+        def log_(self) -> None:
+            np.log(self._values, out=self._values)
+            self._values.view(np.int64)[...] += _Inexact.error
+
+        def cos_(self) -> None:
+            np.cos(self._values, out=self._values)
+
+    monkeypatch.setattr(randomness.torch, "from_numpy", _Inexact)
+    monkeypatch.setattr(randomness, "_LAST_BITS", 2**12)
+    for _Inexact.error in (-(2**12), 2**12):
+        for ours, theirs in zip(map(normal32_of, hashes), expected, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    _Inexact.error = 2**24  # more than is looked at
+    assert any((ours != theirs).any() for ours, theirs in zip(map(normal32_of, hashes), expected, strict=True))
+    assert normal32_of(hashes[0][:0]).shape == (0, 50)
 
 
 def test_captions_are_distinct_and_equally_likely() -> None:
-    chosen = np.array([draws.captions(2, Stream.CAPTION, step, 0, 10, 4) for step in range(5000)])
+    drawn = [RowDraws(2, step, [0], (Stream.CAPTION,)).captions((Stream.CAPTION,), 10, 4) for step in range(5000)]
+    chosen = np.array(drawn).reshape(5000, 4)
     assert all(len(set(row)) == 4 for row in chosen.tolist())
     assert stats.chisquare(np.bincount(chosen.ravel(), minlength=10)).pvalue > 1e-3
