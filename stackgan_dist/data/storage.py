@@ -194,8 +194,11 @@ def remove(url: str) -> None:
     """Remove the file or folder at `url`; nothing happens when there is none."""
     fs, path = open_filesystem(url)
     if "file" in _protocols(fs):
-        if fs.exists(path):
-            fs.rm(path, recursive=True)
+        while fs.exists(path):
+            try:
+                fs.rm(path, recursive=True)
+            except FileNotFoundError:
+                continue  # another process removes it, or something in it, at the same time
         return
     try:
         files = patiently(f"list {url}", lambda: fs.find(path))

@@ -319,7 +319,8 @@ def _finish(job: _Job, max_rejects: float) -> None:
         raise UserError(_too_many(rejected, job.listing, max_rejects, job.url))
     for size, folder in job.folders.items():
         index = _index(job, size, [found[folder][name] for name in job.shards])
-        _clear(folder, keep={shard.name for shard in index.shards})
+        # Another part may finish at the same time. Its index is this one, and must not be missing for a moment.
+        _clear(folder, keep={INDEX_NAME, *(shard.name for shard in index.shards)})
         write_bytes(join(folder, INDEX_NAME), index.to_bytes())
     remove_receipts(list(job.folders.values()))
     print(

@@ -3,12 +3,14 @@
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from stackgan_dist.data import storage
 from stackgan_dist.data.index import load_index
 from stackgan_dist.errors import UserError
 from stackgan_dist.pack import _option, _part
@@ -67,6 +69,42 @@ def test_any_parts_in_any_order_make_the_same_bytes(
     assert "already packed" in capsys.readouterr().out
     with pytest.raises(UserError, match=r"packed again \(--overwrite\).*without --part"):
         _pack(out, part=Part(0, 4), overwrite=True)
+
+
+def test_two_parts_that_finish_at_the_same_time_both_succeed(
+    whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever one has found there the other may have written or removed a moment later."""
+    out = tmp_path / "out"
+    index_names = [out / "train" / size / "index.json" for size in ("8", "16")]
+    write_bytes, rm = data_set.write_bytes, shutil.rmtree
+    turns = {"other part": 0, "removals": 0}
+
+    def written(url: str, data: bytes) -> None:
+        write_bytes(url, data)
+        if url.endswith("index.json") and not turns["other part"]:  # this part has read the receipts
+            turns["other part"] += 1
+            for path in index_names:
+                path.write_bytes(whole[str(path.relative_to(out))])
+
+    def removed(url: str) -> None:
+        assert not url.endswith("index.json")
+        storage.remove(url)
+
+    def removed_by_both(path: object, *arguments: object, **options: object) -> None:
+        if turns["removals"] % 2 == 0:
+            rm(path)  # the other one is quicker
+        turns["removals"] += 1
+        rm(path, *arguments, **options)
+
+    _pack(out, part=Part(0, 2))
+    monkeypatch.setattr(data_set, "write_bytes", written)
+    monkeypatch.setattr(data_set, "remove", removed)
+    monkeypatch.setattr(shutil, "rmtree", removed_by_both)
+    _pack(out, part=Part(1, 2))
+    assert turns["other part"] == 1
+    assert turns["removals"] >= 2
+    assert _files(out) == whole
 
 
 def test_what_was_finished_is_not_done_again(
