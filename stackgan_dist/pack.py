@@ -1,13 +1,16 @@
 """Pack a data set into shards: `python -m stackgan_dist.pack RECIPE --root DIR --out URL`.
 
-python -m stackgan_dist.pack RECIPE --part K/N ...      one of N processes, anywhere; also under torchrun
-python -m stackgan_dist.pack verify URL                 re-read a set and name every fault in it
-python -m stackgan_dist.pack reshard URL --out URL2     the same samples in shards of another size
+    python -m stackgan_dist.pack RECIPE --part K/N ...    one of N processes, anywhere; also under torchrun
+    python -m stackgan_dist.pack verify URL               re-read a set and name every fault in it
+    python -m stackgan_dist.pack reshard URL --out URL2   the same samples in shards of another size
+
+verify and reshard have a --help of their own.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import os
 import re
 import sys
@@ -23,6 +26,8 @@ from stackgan_dist.packing.recipe import load_recipe
 from stackgan_dist.packing.reshard import reshard
 from stackgan_dist.packing.verify import verify
 
+_PROG = "python -m stackgan_dist.pack"
+
 
 @dataclass(frozen=True)
 class Options:
@@ -33,7 +38,7 @@ class Options:
 
     recipe: tyro.conf.Positional[str]
     """A recipe that comes with the package (painted, cub, oxford102, coco, folder, webdataset), or the path of a TOML
-    file. Or one of the commands verify and reshard, which have a --help of their own."""
+    file."""
     root: str | None = None
     """Folder (or URL) with the source's files; the recipe says what must be in it."""
     out: str | None = None
@@ -99,15 +104,15 @@ def main() -> None:
     """Parse, look up the recipe, pack; or verify; or reshard."""
     command, rest = sys.argv[1:2], sys.argv[2:]
     if command == ["verify"]:
-        checked = tyro.cli(VerifyOptions, args=rest, prog="pack verify", description=VerifyOptions.__doc__)
+        checked = tyro.cli(VerifyOptions, args=rest, prog=f"{_PROG} verify", description=VerifyOptions.__doc__)
         verify(checked.url, _workers(checked.workers))
         return
     if command == ["reshard"]:
-        asked = tyro.cli(ReshardOptions, args=rest, prog="pack reshard", description=ReshardOptions.__doc__)
+        asked = tyro.cli(ReshardOptions, args=rest, prog=f"{_PROG} reshard", description=ReshardOptions.__doc__)
         workers = _workers(asked.workers)
         reshard(asked.url, asked.out, asked.samples_per_shard, asked.shard_mb, asked.shards, workers)
         return
-    options = tyro.cli(Options, description=f"{__doc__}\n{Options.__doc__}")
+    options = tyro.cli(Options, prog=_PROG, description=f"{__doc__}\n{inspect.cleandoc(Options.__doc__ or '')}")
     recipe = load_recipe(options.recipe)
     replaced: dict[str, Any] = {
         "name": options.name,

@@ -5,9 +5,9 @@ at random, half of them mirrored, the mean of four random embeddings, batches of
 hold wrong texts and noise. The pictures of a packed set (default: painted birds, packed here) are written again and
 again under new keys until there are enough of them. Compared are this project's loader on local files and on the
 server, with an empty cache at first, and plain `wds.WebDataset` over the same objects, which it reads through curl;
-each for two epochs, in turns, in one run. As in a run of default settings this project keeps what it has decoded, if it fits
-(--data.memory-gb 1); "no memory" is --data.memory-gb 0. CPU time is that of all processes but the server: it is what an
-epoch takes of a core, also where other work runs beside it.
+each for two epochs, in turns, in one run. As in a run of default settings this project keeps what it has decoded, if
+that fits (--data.memory-gb 1); "no memory" is --data.memory-gb 0. CPU time is that of all processes but the server: it
+is what an epoch takes of a core, also where other work runs beside it.
 """
 
 from __future__ import annotations

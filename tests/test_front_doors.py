@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import re
 import shutil
 import signal
@@ -16,7 +17,8 @@ import pytest
 from distributed.forked import run_door
 from distributed.harness import torchrun
 
-from stackgan_dist.errors import EXIT_USER_ERROR
+from stackgan_dist import errors
+from stackgan_dist.errors import EXIT_USER_ERROR, front_door
 
 MODEL = [
     "--model.generator-width", "4", "--model.discriminator-width", "4",
@@ -46,6 +48,44 @@ def run(patch: pytest.MonkeyPatch, module: str, *arguments: object) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
     return 0
+
+
+DOORS = sorted(
+    path.stem for path in Path(errors.__file__).parent.glob("*.py") if "@front_door" in path.read_text("utf-8")
+)
+
+
+@pytest.mark.parametrize("module", DOORS)
+def test_help_that_nobody_reads_ends_silently(
+    module: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`python -m stackgan_dist.MODULE --help | head`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as unread:
+        monkeypatch.setattr(sys, "stdout", unread)
+        assert run(monkeypatch, module, "--help") == 128 + signal.SIGPIPE
+    assert capfd.readouterr().err == ""
+
+
+def test_other_pipes_that_break_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    @front_door
+    def broken() -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        broken()
+
+
+def test_help_shows_commands_one_a_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "130")
+    for arguments in ((), ("verify",), ("reshard",)):
+        assert run(monkeypatch, "pack", *arguments, "--help") == 0
+        shown = capsys.readouterr().out
+        assert shown.lstrip().startswith(" ".join(["usage: python -m stackgan_dist.pack", *arguments, "[-h]"]))
+        if not arguments:
+            begins = [line.split()[3] for line in shown.splitlines() if line.startswith("    python -m stackgan_dist")]
+            assert begins == ["RECIPE", "verify", "reshard"]
 
 
 @pytest.fixture
