@@ -21,7 +21,7 @@ from stackgan_dist.data.storage import join, list_names, open_filesystem, read_b
 from stackgan_dist.errors import UserError
 from stackgan_dist.packing.listing import Listing, cut, list_split, samples_per_shard
 from stackgan_dist.packing.pool import run_tasks
-from stackgan_dist.packing.receipts import Receipt, read_receipts, remove_receipts, write_receipt
+from stackgan_dist.packing.receipts import Receipt, read_receipts, remove_receipts, withdraw_receipts, write_receipt
 from stackgan_dist.packing.recipe import Recipe
 from stackgan_dist.packing.shard_writer import TEMPORARY_SUFFIX, Packed, Task, pack_shard
 from stackgan_dist.text import PUBLISHED, encoder_name
@@ -233,6 +233,10 @@ def _pack_split(job: _Job, workers: int, max_rejects: float, part: Part) -> None
         missing = tuple((size, folder) for size, folder in job.folders.items() if name not in receipts[size])
         if missing and number % part.parts == part.number:
             tasks.append(_task(job, name, pictures, missing))
+    # Those that do not count must not count for another part either, which would finish the set with shards that this
+    # one is about to replace.
+    for folder in job.folders.values():
+        withdraw_receipts(folder, [task.name for task in tasks if folder in dict(task.folders).values()])
     resumed = len(job.shards) - len({name for name in job.shards if any(name not in r for r in receipts.values())})
     if resumed:
         print(f"packing {job.title}: {resumed} of {len(job.shards)} shards are there already", flush=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from stackgan_dist.data.index import Shard
@@ -49,6 +49,12 @@ def read_receipts(folder: str, identity: str) -> dict[str, Receipt]:
         if receipt.identity == identity:
             found[name.removesuffix(".json")] = receipt
     return found
+
+
+def withdraw_receipts(folder: str, names: Collection[str]) -> None:
+    """Remove the receipts of these shards of the data set in `folder`, where there are any."""
+    for name in {f"{name}.json" for name in names}.intersection(list_names(join(folder, _FOLDER))):
+        remove(join(folder, _FOLDER, name))
 
 
 def remove_receipts(folders: Sequence[str]) -> None:

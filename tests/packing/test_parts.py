@@ -1,6 +1,7 @@
 """Packing in pieces: by parts, after being killed, by shards of a size. The bytes are always the same."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -170,7 +171,23 @@ def test_shards_with_rejects_are_tried_again(tmp_path: Path, monkeypatch: pytest
     assert not list((tmp_path / "out").rglob("index.json"))
     assert len((tmp_path / "out/train/rejected.jsonl").read_text().splitlines()) == 5
     fails[0] = False
-    _pack(tmp_path / "out")
+
+    # while one part mends its shard, another one does not finish the set with the old one
+    def meanwhile(work: object, tasks: list[Task], *arguments: object) -> object:
+        monkeypatch.setattr(data_set, "run_tasks", run_tasks)
+        _pack(tmp_path / "out", part=Part(0, 5), max_rejects=0.2)
+        assert not list((tmp_path / "out").rglob("index.json"))
+        return run_tasks(work, tasks)
+
+    monkeypatch.setattr(data_set, "run_tasks", meanwhile)
+    _pack(tmp_path / "out", part=Part(1, 5), max_rejects=0.2)
+    index = load_index(str(tmp_path / "out/train/16"))
+    for shard in index.shards:
+        data = (tmp_path / "out/train/16" / shard.name).read_bytes()
+        assert hashlib.sha256(data).hexdigest() == shard.sha256
+    assert len((tmp_path / "out/train/rejected.jsonl").read_text().splitlines()) == 3
+
+    _pack(tmp_path / "out", overwrite=True)
     assert load_index(str(tmp_path / "out/train/16")).samples == PICTURES
     assert not (tmp_path / "out/train/rejected.jsonl").exists()
 
