@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stackgan_dist.data import draws
-from stackgan_dist.data.draws import RowDraws, Stream
+from stackgan_dist.data.draws import Stream, pick
 from stackgan_dist.data.index import Index
+from stackgan_dist.data.row_draws import RowDraws
 from stackgan_dist.data.samples import SampleDecoder
 from stackgan_dist.data.shard import ShardReader
 from stackgan_dist.data.store import SampleStore
@@ -64,7 +64,7 @@ class BatchTexts:
         self._read(self._texts + n, reader, first, reader.other(sample, self._wrong[n]))
         if n in self._partner:
             place, point = self._partner[n]
-            self._read(place, reader, first, draws.pick(point, len(reader.keys)))
+            self._read(place, reader, first, pick(point, len(reader.keys)))
 
     def _read(self, place: int, reader: ShardReader, first: int, sample: int) -> None:
         kept = self._kept

@@ -1,20 +1,8 @@
-"""Everything random about row i of step t, as a pure function of (seed, t, i).
-
-Rows are numbered in the global batch, so a draw does not know how many ranks or workers there are.
-"""
+"""The purposes of a run's random numbers, each a stream of its own; what the rows of a step draw is in row_draws.py."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from enum import IntEnum, unique
-
-import numpy as np
-from numpy.typing import NDArray
-
-from stackgan_dist.data.randomness import extend, hash64, integers_of, normal32_of, uniform_of
-
-_BLOCK = 2**14
-"""Numbers drawn at a time: the arrays of a block stay in a core's cache, and calls of numpy cost little of it."""
 
 
 @unique
@@ -53,73 +41,6 @@ class Stream(IntEnum):
     FINE_TUNING_ORDER = 29
 
 
-OF_ROWS = (
-    Stream.CROP_LEFT, Stream.CROP_TOP, Stream.FLIP, Stream.WRONG_SAMPLE,
-    Stream.CAPTION, Stream.WRONG_CAPTION, Stream.NOISE, Stream.CONDITIONING,
-)  # fmt: skip
-"""What every row of a training step draws."""
-
-OF_TEXTS_BETWEEN = (
-    Stream.PARTNER_SAMPLE, Stream.PARTNER_CAPTION, Stream.BETWEEN_NOISE, Stream.BETWEEN_CONDITIONING
-)  # fmt: skip
-"""What a row draws beside those for a text between two."""
-
-
-class RowDraws:
-    """What n rows of one step draw.
-
-    Args:
-        seed: of the run.
-        step: of the batch.
-        rows: of the global batch.
-        streams: which of them may be asked for; their hashes are made together, since for a few rows calls of numpy
-            take longer than what they compute.
-    """
-
-    def __init__(self, seed: int, step: int, rows: Sequence[int], streams: Sequence[Stream]) -> None:
-        of_streams = np.array([int(hash64(seed, stream, step)) for stream in streams], np.uint64)
-        self._hashes = extend(of_streams, np.asarray(rows, np.int64)[:, None])  # (n, streams)
-        self._column = {stream: column for column, stream in enumerate(streams)}
-
-    def crops_and_flips(self, slack: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Left and top of each row's crop, (n, 2), each uniform in 0..slack pixels, both ends included; and whether
-        each row is mirrored left to right, (n,), with probability 0.5."""
-        hashes = self._of(Stream.CROP_LEFT, Stream.CROP_TOP, Stream.FLIP)
-        drawn = integers_of(hashes, [slack + 1, slack + 1, 2])
-        return drawn[:, :2], drawn[:, 2] == 1
-
-    def captions(self, streams: Sequence[Stream], available: int, wanted: int) -> list[NDArray[np.int64]]:
-        """`wanted` of the `available` captions of each row's picture, without replacement, (n, wanted) for each
-        stream."""
-        hashes = extend(self._of(*streams)[..., None], np.arange(available))
-        return list(np.argsort(hashes, axis=-1, kind="stable")[..., :wanted].swapaxes(0, 1))
-
-    def points(self, stream: Stream) -> list[float]:
-        """Uniform in (0, 1), one for each row: `pick` chooses by it, once it is known among how many."""
-        return uniform_of(self._of(stream)[:, 0]).tolist()
-
-    def gaussians(self, dims: Mapping[Stream, int]) -> list[NDArray[np.float32]]:
-        """Standard normal numbers, (n, dim) for each stream and its dim."""
-        of_streams = self._of(*dims)
-        stream = np.repeat(np.arange(len(dims)), list(dims.values()))
-        number = np.concatenate([np.arange(dim) for dim in dims.values()])
-        drawn = np.empty((len(of_streams), len(number)), np.float32)
-        block = max(1, _BLOCK // max(1, len(number)))
-        for begin in range(0, len(drawn), block):
-            hashes = extend(of_streams[begin : begin + block, stream], number)
-            drawn[begin : begin + block] = normal32_of(hashes)
-        ends = np.cumsum(list(dims.values())).tolist()
-        return [drawn[:, end - dim : end].copy() for end, dim in zip(ends, dims.values(), strict=True)]
-
-    def _of(self, *streams: Stream) -> NDArray[np.uint64]:
-        return self._hashes[:, [self._column[stream] for stream in streams]]
-
-
 def pick(point: float, among: int) -> int:
     """The choice, in 0..among - 1, that a point stands for."""
     return int(point * among)
-
-
-def gaussian(seed: int, stream: Stream, step: int, rows: Sequence[int], dim: int) -> NDArray[np.float32]:
-    """Standard normal numbers for each row, (n, dim)."""
-    return RowDraws(seed, step, rows, (stream,)).gaussians({stream: dim})[0]

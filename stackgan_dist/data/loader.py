@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from stackgan_dist.data import draws
 from stackgan_dist.data.batch_pictures import BatchPictures
 from stackgan_dist.data.batch_texts import BatchTexts
 from stackgan_dist.data.cache import ShardCache
-from stackgan_dist.data.draws import RowDraws, Stream
+from stackgan_dist.data.draws import Stream
 from stackgan_dist.data.index import Index
 from stackgan_dist.data.open_shards import OpenShards
 from stackgan_dist.data.places import View, check_places, place_in_view
 from stackgan_dist.data.plan import Plan
 from stackgan_dist.data.prefetch import Prefetcher
+from stackgan_dist.data.row_draws import OF_ROWS, OF_TEXTS_BETWEEN, RowDraws
 from stackgan_dist.data.samples import SampleDecoder
 from stackgan_dist.data.shard import ShardReader
 from stackgan_dist.data.store import SampleStore
@@ -131,11 +131,11 @@ class StepDataset(Dataset["Batch | UserError"]):
         plan, shape, rows, index = self._plan, self._shape, self._rows, self._index
         places = plan.locate(step, rows)
         samples = np.array(places, np.int64).reshape(-1, 2)
-        drawn = RowDraws(plan.seed, step, rows, draws.OF_ROWS)
+        drawn = RowDraws(plan.seed, step, rows, OF_ROWS)
         crops, flips = drawn.crops_and_flips(index.image_size - shape.image_size)
         more = rows_with_partner(rows) if shape.interpolate else []
         with_partner = [rows.index(row) for row in more]
-        between = RowDraws(plan.seed, step, more, draws.OF_TEXTS_BETWEEN) if more else None
+        between = RowDraws(plan.seed, step, more, OF_TEXTS_BETWEEN) if more else None
         firsts = self._store.first[samples[:, 0]]
         pictures = BatchPictures(self._decoder, self._store, shape.image_size, crops, flips, firsts + samples[:, 1])
         texts = BatchTexts(index, self._decoder, self._store, shape.captions_per_text, drawn, with_partner, between)

@@ -10,17 +10,12 @@ from __future__ import annotations
 from bisect import bisect_right
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 
 _GOLDEN = 0x9E3779B97F4A7C15
 _MIX1 = 0xBF58476D1CE4E5B9
 _MIX2 = 0x94D049BB133111EB
 _MASK = 2**64 - 1
-
-_LAST_BITS = 2**7
-"""Numpy's and torch's logarithms and cosines are correct to one unit of the last of 53 bits or a few, and so are their
-products: this many times less than a float32 can tell would do, too, but for the time lost by looking twice."""
 
 
 def _mix_number(x: int) -> int:
@@ -101,39 +96,23 @@ def normal(*coordinates: ArrayLike) -> NDArray[np.float64]:
 
 def normal_of(hashes: NDArray[np.uint64]) -> NDArray[np.float64]:
     """The standard normal numbers of coordinates with these hashes."""
-    radii, angles = _two_uniform(np.atleast_1d(hashes))
+    radii, angles = points_of(np.atleast_1d(hashes))
     np.log(radii, out=radii)
     np.cos(angles, out=angles)
-    return _product(radii, angles).reshape(hashes.shape)
+    return box_muller(radii, angles).reshape(hashes.shape)
 
 
-def normal32_of(hashes: NDArray[np.uint64]) -> NDArray[np.float32]:
-    """`normal_of(hashes)`, rounded to float32; hashes is an array of one dimension or more.
-
-    Where it has vector instructions, torch takes a third of numpy's time for logarithms and cosines, which differ in
-    their last bits. Once rounded they do not, unless a number lies just beside the middle between two float32 values:
-    if one does, all are left to numpy.
-    """
-    radii, angles = _two_uniform(hashes)
-    torch.from_numpy(radii).log_()
-    torch.from_numpy(angles).cos_()
-    values = _product(radii, angles)
-    dropped = values.view(np.uint64) & np.uint64(2**29 - 1)  # bits that float32 has no room for
-    dropped -= np.uint64(2**28 - _LAST_BITS)  # below the middle it wraps round to a large number
-    if hashes.size and dropped.min() <= 2 * _LAST_BITS:
-        values = normal_of(hashes)
-    return values.astype(np.float32)
-
-
-def _two_uniform(hashes: NDArray[np.uint64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of each, a number in (0, 1) and an angle in (0, 2 pi)."""
+def points_of(hashes: NDArray[np.uint64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What Box and Muller transform: for each hash (of one dimension or more) a number in (0, 1) and an angle in
+    (0, 2 pi)."""
     first = _room(hashes)
     angles = uniform_of(_mix(first + np.uint64(1)))
     angles *= 2.0 * np.pi
     return uniform_of(_mix(first)), angles
 
 
-def _product(logarithms: NDArray[np.float64], cosines: NDArray[np.float64]) -> NDArray[np.float64]:
+def box_muller(logarithms: NDArray[np.float64], cosines: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The transform, from the logarithms of the numbers, which are overwritten, and the cosines of the angles."""
     logarithms *= -2.0
     np.sqrt(logarithms, out=logarithms)
     logarithms *= cosines

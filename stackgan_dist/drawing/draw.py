@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stackgan_dist.data import draws
 from stackgan_dist.data.captions import Caption, CaptionSet
 from stackgan_dist.data.draws import Stream
 from stackgan_dist.data.loader import STORED_PER_CROPPED
 from stackgan_dist.data.places import View, check_places, place_in_view
 from stackgan_dist.data.randomness import integers, permutation
+from stackgan_dist.data.row_draws import gaussian
 from stackgan_dist.errors import UserError
 from stackgan_dist.models import Fakes, Generator, ModelConfig
 
@@ -43,8 +43,8 @@ def draw(
             "command cannot tell it: use python -m stackgan_dist.generate with --place"
         )
     weights = next(generator.parameters())
-    z = draws.gaussian(seed, Stream.SCORE_NOISE, 0, numbers, model.noise_dim)
-    eps = draws.gaussian(seed, Stream.SCORE_CONDITIONING, 0, numbers, model.augmentations * model.condition_dim)
+    z = gaussian(seed, Stream.SCORE_NOISE, 0, numbers, model.noise_dim)
+    eps = gaussian(seed, Stream.SCORE_CONDITIONING, 0, numbers, model.augmentations * model.condition_dim)
     eps = eps if draw_condition else np.zeros_like(eps)
     given = [text, z, eps.reshape(len(text), model.augmentations, model.condition_dim)]
     if place is not None and model.placement is not None:

@@ -19,10 +19,11 @@ from PIL import Image
 
 from stackgan_dist.data import draws
 from stackgan_dist.data.cache import ShardCache
-from stackgan_dist.data.draws import RowDraws, Stream
+from stackgan_dist.data.draws import Stream
 from stackgan_dist.data.index import Index, load_index
 from stackgan_dist.data.loader import Batch, BatchShape, StepDataset, make_loader, stored_size
 from stackgan_dist.data.plan import Plan
+from stackgan_dist.data.row_draws import RowDraws
 from stackgan_dist.data.shard import ShardReader
 from stackgan_dist.errors import UserError
 from stackgan_dist.models import Placement
