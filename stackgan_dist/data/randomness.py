@@ -133,20 +133,28 @@ class Permutation:
     """
 
     def __init__(self, n: int, *coordinates: int) -> None:
-        self._coordinates = coordinates
-        bits = min(8, max(1, (n // 64).bit_length()))
-        leading = (hash64(*coordinates, np.arange(n, dtype=np.uint64)) >> np.uint64(64 - bits)).view(np.int64)
-        self._leading = leading.astype(np.uint8)
-        self._ends: list[int] = np.bincount(leading, minlength=2**bits).cumsum().tolist()
+        self._n, self._coordinates = n, coordinates
+        self._ends: list[int] = []  # by leading bits, once they are known
         self._sorted: dict[int, NDArray[np.int32]] = {}  # by leading bits
 
     def __getitem__(self, place: int) -> int:
+        hashes = None if self._ends else self._begin()
         bits = bisect_right(self._ends, place)
         part = self._sorted.get(bits)
         if part is None:
-            part = self._sorted[bits] = self._sort(bits)
+            part = self._sorted[bits] = self._sort(bits, hashes)
         return int(part[place - self._ends[bits]])  # counted from the end of the part
 
-    def _sort(self, bits: int) -> NDArray[np.int32]:
+    def _begin(self) -> NDArray[np.uint64]:
+        """All hashes, which are worth keeping for the first part only."""
+        bits = min(8, max(1, (self._n // 64).bit_length()))
+        hashes = hash64(*self._coordinates, np.arange(self._n, dtype=np.uint64))
+        leading = (hashes >> np.uint64(64 - bits)).view(np.int64)
+        self._leading = leading.astype(np.uint8)
+        self._ends = np.bincount(leading, minlength=2**bits).cumsum().tolist()
+        return hashes
+
+    def _sort(self, bits: int, hashes: NDArray[np.uint64] | None) -> NDArray[np.int32]:
         part = (self._leading == bits).nonzero()[0]
-        return part[np.argsort(hash64(*self._coordinates, part), kind="stable")].astype(np.int32)
+        of_part = hash64(*self._coordinates, part) if hashes is None else hashes[part]
+        return part[np.argsort(of_part, kind="stable")].astype(np.int32)
