@@ -59,7 +59,7 @@ train() {
   run=$("$PYTHON" -c '
 import sys
 from stackgan_dist.errors import front_door
-from stackgan_dist.train import parse
+from stackgan_dist.arguments import parse
 def show():
     run = parse(sys.argv[1:]).run
     print(f"{run.folder}/{run.name}")

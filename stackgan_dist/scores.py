@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from torch.utils.tensorboard import SummaryWriter
 
 from stackgan_dist.data.storage import join, write_bytes
 from stackgan_dist.distributed.process_group import Ranks, process_group
@@ -133,6 +132,8 @@ def _report(scores: Scores, opened: OpenSubject, classifier: Classifier, protoco
 def _plot(scores: Scores, step: int, url: str) -> None:
     """Into a folder of its own below the run's: TensorBoard follows only the newest event file of each folder, and the
     run may still be writing its own."""
+    from torch.utils.tensorboard import SummaryWriter
+
     with tempfile.TemporaryDirectory() as folder:
         with SummaryWriter(folder) as board:
             for name, value in scores.named().items():

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 
 import torch
 
+from stackgan_dist.arguments import parse
 from stackgan_dist.config import Config
 from stackgan_dist.data.dataset import PackedSet, open_packed
 from stackgan_dist.data.plan import Plan
@@ -23,7 +24,6 @@ from stackgan_dist.engines.deepspeed import import_deepspeed
 from stackgan_dist.engines.deepspeed_config import load_deepspeed_config
 from stackgan_dist.errors import UserError, front_door
 from stackgan_dist.models import ModelConfig, build_discriminator, build_generator
-from stackgan_dist.presets import DEFAULT_PRESET, PRESETS, preset
 from stackgan_dist.text.files import find_file, is_trained, keep_file
 from stackgan_dist.training.checkpoint import list_steps
 from stackgan_dist.training.loop import train
@@ -31,36 +31,10 @@ from stackgan_dist.training.run_folder import RunFolder
 from stackgan_dist.training.trained import load_trained
 
 
-def parse(arguments: list[str]) -> Config:
-    """The configuration that a command line asks for: a preset, then its changes."""
-    import tyro
-
-    name = DEFAULT_PRESET
-    rest = []
-    iterator = iter(arguments)
-    for argument in iterator:
-        if argument == "--preset":
-            name = next(iterator, "")
-        elif argument.startswith("--preset="):
-            name = argument.removeprefix("--preset=")
-        elif not argument.startswith("--local_rank="):  # of the deepspeed launcher; LOCAL_RANK has it too
-            rest.append(argument)
-    presets = "\n".join(f"  --preset {key}: {make.__doc__}" for key, make in PRESETS.items())
-    description = f"{__doc__}\nPresets (default {DEFAULT_PRESET}):\n{presets}"
-    return tyro.cli(
-        Config,
-        default=preset(name),
-        args=rest,
-        prog="python -m stackgan_dist.train",
-        description=description,
-        console_outputs=ranks_from_environment()[0] == 0,
-    )
-
-
 @front_door
 def main() -> None:
     """Parse, validate, connect, train."""
-    config = parse(sys.argv[1:])
+    config = parse(sys.argv[1:], __doc__)
     world_size = ranks_from_environment()[2]
 
     # Everything that can be wrong is found here, before ranks wait for each other.

@@ -15,8 +15,8 @@ from stores.server import BUCKET, Server, s3_server, variables
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-from stackgan_dist import models
 from stackgan_dist.data.storage import open_filesystem
+from stackgan_dist.models import build
 from stackgan_dist.packing.data_set import pack
 from stackgan_dist.packing.recipe import load_recipe
 from stackgan_dist.training.trained import load_trained
@@ -36,6 +36,20 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
             return folder if folder.endswith("cluster") else file
 
     return ByFile(config, log)
+
+
+LONGEST = ("tests/cluster/", "tests/distributed/", "tests/test_generate_and_score.py", "tests/test_")
+"""What takes long, longest first; the rest follows."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long comes first, so that no worker is left alone with it at the end."""
+
+    def place(item: pytest.Item) -> int:
+        return next((number for number, start in enumerate(LONGEST) if item.nodeid.startswith(start)), len(LONGEST))
+
+    items.sort(key=place)
 
 
 PICTURES = 38
@@ -87,7 +101,7 @@ def three_runs(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     """Stage-I without conditioning augmentation, Stage-I, Stage-II; five steps each, with gaudy pictures."""
     folder = tmp_path_factory.mktemp("three")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "initialise", gaudy)
+        patch.setattr(build, "initialise", gaudy)
         plain = tiny_model(conditioning_augmentation=False)
         without = train_alone(tiny_config(str(packed), folder, "stage1-no-ca", model=plain), None)
         first = train_alone(tiny_config(str(packed), folder, "stage1"), None)

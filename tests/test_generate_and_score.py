@@ -19,11 +19,12 @@ from small_classifier import open_door_with_it, small_classifier
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from stackgan_dist import colour_agreement, generate, inception_score, models, scores
+from stackgan_dist import colour_agreement, generate, inception_score, scores
 from stackgan_dist.data.index import load_index
 from stackgan_dist.drawing import draw
 from stackgan_dist.evaluation import ahead, classifier
 from stackgan_dist.evaluation.measures import ROWS
+from stackgan_dist.models import build
 from stackgan_dist.models.deconvolution import initialise_convolutions
 from stackgan_dist.training.run_folder import find_run
 from stackgan_dist.training.trained import load_trained
@@ -42,7 +43,7 @@ def run(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with runs of both stages, five steps each, whose pictures are not grey but gaudy."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "initialise", gaudy)
+        patch.setattr(build, "initialise", gaudy)
         train_alone(tiny_config(str(packed), folder, "stage1"), None)
         first = load_trained(str(folder / "stage1"), print)
         model = tiny_model(stage=2, image_size=128)
@@ -120,7 +121,7 @@ def baseline(request: pytest.FixtureRequest, packed: Path, tmp_path_factory: pyt
     """A run of a model that StackGAN is compared with, of five steps, whose pictures are gaudy too."""
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "initialise_convolutions", _gaudy_convolutions)
+        patch.setattr(build, "initialise_convolutions", _gaudy_convolutions)
         train_alone(tiny_config(str(packed), folder, request.param, model=BASELINES[request.param]), None)
     return folder / request.param
 

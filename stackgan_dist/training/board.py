@@ -6,8 +6,10 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from torch.utils.tensorboard import SummaryWriter
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 
 class Board:
@@ -31,6 +33,8 @@ class Board:
         """Write `entry`, or tell `lost` why that was not possible."""
         try:
             if self._writer is None:
+                from torch.utils.tensorboard import SummaryWriter  # half a second, which rank 0 alone needs
+
                 self._writer = SummaryWriter(str(self._folder), purge_step=self._purge_step)
                 self._purge_step = None
             entry(self._writer)

@@ -13,11 +13,10 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from PIL import Image
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from stackgan_dist.data.storage import write_bytes
@@ -25,6 +24,9 @@ from stackgan_dist.drawing.grid import to_png
 from stackgan_dist.training.board import Board
 from stackgan_dist.training.run_folder import RunFolder
 from stackgan_dist.training.upload import Uploader
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 T = TypeVar("T")
 

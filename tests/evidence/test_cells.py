@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stackgan_dist import train
+from stackgan_dist.arguments import parse
 from stackgan_dist.config import DataConfig
 from stackgan_dist.data.dataset import open_packed
 from stackgan_dist.data.index import load_index
@@ -104,13 +104,13 @@ def test_at_the_papers_scale_only_data_names_and_seed_differ_from_the_presets(
 @pytest.mark.parametrize("scale", ["smoke", "small"])
 def test_the_flags_make_the_configuration(packed: Path, table: str, scale: str) -> None:
     for cell in _cells(packed, table, scale=scale).values():
-        assert train.parse(["--preset", cell.preset, *flags(cell.config, preset(cell.preset))]) == cell.config
+        assert parse(["--preset", cell.preset, *flags(cell.config, preset(cell.preset))]) == cell.config
 
 
 def test_flags_write_every_kind_of_value() -> None:
     base = preset("painted-stage1")
     for name in PRESETS:
-        assert train.parse(["--preset", "painted-stage1", *flags(preset(name), base)]) == preset(name), name
+        assert parse(["--preset", "painted-stage1", *flags(preset(name), base)]) == preset(name), name
     model = replace(base.model, conditioning_augmentation=False, detail_layer=True)
     written = flags(replace(base, model=model), base)
     assert written == ["--model.detail-layer", "--model.no-conditioning-augmentation"]
