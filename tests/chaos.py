@@ -29,6 +29,7 @@ from pathlib import Path
 if __name__ == "__main__":  # pytest and torchrun find the packages by themselves
     sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 
+from distributed.forked import run_door
 from distributed.harness import Launch
 from distributed.tiny import BATCH, assert_equal, final_state
 
@@ -59,9 +60,10 @@ class Tally:
 class Run:
     """A run that is started with a certain number of ranks, each start with a trace of its own."""
 
-    def __init__(self, folder: Path, data: str, ranks: int, engine: str) -> None:
+    def __init__(self, folder: Path, data: str, ranks: int, engine: str, forking: bool) -> None:
         self.path = folder / "run"
         self._folder, self._data, self.ranks, self._engine = folder, data, ranks, engine
+        self._forking = forking
         self._starts = 0
         folder.mkdir(parents=True)
 
@@ -71,7 +73,8 @@ class Run:
         trace = str(self._folder / f"trace-{self._starts:04d}")
         args = [trace, *flags(self._data, self._folder, epochs), "--engine", self._engine]
         log = self._folder / f"log-{self._starts:04d}.txt"
-        return Launch(self.ranks, str(Path(__file__).with_name("chaos_rank.py")), args, log, shutdown_s=5)
+        script = str(Path(__file__).with_name("chaos_rank.py"))
+        return Launch(self.ranks, script, args, log, shutdown_s=5, forking=self._forking)
 
     def newest_trace(self) -> Path:
         """Rank 0's of the last start."""
@@ -188,11 +191,13 @@ def check_history(run: Run, plan: Plan, ranks: int, tally: Tally) -> None:
     tally.steps_trained = sum(len(rows) for rows in per_rank[0])
 
 
-def chaos(data: str, folder: Path, *, kills: int, seed: int, ranks: int, engine: str = "ddp") -> Tally:
+def chaos(
+    data: str, folder: Path, *, kills: int, seed: int, ranks: int, engine: str = "ddp", forking: bool = False
+) -> Tally:
     """Break a run `kills` times, let it end, and compare it with one that was left alone; AssertionError if any of
-    it was lost."""
+    it was lost. `forking` makes the starts short (distributed/forking_torchrun.py), and kills find none of them."""
     chance, tally = random.Random(seed), Tally()
-    run = Run(folder / "broken", data, ranks, engine)
+    run = Run(folder / "broken", data, ranks, engine, forking)
     index = load_index(f"{data}/train/76", how_to_make="pack it")
     plan = Plan([shard.samples for shard in index.shards], 0, BATCH)
     launches: list[Launch] = []
@@ -202,39 +207,33 @@ def chaos(data: str, folder: Path, *, kills: int, seed: int, ranks: int, engine:
         return launches[-1]
 
     try:
-        launch, killed_at = start(), 0.0
-        for number in range(kills + 1):
-            if number:
-                launch.until(lambda: bool(read_trace(run.newest_trace())))
-                tally.to_next_step_s.append(time.monotonic() - killed_at)
-            if number == kills:
-                break
+        launch, epochs = start(), FOREVER
+        for number in range(1, kills + 1):
             killed_at, kind = break_it(run, launch, chance, tally)
             broken = launch
             # An operator who starts again at once must not harm the run either: the new start waits for the old.
-            at_once = chance.random() < 0.3 and "SIGSTOP" not in kind
+            at_once = chance.random() < 0.3 and "SIGSTOP" not in kind and number < kills
             if at_once:
                 launch = start()
             settle(broken, kind == "SIGSTOP to torchrun")
+            if number == kills:
+                reached = (committed_steps(str(run.path / "checkpoints")) or [0])[-1]
+                epochs = reached // plan.steps_per_epoch + 2
             if not at_once:
-                launch = start()
-            print(f"kill {number + 1}: {kind}", flush=True)
-        os.kill(launch.agent.pid, signal.SIGTERM)
-        settle(launch, False)
-        reached = committed_steps(str(run.path / "checkpoints"))[-1]
-        epochs = reached // plan.steps_per_epoch + 2
-        result = start(epochs).wait(300)
+                launch = start(epochs)
+            launch.until(lambda: bool(read_trace(run.newest_trace())))
+            tally.to_next_step_s.append(time.monotonic() - killed_at)
+            print(f"kill {number}: {kind}", flush=True)
+        result = launch.wait(300)
         assert result.code == 0, result.output
         assert (run.path / "DONE").exists()
         assert not run.leftovers(), run.leftovers()
-        settle(launches[-1], False)
+        settle(launch, False)
         check_history(run, plan, ranks, tally)
 
-        unbroken = Run(folder / "unbroken", data, ranks, engine)
-        launches.append(unbroken.start(epochs))
-        result = launches[-1].wait(600)
-        assert result.code == 0, result.output
-        assert_equal(final_state(run.path), final_state(unbroken.path))
+        unbroken = [*flags(data, folder / "unbroken", epochs), "--engine", engine]
+        run_door(ranks, "train", *unbroken, log=folder / "unbroken.txt")
+        assert_equal(final_state(run.path), final_state(folder / "unbroken" / "run"))
     finally:
         for launch in launches:
             launch.kill()

@@ -56,7 +56,7 @@ def test_four_nodes_train_one_stage1(slurm: SlurmCluster, submit: Submit, tiny: 
 def test_a_warned_or_preempted_job_saves_and_resumes_until_the_run_is_done(
     slurm: SlurmCluster, submit: Submit, tiny: list[str], tmp_path: Path
 ) -> None:
-    job = submit("--nodes=2", "--partition=main", "slurm/stage1.sh", *with_epochs(tiny, 30))
+    job = submit("--nodes=2", "--partition=main", "slurm/stage1.sh", *with_epochs(tiny, 20))
     out = tmp_path / "out"
     wait_for_text(out, "step 3/", START_S)
     slurm.run("scancel", "--batch", "--signal=USR1", job)  # what --signal=B:USR1 does before the time limit
@@ -71,7 +71,7 @@ def test_a_warned_or_preempted_job_saves_and_resumes_until_the_run_is_done(
     output = out.read_text()
     assert (last["JobState"], last["Restarts"]) == ("COMPLETED", "2"), output
     assert output.count("resumed at step") == 2, output
-    assert steps(tmp_path / "stage1") == list(range(1, 181)), "every step once"
+    assert steps(tmp_path / "stage1") == list(range(1, 121)), "every step once"
 
 
 def test_scancel_leaves_nothing_behind(slurm: SlurmCluster, submit: Submit, tiny: list[str], tmp_path: Path) -> None:

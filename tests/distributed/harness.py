@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
+FORKING_TORCHRUN = Path(__file__).with_name("forking_torchrun.py")
 _MARK = "STACKGAN_TEST_LAUNCH"
 
 
@@ -40,12 +41,17 @@ class Launch:
         log: where stdout and stderr go.
         shutdown_s: how long torchrun waits before it kills its ranks when it is terminated itself (when a rank has
             failed, and before torch 2.13, it is always 30 s).
+        forking: whether torchrun forks its ranks, so that they start at once (forking_torchrun.py).
     """
 
-    def __init__(self, ranks: int, what: str, args: Sequence[str], log: Path, *, shutdown_s: int = 30) -> None:
+    def __init__(
+        self, ranks: int, what: str, args: Sequence[str], log: Path, *, shutdown_s: int = 30, forking: bool = False
+    ) -> None:
         self._mark = uuid.uuid4().hex
         self._log = log
-        command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks)]
+        self._forking = forking
+        agent = [str(FORKING_TORCHRUN)] if forking else ["-m", "torch.distributed.run"]
+        command = [sys.executable, *agent, "--nproc-per-node", str(ranks)]
         command += ["--master-port", str(_free_port())]
         command += [what] if what.endswith(".py") else ["-m", what]
         environment = {
@@ -85,12 +91,14 @@ class Launch:
 
     def ranks(self) -> list[int]:
         """Ids of the ranks' processes, by rank, once they run."""
+        children = [process for process in self.processes() if _parent(process) == self.agent.pid]
+        if self._forking:  # in the order of their starts; the system knows a fork's environment of its parent only
+            return children
         by_rank: dict[int, int] = {}
-        for process in self.processes():
-            if process != self.agent.pid and _parent(process) == self.agent.pid:
-                rank = _variable(process, "RANK")
-                if rank is not None:
-                    by_rank[int(rank)] = process
+        for process in children:
+            rank = _variable(process, "RANK")
+            if rank is not None:
+                by_rank[int(rank)] = process
         return [by_rank[rank] for rank in sorted(by_rank)]
 
     def until(self, true: Callable[[], bool], timeout_s: float = 600) -> None:

@@ -10,7 +10,7 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from distributed.tiny import BASELINES, tiny_config, tiny_model, tiny_stage1
+from distributed.tiny import BASELINES, STEPS_PER_EPOCH, tiny_config, tiny_model, tiny_stage1
 
 from stackgan_dist.config import Config
 from stackgan_dist.data.dataset import open_packed
@@ -38,10 +38,14 @@ RESUMED = {
 """Runs that are stopped and go on -> what they train."""
 RESUMED_ON = {1: ["stage1"], 2: ["stage1", "stage2"], 3: list(RESUMED)}
 """world size -> those of RESUMED. Three ranks have all that two or one can do wrong, and orders of summation."""
-STOPS = {"stop-1": 1, "stop-4": 4, "stop-8": 8}
-"""Runs of Stage-I that are stopped after so many of their ten steps."""
-SHORT_STOP = {"stop-2": 2}
-"""Those of the others, of five steps."""
+STOPS = {1: [1, 4, 5], 2: [8, 10]}
+"""A run of Stage-I that is broken: epochs -> after which steps each start stops. It ends, and is then extended."""
+SHORT_STOPS = {1: [2, 5]}
+"""Of the others."""
+COMPARED_STEPS = 3
+"""Of runs that are compared across world sizes: by then there are moments, statistics and averages to come apart."""
+CHECKPOINT_STEPS = 3
+"""Between two checkpoints of these runs."""
 
 
 def compared_on(world_size: int) -> list[str]:
@@ -73,20 +77,23 @@ def run(config: Config, ranks: Ranks, stop: StopRequest) -> None:
     train(config, data, data, stage1, folder, ranks, stop)
 
 
-def resume(data: str, out: Path, model: ModelConfig, breaks: dict[str, int], ranks: Ranks, never: StopRequest) -> None:
-    """A run, unbroken and broken: with STOPS of two epochs, extended too, else of one."""
-    whole = 2 if breaks is STOPS else 1
+def resume(data: str, out: Path, model: ModelConfig, stops: dict[int, list[int]], ranks: Ranks) -> None:
+    """A run, unbroken and broken: both end after the last of `stops`."""
 
-    def go_on(name: str, stop: StopRequest, epochs: int = whole) -> None:
-        run(tiny_config(data, out, name, model=model, epochs=epochs, precision="fp32", checkpoint_steps=3), ranks, stop)
+    def go_on(name: str, epochs: int, stop: StopRequest) -> None:
+        config = tiny_config(
+            data, out, name, model=model, epochs=epochs, precision="fp32", checkpoint_steps=CHECKPOINT_STEPS
+        )
+        run(config, ranks, stop)
 
-    go_on("unbroken", never)
-    if breaks is STOPS:
-        go_on("extended", never, epochs=1)
-        go_on("extended", never)
-    for name, steps in breaks.items():
-        go_on(name, StopAfter(steps, ranks.rank == steps % ranks.world_size))
-        go_on(name, never)
+    go_on("unbroken", max(stops), StopRequest())
+    reached = 0
+    for epochs, steps in stops.items():
+        for step in steps:
+            ends = step == epochs * STEPS_PER_EPOCH
+            stop = StopRequest() if ends else StopAfter(step - reached, ranks.rank == step % ranks.world_size)
+            go_on("broken", epochs, stop)
+            reached = step
 
 
 def diverge(data: str, out: Path, ranks: Ranks, never: StopRequest) -> None:
@@ -104,7 +111,9 @@ def main(*arguments: str) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("data")
     parser.add_argument("out", type=Path)
-    parser.add_argument("--epochs", type=int, default=1, help="of the runs that are compared across world sizes")
+    parser.add_argument(
+        "--epochs", type=int, help="of the runs that are compared across world sizes; default: three steps"
+    )
     parser.add_argument("--all", action="store_true", help="all variants on two ranks, too")
     parser.add_argument("--only", help="invariance, resume, diverge or handover")
     parser.add_argument("--no-rehearsal", action="store_true", help="to see the tests of resuming fail")
@@ -123,15 +132,15 @@ def main(*arguments: str) -> None:
             for name in VARIANTS if options.all else compared_on(ranks.world_size):
                 model = VARIANTS[name]
                 config = tiny_config(
-                    options.data, options.out, name, model=model, workers=workers, epochs=options.epochs
+                    options.data, options.out, name, model=model, workers=workers, epochs=options.epochs or 1
                 )
-                run(config, ranks, never)
+                run(config, ranks, never if options.epochs else StopAfter(COMPARED_STEPS, ranks.is_main))
 
         if want("resume"):
             for name in RESUMED_ON[ranks.world_size]:
                 model = VARIANTS[RESUMED[name]]
-                breaks = STOPS if name == "stage1" else SHORT_STOP
-                resume(options.data, options.out / name, model, breaks, ranks, never)
+                stops = STOPS if name == "stage1" else SHORT_STOPS
+                resume(options.data, options.out / name, model, stops, ranks)
 
         if want("diverge") and ranks.world_size == 2:
             diverge(options.data, options.out, ranks, never)

@@ -7,7 +7,6 @@ import math
 import pytest
 import torch
 from torch import Tensor, nn
-from torchmetrics.image.kid import KernelInceptionDistance
 
 from stackgan_dist.errors import UserError
 from stackgan_dist.evaluation.kernel_distance import FirstFeatures, KernelDistance, squared_discrepancy
@@ -21,6 +20,8 @@ class Flat(nn.Module):
 
 
 def test_discrepancy_equals_torchmetrics() -> None:
+    from torchmetrics.image.kid import KernelInceptionDistance  # seconds, which not every worker needs
+
     torch.manual_seed(0)
     real, fake = torch.rand(40, 6, dtype=torch.float64) * 3, torch.rand(40, 6, dtype=torch.float64) ** 2 * 3
     reference = KernelInceptionDistance(feature=Flat(), subsets=1, subset_size=40).set_dtype(torch.float64)

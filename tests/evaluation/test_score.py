@@ -9,8 +9,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torchmetrics.image.fid import FrechetInceptionDistance
-from torchmetrics.image.inception import InceptionScore as ReferenceInceptionScore
 
 from stackgan_dist.errors import UserError
 from stackgan_dist.evaluation.score import FrechetSums, InceptionScoreSums, frechet_distance
@@ -54,8 +52,10 @@ def test_score_equals_the_original_protocol(samples: int, splits: int) -> None:
 
 
 def test_score_equals_torchmetrics() -> None:
+    from torchmetrics.image.inception import InceptionScore  # seconds, which not every worker needs
+
     logits = torch.randn(200, 6, dtype=torch.float64) * 2
-    reference = ReferenceInceptionScore(feature=Flat(), splits=10)
+    reference = InceptionScore(feature=Flat(), splits=10)
     reference.update(logits)
     torch.manual_seed(3)
     mean, std = reference.compute()
@@ -147,6 +147,8 @@ def frechet(a: Tensor, b: Tensor) -> float:
 
 
 def test_frechet_distance_equals_torchmetrics() -> None:
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
     torch.manual_seed(1)
     mix = torch.randn(6, 6, dtype=torch.float64)
     real, fake = torch.randn(90, 6).double() @ mix + 1, torch.randn(70, 6).double() * 1.5
