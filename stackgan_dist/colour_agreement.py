@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from stackgan_dist.data.sources.painted.species import PALETTE, PARTS
 from stackgan_dist.distributed.process_group import process_group
 from stackgan_dist.errors import UserError, front_door
+from stackgan_dist.evaluation.ahead import made_ahead
 from stackgan_dist.evaluation.colour_agreement import agreement
 from stackgan_dist.evaluation.job import (
     Subject,
@@ -58,7 +59,7 @@ def main() -> None:
         counts = torch.zeros(len(PARTS), 2, dtype=torch.float64)
         size = subject.trained.config.model.image_size
         steps = {name: torch.zeros(3, dtype=torch.float64) for name in ("drawn", "Stage-I enlarged", "real")}
-        drawn = subject.drawing(options.samples, ranks).batches(ranks.rank, ranks.world_size)
+        drawn = made_ahead(subject.drawing(options.samples, ranks).batches(ranks.rank, ranks.world_size), ranks.device)
         for batch in with_progress(drawn, "colour agreement", options.samples, ranks):
             found = agreement(batch.images, [caption.sentence for caption in batch.captions])
             counts += torch.tensor([found.get(part, (0, 0)) for part in PARTS], dtype=torch.float64)

@@ -13,6 +13,7 @@ import tyro
 
 from stackgan_dist.distributed.process_group import process_group
 from stackgan_dist.errors import front_door
+from stackgan_dist.evaluation.ahead import made_ahead
 from stackgan_dist.evaluation.classifier import load_classifier
 from stackgan_dist.evaluation.job import (
     Subject,
@@ -52,9 +53,9 @@ def main() -> None:
     with process_group(options.subject.timeout_s) as ranks:
         one_thread_per_rank(ranks)
         classifier = load_classifier(options.classifier, ranks.device)
-        # On the device: nothing waits for it, so a batch's texts are read while the one before is drawn and classified.
+        # On the device: nothing waits for it.
         sums = InceptionScoreSums(options.samples, options.splits, classifier.classes, ranks.device)
-        drawn = subject.drawing(options.samples, ranks).batches(ranks.rank, ranks.world_size)
+        drawn = made_ahead(subject.drawing(options.samples, ranks).batches(ranks.rank, ranks.world_size), ranks.device)
         for batch in with_progress(drawn, "inception score", options.samples, ranks):
             sums.add(batch.numbers, classifier.logits(batch.images))
         sum_over_ranks(sums.tensor, ranks)

@@ -21,7 +21,8 @@ from torch import nn
 
 from stackgan_dist import colour_agreement, generate, inception_score, models, scores
 from stackgan_dist.data.index import load_index
-from stackgan_dist.evaluation import classifier
+from stackgan_dist.drawing import draw
+from stackgan_dist.evaluation import ahead, classifier
 from stackgan_dist.evaluation.measures import ROWS
 from stackgan_dist.models.deconvolution import initialise_convolutions
 from stackgan_dist.training.run_folder import find_run
@@ -231,6 +232,24 @@ def test_any_number_of_ranks_gives_the_same_score(
     one = _score(monkeypatch, module, run / "stage1", *arguments)
     assert one.get("std", 1) > 0.01  # equal because it is computed alike, not because all pictures are
     _assert_same_score(one, _score_on_ranks(ranks, name, run / "stage1", tmp_path / "log", *arguments))
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_drawing_ahead_does_not_change_a_bit(run: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    module, arguments = SCORES[name]
+    rows, makers = [], set()
+    drawn = draw.draw
+
+    def watched(*given: Any, **named: Any) -> Any:
+        makers.add(threading.current_thread() is threading.main_thread())
+        return drawn(*given, **named)
+
+    monkeypatch.setattr(draw, "draw", watched)
+    for cores in (1, 2):
+        monkeypatch.setattr(ahead, "cores_of_this_rank", lambda cores=cores: cores)
+        rows.append(_score(monkeypatch, module, run / "stage1", *arguments))
+    assert makers == {True, False}
+    assert {**rows[0], "time": None} == {**rows[1], "time": None}
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from torch import Tensor
 from stackgan_dist.data.dataset import PackedSet
 from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.errors import UserError
+from stackgan_dist.evaluation.ahead import made_ahead
 from stackgan_dist.evaluation.classifier import Classifier
 from stackgan_dist.evaluation.job import OpenSubject, sum_over_ranks, with_progress
 from stackgan_dist.evaluation.kept import kept_or_made
@@ -160,7 +161,7 @@ class RealSide:
         frechet, kernel = FrechetSums(width), FirstFeatures(kept, width)
         inception, inception_of_noise = self._inception_sums(real.count), self._inception_sums(noise)
         matches = torch.zeros(1, dtype=torch.float64)
-        batches = real.batches(ranks.rank, ranks.world_size)
+        batches = made_ahead(real.batches(ranks.rank, ranks.world_size), ranks.device)
         for batch in with_progress(batches, "real pictures", real.count, ranks):
             prediction = classifier.predict(batch.images)
             inception.add(batch.numbers, prediction.logits)
@@ -186,7 +187,7 @@ class RealSide:
 
     def _fit(self, pictures: RealPictures, text_dim: int) -> TextMap:
         sums = TextMapSums(self._classifier.feature_width, text_dim)
-        batches = pictures.batches(self._ranks.rank, self._ranks.world_size)
+        batches = made_ahead(pictures.batches(self._ranks.rank, self._ranks.world_size), self._ranks.device)
         for batch in with_progress(batches, "training pictures", pictures.count, self._ranks):
             sums.add(self._classifier.features(batch.images).cpu(), torch.from_numpy(batch.mean_text))
         sum_over_ranks(sums.tensor, self._ranks)
@@ -199,7 +200,7 @@ class RealSide:
         frechet = FrechetSums(classifier.feature_width)
         kernel = FirstFeatures(self.kernel.count, classifier.feature_width)
         matches = torch.zeros(1, dtype=torch.float64)
-        drawn = subject.drawing(protocol.samples, ranks).batches(ranks.rank, ranks.world_size)
+        drawn = made_ahead(subject.drawing(protocol.samples, ranks).batches(ranks.rank, ranks.world_size), ranks.device)
         for batch in with_progress(drawn, f"step {subject.trained.step:,}", protocol.samples, ranks):
             prediction = classifier.predict(batch.images)
             inception.add(batch.numbers, prediction.logits)
