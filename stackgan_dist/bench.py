@@ -1,4 +1,4 @@
-"""How fast it is here: `python -m stackgan_dist.bench step|loader|checkpoint|scaling`.
+"""How fast it is here: `python -m stackgan_dist.bench step|loader|checkpoint|score|scaling`.
 
 Each measures the plain way beside the fast one in the same run, in turns, and prints a table; --json FILE keeps it.
 """
@@ -17,6 +17,7 @@ BENCHMARKS = {
     "step": "the plain training step beside the fast one",
     "loader": "batches by Pillow, by simplejpeg and from memory",
     "checkpoint": "what a save costs the training",
+    "score": "drawing and classifying in turns, and at the same time",
     "scaling": "1, 2 and 4 ranks on this machine, and a model of many nodes",
 }
 """Name -> what it measures. stackgan_dist/benchmarks/NAME.py holds `Options`, a dataclass with a field `json`, and

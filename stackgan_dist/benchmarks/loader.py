@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import io
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stackgan_dist.benchmarks.machine import describe_machine, peak_memory_bytes
+from stackgan_dist.benchmarks.painted_set import painted_set
 from stackgan_dist.benchmarks.report import Report, Table
 from stackgan_dist.benchmarks.timing import in_turns
 from stackgan_dist.data.cache import ShardCache
@@ -75,8 +73,10 @@ def run(options: Options) -> Report:
     """Measure; one table for each size."""
     torch.set_num_threads(1)
     machine = describe_machine()
-    with _data(options) as folder:
-        tables = [_table(options, join(folder, str(size)), size) for size in options.sizes]
+    given = nullcontext(options.data) if options.data is not None else painted_set(options.sizes, options.pictures)
+    with given as folder:
+        split = folder if options.data is not None else join(folder, "train")
+        tables = [_table(options, join(split, str(size)), size) for size in options.sizes]
     return Report(machine, tables)
 
 
@@ -173,17 +173,3 @@ def _waiting(dataset: StepDataset, steps: range, step_s: float) -> float:
             waited += time.perf_counter() - asked
         time.sleep(step_s)
     return waited / (time.perf_counter() - begin)
-
-
-@contextmanager
-def _data(options: Options) -> Iterator[str]:
-    if options.data is not None:
-        yield options.data
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "stackgan_dist.pack", "painted", "--out", folder, "--splits", "train"]
-        sizes = [str(size) for size in options.sizes]
-        subprocess.run(
-            [*command, "--sizes", *sizes, "--limit", str(options.pictures)], check=True, stdout=subprocess.DEVNULL
-        )
-        yield join(folder, "train")

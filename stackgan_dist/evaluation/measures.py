@@ -15,6 +15,7 @@ from torch import Tensor
 
 from stackgan_dist.data.dataset import PackedSet
 from stackgan_dist.distributed.process_group import Ranks
+from stackgan_dist.drawing.draw import DrawnBatch
 from stackgan_dist.errors import UserError
 from stackgan_dist.evaluation.ahead import made_ahead
 from stackgan_dist.evaluation.classifier import Classifier
@@ -86,6 +87,41 @@ class Scores:
             "kernel": self.kernel.mean,
             "r_precision": self.r_precision,
         }
+
+
+class DrawnSums:
+    """All that is kept of drawn pictures, however many they are.
+
+    Args:
+        protocol: how many they will be.
+        classifier: what to measure with.
+        candidates: sentences to choose wrong ones from.
+        text_map: from the classifier's features to texts.
+        kept: pictures whose features are kept, for KID.
+    """
+
+    def __init__(
+        self, protocol: Protocol, classifier: Classifier, candidates: Candidates, text_map: TextMap, kept: int
+    ) -> None:
+        self._classifier, self._candidates, self._text_map = classifier, candidates, text_map
+        self.inception = InceptionScoreSums(protocol.samples, protocol.splits, classifier.classes)
+        self.frechet = FrechetSums(classifier.feature_width)
+        self.kernel = FirstFeatures(kept, classifier.feature_width)
+        self.matches = torch.zeros(1, dtype=torch.float64)
+
+    def add(self, batch: DrawnBatch) -> None:
+        """Classify some samples and add what was found."""
+        prediction = self._classifier.predict(batch.images)
+        features = prediction.features.cpu()
+        self.inception.add(batch.numbers, prediction.logits)
+        self.frechet.add(features)
+        self.kernel.add(batch.numbers, features)
+        self.matches += self._candidates.matches(self._text_map, batch.numbers, features, batch.captions)
+
+    def merge(self, ranks: Ranks) -> None:
+        """Add up what all ranks have, but for the features, which stay where they are."""
+        for tensor in (self.inception.tensor, self.frechet.tensor, self.matches):
+            sum_over_ranks(tensor, ranks)
 
 
 class RealSide:
@@ -195,28 +231,20 @@ class RealSide:
 
     def score(self, subject: OpenSubject) -> Scores:
         """Draw the samples of `subject` and measure them; every rank gets the scores."""
-        classifier, protocol, ranks = self._classifier, self._protocol, self._ranks
-        inception = InceptionScoreSums(protocol.samples, protocol.splits, classifier.classes)
-        frechet = FrechetSums(classifier.feature_width)
-        kernel = FirstFeatures(self.kernel.count, classifier.feature_width)
-        matches = torch.zeros(1, dtype=torch.float64)
+        protocol, ranks = self._protocol, self._ranks
+        sums = DrawnSums(protocol, self._classifier, self.candidates, self.text_map, self.kernel.count)
         drawn = made_ahead(subject.drawing(protocol.samples, ranks).batches(ranks.rank, ranks.world_size), ranks.device)
         for batch in with_progress(drawn, f"step {subject.trained.step:,}", protocol.samples, ranks):
-            prediction = classifier.predict(batch.images)
-            inception.add(batch.numbers, prediction.logits)
-            frechet.add(prediction.features.cpu())
-            kernel.add(batch.numbers, prediction.features)
-            matches += self.candidates.matches(self.text_map, batch.numbers, prediction.features, batch.captions)
-        for tensor in (inception.tensor, frechet.tensor, matches):
-            sum_over_ranks(tensor, ranks)
+            sums.add(batch)
+        sums.merge(ranks)
         return Scores(
-            inception.result(),
+            sums.inception.result(),
             self.inception,
             self.inception_of_noise,
-            frechet_distance(frechet, self.frechet),
+            frechet_distance(sums.frechet, self.frechet),
             self.frechet.count,
-            self._kernel_distance(kernel),
-            matches.item() / protocol.samples,
+            self._kernel_distance(sums.kernel),
+            sums.matches.item() / protocol.samples,
             self.r_precision,
         )
 
