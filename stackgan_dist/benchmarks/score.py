@@ -29,9 +29,10 @@ from stackgan_dist.benchmarks.timing import in_turns
 from stackgan_dist.config import DataConfig
 from stackgan_dist.data.dataset import open_packed
 from stackgan_dist.data.loader import stored_size
+from stackgan_dist.distributed.cores import cores_of_this_rank
 from stackgan_dist.drawing.draw import Drawing, DrawnBatch
 from stackgan_dist.errors import UserError
-from stackgan_dist.evaluation.ahead import cores_of_this_rank, made_ahead
+from stackgan_dist.evaluation.ahead import made_ahead
 from stackgan_dist.evaluation.classifier import load_classifier
 from stackgan_dist.evaluation.measures import DrawnSums, Protocol
 from stackgan_dist.evaluation.real_pictures import candidate_captions

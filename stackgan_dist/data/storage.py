@@ -6,12 +6,13 @@ on an object store; a reader sees the old file, the new one or none. A store tha
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import fsspec
 from fsspec.core import url_to_fs
@@ -118,21 +119,41 @@ def write_bytes(url: str, data: bytes) -> None:
     """
     path = local_path(url)
     if path is None:
-        fs, remote = open_filesystem(url)
-        if "https" in _protocols(fs):
-            raise StoreError(
-                f"cannot write {url}: a web server can only be read; give a folder, or s3://, gs://, az://"
-            )
-        try:
-            patiently(f"write {url}", lambda: fs.pipe_file(remote, data))
-        except FileNotFoundError as error:
-            raise StoreError(f"cannot write {url}: {error}; is the bucket's name right?") from error
-        return
+        _put(url, data)
+    else:
+        _replace(path, lambda file: file.write(data))
+
+
+def write_file(url: str, fill: Callable[[BinaryIO], object]) -> None:
+    """As `write_bytes`, what `fill` writes to the file that it is given, from its beginning to its end.
+
+    On a local file system nothing of it is kept in memory.
+    """
+    path = local_path(url)
+    if path is None:
+        content = io.BytesIO()  # whole, since a store that fails is sent it again
+        fill(content)
+        _put(url, content.getvalue())
+    else:
+        _replace(path, fill)
+
+
+def _put(url: str, data: bytes) -> None:
+    fs, remote = open_filesystem(url)
+    if "https" in _protocols(fs):
+        raise StoreError(f"cannot write {url}: a web server can only be read; give a folder, or s3://, gs://, az://")
+    try:
+        patiently(f"write {url}", lambda: fs.pipe_file(remote, data))
+    except FileNotFoundError as error:
+        raise StoreError(f"cannot write {url}: {error}; is the bucket's name right?") from error
+
+
+def _replace(path: Path, fill: Callable[[BinaryIO], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            fill(file)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide it from the group

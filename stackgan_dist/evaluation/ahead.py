@@ -6,7 +6,6 @@ while the host adds up what was found.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -14,6 +13,8 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+from stackgan_dist.distributed.cores import cores_of_this_rank
 
 B = TypeVar("B")
 
@@ -41,12 +42,6 @@ def made_ahead(batches: Iterator[B], device: torch.device) -> Iterator[B]:
             coming = maker.submit(_make, batches, stream, used)
             yield batch
             used = stream.mark() if stream is not None else None
-
-
-def cores_of_this_rank() -> int:
-    """CPU cores for each of the ranks of this machine, at least 1."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 class _Stream:

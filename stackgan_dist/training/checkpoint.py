@@ -12,19 +12,24 @@ import io
 import json
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
+from torch import Tensor
 
 from stackgan_dist.data.patience import StoreError
-from stackgan_dist.data.storage import join, list_names, read_bytes, remove, remove_temporary, write_bytes
+from stackgan_dist.data.storage import join, list_names, read_bytes, remove, remove_temporary, write_bytes, write_file
+from stackgan_dist.distributed.cores import cores_of_this_rank
 from stackgan_dist.errors import UserError
 
 _PREFIX = "step-"
 _STATE = "state.pt"
 _COMMIT = "commit.json"
+_COPYING_THREADS = 4
+"""At most: a few cores fill the memory's bandwidth."""
 
 
 @dataclass(frozen=True)
@@ -95,12 +100,12 @@ class Checkpointer:
     def _write(self, step: int, snapshot: dict[str, Any]) -> None:
         folder = checkpoint_url(self._url, step)
         try:
-            data = pack(snapshot)
             # A damaged checkpoint of this step may lie here: its record must not stand beside the new state.
             remove(join(folder, _COMMIT))
-            write_bytes(join(folder, _STATE), data)
+            written = _Hashed()
+            write_file(join(folder, _STATE), lambda file: torch.save(snapshot, written.on(file)))
             self._before_commit()
-            commit = {"step": step, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            commit = {"step": step, "bytes": written.bytes, "sha256": written.sha256.hexdigest()}
             write_bytes(join(folder, _COMMIT), json.dumps(commit).encode())
         except Exception as error:  # a full disk must not end a run that can go on
             self._report(f"checkpoint of step {step} could not be written to {folder}: {error}; training goes on")
@@ -120,6 +125,31 @@ class Checkpointer:
                 # The record goes first: what is half removed must not look whole.
                 remove(join(folder, _COMMIT))
                 remove(folder)
+
+
+class _Hashed:
+    """A file whose bytes are counted and hashed on their way: a second copy of the state would take memory and time.
+
+    torch hands it whole tensors, and neither hashing nor writing one keeps other threads of Python waiting.
+    """
+
+    def __init__(self) -> None:
+        self.sha256, self.bytes = hashlib.sha256(), 0
+
+    def on(self, file: BinaryIO) -> BinaryIO:
+        """`file`, to be written to by way of this."""
+        self._file = file
+        return self  # type: ignore[return-value]
+
+    def write(self, data: bytes | memoryview) -> int:
+        """See BinaryIO."""
+        self.sha256.update(data)
+        self.bytes += len(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        """See BinaryIO."""
+        self._file.flush()
 
 
 def list_steps(url: str) -> list[int]:
@@ -209,14 +239,36 @@ def to_host(value: Any, into: Any = None) -> Any:
     An earlier copy that nobody needs any more may be given as `into`: tensors are written over those of it that have
     their shape and type, since fresh memory comes in pages that the system has to clear first.
     """
-    if isinstance(value, torch.Tensor):
-        if isinstance(into, torch.Tensor) and (into.shape, into.dtype) == (value.shape, value.dtype):
-            return into.copy_(value.detach())
-        return value.detach().to("cpu", copy=True)
+    copies: list[tuple[Tensor, Tensor]] = []
+    host = _host_memory(value, into, copies)
+    on_device = [pair for pair in copies if pair[1].is_cuda]
+    if on_device:
+        _fill(on_device)
+        torch.cuda.synchronize(on_device[0][1].device)
+    in_memory = [pair for pair in copies if not pair[1].is_cuda]
+    threads = min(_COPYING_THREADS, cores_of_this_rank())
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(_fill, [in_memory[number::threads] for number in range(threads)]))
+    return host
+
+
+def _fill(copies: list[tuple[Tensor, Tensor]]) -> None:
+    for to, of in copies:
+        to.copy_(of, non_blocking=True)  # where `of` is on a device, to wait once for all of them
+
+
+def _host_memory(value: Any, into: Any, copies: list[tuple[Tensor, Tensor]]) -> Any:
+    """Like `value`, with tensors in host memory that are still to be filled: (to, of) is added to `copies`."""
+    if isinstance(value, Tensor):
+        if not (isinstance(into, Tensor) and (into.shape, into.dtype) == (value.shape, value.dtype)):
+            # Pinned, a CUDA device writes to it many times as fast.
+            into = torch.empty_like(value, device="cpu", pin_memory=value.is_cuda)
+        copies.append((into, value.detach()))
+        return into
     if isinstance(value, dict):
         known = into if isinstance(into, dict) else {}
-        return {key: to_host(item, known.get(key)) for key, item in value.items()}
+        return {key: _host_memory(item, known.get(key), copies) for key, item in value.items()}
     if isinstance(value, list | tuple):
         parts = into if isinstance(into, list | tuple) and len(into) == len(value) else [None] * len(value)
-        return type(value)(to_host(item, part) for item, part in zip(value, parts, strict=True))
+        return type(value)(_host_memory(item, part, copies) for item, part in zip(value, parts, strict=True))
     return value

@@ -26,7 +26,9 @@ def test_the_loader_s_table_has_every_way(packed: Path) -> None:
 
 
 def test_the_checkpoint_s_table_has_copy_and_save() -> None:
-    (table,) = checkpoint.run(checkpoint.Options(megabytes=8, repeats=2)).tables
-    assert len(table.rows) == 3
-    assert all(row["min s"] > 0 for row in table.rows)
+    (table,) = checkpoint.run(checkpoint.Options(megabytes=8, repeats=2, loop_s=0.05)).tables
+    *timed, lost = table.rows
+    assert len(timed) == 3
+    assert all(row["min s"] > 0 for row in timed)
+    assert lost["min s"] <= lost["median s"] <= lost["max s"]  # of noise alone it may be below 0
     assert "8 MB of state" in table.notes[0]

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import pytest
 import torch
 
+from stackgan_dist.distributed.cores import cores_of_this_rank
 from stackgan_dist.errors import UserError
 from stackgan_dist.evaluation import ahead
-from stackgan_dist.evaluation.ahead import cores_of_this_rank, made_ahead
+from stackgan_dist.evaluation.ahead import made_ahead
 
 CPU = torch.device("cpu")
 SOON_S = 20.0

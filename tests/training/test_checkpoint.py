@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import os
 import pickle
 import resource
 import signal
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from typing import Any
 import pytest
 import torch
 
+from stackgan_dist.data.storage import read_bytes
 from stackgan_dist.errors import UserError
 from stackgan_dist.training import checkpoint
 from stackgan_dist.training.checkpoint import (
@@ -59,6 +62,12 @@ class Run:
         content = unpack(found.data, found.url)
         assert content["step"] == found.step
         assert torch.equal(content["weights"], _state(found.step)["weights"])
+        return found.step
+
+    def newest_step(self) -> int:
+        """The same, whatever its content."""
+        found = find_newest(self.url, self.said.append)
+        assert found is not None
         return found.step
 
     def file(self, step: int, name: str) -> Path:
@@ -175,18 +184,61 @@ def test_the_newest_are_kept_and_the_milestones(tmp_path: Path) -> None:
 
 def test_a_snapshot_does_not_change_while_it_is_written(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = torch.zeros(1000)
-    written = checkpoint.write_bytes
+    written = checkpoint.write_file
 
-    def late(url: str, data: bytes) -> None:
+    def late(url: str, fill: Any) -> None:
         weights.fill_(9)
-        written(url, data)
+        written(url, fill)
 
-    monkeypatch.setattr(checkpoint, "write_bytes", late)
-    monkeypatch.setattr(checkpoint, "pack", lambda state: (weights.fill_(7), pack(state))[1])
+    monkeypatch.setattr(checkpoint, "write_file", late)
     run.checkpointer.save(1, {"weights": weights})
     run.checkpointer.wait()
     assert weights[0] == 9
     assert not unpack(read_checkpoint(str(run.file(1, ""))).data, "")["weights"].any()
+
+
+@pytest.mark.parametrize("url", ["{tmp}/checkpoints", "memory://test-checkpoint/{tmp}"], ids=["local", "object store"])
+def test_the_file_is_what_it_was_before_it_was_streamed(tmp_path: Path, url: str) -> None:
+    """Byte for byte a torch file packed in memory, and the record is of just these bytes."""
+    run = Run(url.format(tmp=tmp_path))
+    run.save(5)
+    found = find_newest(run.url, run.said.append)
+    assert found is not None
+    assert found.data == pack(_state(5))
+    record = json.loads(read_bytes(f"{found.url}/commit.json"))
+    assert record == {"step": 5, "bytes": len(found.data), "sha256": hashlib.sha256(found.data).hexdigest()}
+
+
+def test_writing_takes_no_second_copy_of_the_state(run: Run) -> None:
+    """The file is never whole in memory: what is written is the snapshot itself."""
+    state = {"weights": torch.zeros(2**22)}
+    run.checkpointer.save(1, state)
+    run.checkpointer.wait()
+    tracemalloc.start()
+    try:
+        run.checkpointer.save(2, state)
+        run.checkpointer.wait()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert run.newest_step() == 2
+    assert peak < state["weights"].nbytes / 4
+
+
+@pytest.mark.parametrize("cores", [1, 3])
+def test_to_host_copies_everything_by_any_number_of_threads(monkeypatch: pytest.MonkeyPatch, cores: int) -> None:
+    monkeypatch.setattr(checkpoint, "cores_of_this_rank", lambda: cores)
+    parts = [torch.randn(n) for n in range(8)]
+    old = to_host(parts)
+    changed = [part + 1 for part in parts]
+    copy = to_host(changed, old)
+    assert [part.data_ptr() for part in copy] == [part.data_ptr() for part in old]
+    assert all(map(torch.equal, copy, changed))
+
+
+def test_a_copy_lies_in_memory_as_the_original_does() -> None:
+    weight = torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last)
+    assert to_host(weight).stride() == weight.stride()
 
 
 def test_to_host_copies_everything() -> None:
@@ -231,20 +283,15 @@ def test_leftovers_of_a_killed_save_are_removed_at_the_next_start(
 ) -> None:
     """Killed before the state, or before the record, had its name."""
     run.save(1)
-    left = [writes]
-    written = checkpoint.write_bytes
 
-    def cut_short(url: str, data: bytes) -> None:
-        left[0] -= 1
-        if left[0] < 0:
-            path = Path(url)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.with_name(f".{path.name}.abc.tmp").write_bytes(data[:10])
-            raise Killed
-        written(url, data)
+    def cut_short(url: str, _: Any) -> None:
+        path = Path(url)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_name(f".{path.name}.abc.tmp").write_bytes(b"half")
+        raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "write_bytes", cut_short)
+        patch.setattr(checkpoint, ["write_file", "write_bytes"][writes], cut_short)
         with pytest.raises(Killed):
             run.checkpointer._write(2, _state(2))
     run.file(1, ".state.pt.xyz.tmp").write_bytes(b"half")
@@ -272,10 +319,10 @@ def test_a_record_never_stands_beside_another_state(run: Run, monkeypatch: pytes
     """Killed between the two files of a step that was saved before: the old record must be gone."""
     run.save(1, 2)
 
-    def killed(url: str, data: bytes) -> None:
+    def killed(url: str, fill: Any) -> None:
         raise Killed
 
-    monkeypatch.setattr(checkpoint, "write_bytes", killed)
+    monkeypatch.setattr(checkpoint, "write_file", killed)
     with pytest.raises(Killed):
         run.checkpointer._write(2, _state(2))
     assert committed_steps(run.url) == [1]
