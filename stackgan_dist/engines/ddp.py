@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from typing import Any
 
 import torch
@@ -42,6 +43,7 @@ class DDPEngine:
         self.module = module
         self._forward: nn.Module = module
         if ranks.distributed:
+            _keep_strides(module)
             self._forward = DistributedDataParallel(
                 module,
                 gradient_as_bucket_view=True,
@@ -85,6 +87,22 @@ class DDPEngine:
         self._optimizer.load_state_dict(state["optimizer"])
         if state["scaler"]:  # empty when the run was not in fp16 before
             self._scaler.load_state_dict(state["scaler"])
+
+
+def _keep_strides(module: nn.Module) -> None:
+    """Give the gradients of 1x1 kernels the strides of their weights.
+
+    A convolution of pictures that lie channels last writes (128, 1, 128, 128) where the weight (32, 128, 1, 1) has
+    (128, 1, 1, 1): the same memory, which DDP takes for another layout and warns of.
+    """
+    for parameter in module.parameters():
+        if parameter.requires_grad and 1 in parameter.shape:
+            parameter.register_hook(partial(_with_strides, shape=parameter.shape, strides=parameter.stride()))
+
+
+def _with_strides(grad: Tensor, shape: torch.Size, strides: tuple[int, ...]) -> Tensor:
+    same = all(ours == theirs for size, ours, theirs in zip(shape, grad.stride(), strides, strict=True) if size > 1)
+    return grad.as_strided(shape, strides) if same else grad
 
 
 def _bucket_mb(module: nn.Module) -> float:

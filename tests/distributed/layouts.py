@@ -1,0 +1,30 @@
+"""Run by forked ranks: steps of the demo's networks, and what torch had to say about them."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import torch
+
+from stackgan_dist.benchmarks.step import TEXT_DIM, made_up_batch
+from stackgan_dist.distributed.process_group import process_group
+from stackgan_dist.presets import preset
+from stackgan_dist.training.precision import resolve_precision
+from stackgan_dist.training.state import TrainingState
+
+
+def main(out: str, *presets: str) -> None:
+    """Two steps of each preset at its batch size; every warning is a line of OUT/RANK.txt."""
+    torch.set_warn_always(True)  # not once in a process
+    with warnings.catch_warnings(record=True) as said, process_group(120) as ranks:
+        warnings.simplefilter("always")
+        for name in presets:
+            config = preset(name)
+            precision = resolve_precision("fp32", ranks.device)
+            state = TrainingState(config, TEXT_DIM, None, ranks, precision)
+            batch = made_up_batch(config.model, config.training.batch_size // ranks.world_size, ranks.device)
+            for step in range(2):
+                state.step(batch, step, 1000)
+        lines = [f"{warning.category.__name__}: {warning.message}" for warning in said]
+        (Path(out) / f"{ranks.rank}.txt").write_text("\n".join(lines))
