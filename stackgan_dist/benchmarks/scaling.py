@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import operator
 import os
 import statistics
 import subprocess
@@ -37,7 +38,7 @@ class Options:
     width: int | None = None
     """generator_width; discriminator_width is half of it (default: the paper's 128)."""
     repeats: int = 5
-    """Timed steps, joint ones and those of a rank alone in turns."""
+    """Timed steps: of a rank alone, of all side by side and joint ones in turns."""
     threads: int = 1
     """CPU threads of a rank."""
     latency_us: float = 10.0
@@ -88,7 +89,7 @@ def _measured(found: list[dict[str, Any]], options: step_benchmark.Options) -> T
     on_cpu = pick_device().type == "cpu"
     rows = []
     for group in found:
-        ranks, joint, alone = group["ranks"], group["joint_s"], group["alone_s"]
+        ranks, joint, alone, beside = (group[key] for key in ("ranks", "joint_s", "alone_s", "beside_s"))
         # Ranks that share a core cannot be faster together than the core is.
         workers = min(ranks, max(1, cores // options.threads)) if on_cpu else ranks
         ratio = statistics.median(one / all_of_them for one, all_of_them in zip(alone, joint, strict=True))
@@ -100,7 +101,9 @@ def _measured(found: list[dict[str, Any]], options: step_benchmark.Options) -> T
                 "max s": max(joint),
                 "images/s": ranks * options.rows / statistics.median(joint),
                 "alone s": statistics.median(alone),
+                "side by side s": statistics.median(beside) if beside else None,
                 "share of linear": ratio * ranks / workers,
+                "of side by side": statistics.median(map(operator.truediv, beside, joint)) if beside else None,
                 "exchanges": len(group["gather_bytes"]) or None,
                 "in exchanges": statistics.median(group["gathering_s"]) / statistics.median(joint)
                 if group["gathering_s"]
@@ -116,6 +119,8 @@ def _measured(found: list[dict[str, Any]], options: step_benchmark.Options) -> T
         [
             "alone: rank 0 of the same group without the others, which sleep meanwhile; the two take turns. Share of "
             "linear: images/s over those of one rank alone times the ranks, or times the cores where ranks share them.",
+            "side by side: all ranks at once, each by itself, with nothing to exchange; what they lose to one alone is "
+            "the machine's, whose cores share caches, memory and clock. Of side by side: what the exchanges leave.",
             "in exchanges: share of a joint step that rank 0 spends in the small gathers of batch norm, waiting for "
             "slower ranks included.",
         ],

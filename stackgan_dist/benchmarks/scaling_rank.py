@@ -1,6 +1,7 @@
 """A rank of `bench scaling`: torchrun -m stackgan_dist.benchmarks.scaling_rank OPTIONS OUT, both JSON.
 
-Joint steps of all ranks and steps of rank 0 alone, while the others sleep, take turns: so both meet the same machine.
+Steps of rank 0 alone, while the others sleep, of all ranks side by side, each by itself, and joint ones take turns: so
+all meet the same machine.
 """
 
 from __future__ import annotations
@@ -49,23 +50,25 @@ def build(options: Options, ranks: Ranks) -> TrainingState:
 
 
 def measure(options: Options) -> dict[str, Any]:
-    """Seconds of joint and of lonely steps, and what a joint step exchanges."""
+    """Seconds of a step in each of the three ways, and what a joint one exchanges."""
     torch.set_num_threads(options.threads)
     with process_group(600) as ranks:
         counted = None if ranks.gather is None else CountedGather(ranks.gather)
         joint = build(options, dataclasses.replace(ranks, gather=counted))
         alone_ranks = Ranks(0, 1, ranks.device, None if ranks.gather is None else gather_alone)
-        alone = build(options, alone_ranks) if ranks.is_main else None
+        alone = build(options, alone_ranks)
         batch = made_up_batch(options.config.model, options.rows, ranks.device)
-        taken: dict[str, list[float]] = {"joint": [], "alone": []}
+        taken: dict[str, list[float]] = {"joint": [], "alone": [], "beside": []}
         gathering: list[float] = []
         sizes: list[int] = []
         for number in range(options.repeats + 2):  # two that arrange and allocate
             if ranks.distributed:
                 dist.barrier()
-            if alone is not None:
-                taken["alone"].append(_seconds(alone, number, batch, ranks))
+            if ranks.is_main:
+                taken["alone"].append(_seconds(alone, 2 * number, batch, ranks))
             if ranks.distributed:
+                dist.barrier()
+                taken["beside"].append(_seconds(alone, 2 * number + 1, batch, ranks))
                 dist.barrier()
             if counted is not None:
                 counted.sizes, counted.seconds = [], 0.0
@@ -78,6 +81,7 @@ def measure(options: Options) -> dict[str, Any]:
             "ranks": ranks.world_size,
             "joint_s": taken["joint"][2:],
             "alone_s": taken["alone"][2:],
+            "beside_s": taken["beside"][2:],
             "gathering_s": gathering[2:],
             "gather_bytes": sizes,
             "gradient_bytes": [

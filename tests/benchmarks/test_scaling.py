@@ -51,6 +51,8 @@ def test_two_ranks_are_measured() -> None:
     assert row["exchanges"] > 30  # a forward and a backward one for each batch norm
     assert 0 < row["in exchanges"] < 1
     assert row["share of linear"] > 0
+    assert row["side by side s"] > 0
+    assert row["of side by side"] > 0
     assert [line["devices"] for line in modelled.rows][-1] == 1024
     assert "Assumed" in modelled.notes[0]
 
