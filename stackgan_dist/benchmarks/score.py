@@ -51,10 +51,10 @@ class Options:
     """1: 64 pixels. 2: 256 pixels, with a Stage-I inside."""
     width: int = 128
     """generator_width; the paper's is 128."""
-    batch: int = 64
+    batch: int = 32
     """Samples of a batch, as --batch-size of the scores."""
-    batches: int = 3
-    """Batches of a repeat."""
+    batches: int = 6
+    """Batches of a repeat; nothing hides the drawing of the first."""
     repeats: int = 3
     """Timed passes of each way, in turns."""
     classifier: str = "efficientnet-lite0"
