@@ -15,6 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, BinaryIO
 
 import torch
@@ -102,8 +103,8 @@ class Checkpointer:
         try:
             # A damaged checkpoint of this step may lie here: its record must not stand beside the new state.
             remove(join(folder, _COMMIT))
-            written = _Hashed()
-            write_file(join(folder, _STATE), lambda file: torch.save(snapshot, written.on(file)))
+            written = _HashedFile()
+            write_file(join(folder, _STATE), partial(written.save, snapshot))
             self._before_commit()
             commit = {"step": step, "bytes": written.bytes, "sha256": written.sha256.hexdigest()}
             write_bytes(join(folder, _COMMIT), json.dumps(commit).encode())
@@ -127,25 +128,36 @@ class Checkpointer:
                 remove(folder)
 
 
-class _Hashed:
-    """A file whose bytes are counted and hashed on their way: a second copy of the state would take memory and time.
+class _HashedFile:
+    """A torch file whose bytes are counted and hashed on their way: a second copy would take memory and time.
 
-    torch hands it whole tensors, and neither hashing nor writing one keeps other threads of Python waiting.
+    torch hands over whole tensors, and neither hashing nor writing one keeps other threads of Python waiting.
     """
 
     def __init__(self) -> None:
         self.sha256, self.bytes = hashlib.sha256(), 0
+        self._fault: OSError | None = None
 
-    def on(self, file: BinaryIO) -> BinaryIO:
-        """`file`, to be written to by way of this."""
+    def save(self, state: dict[str, Any], file: BinaryIO) -> None:
+        """Write `state` to `file`."""
         self._file = file
-        return self  # type: ignore[return-value]
+        try:
+            torch.save(state, self)  # type: ignore[arg-type]
+        except RuntimeError:
+            if self._fault is None:
+                raise
+            # torch tries to end its file all the same, and then says that its end is not where it should be.
+            raise self._fault from None
 
     def write(self, data: bytes | memoryview) -> int:
         """See BinaryIO."""
         self.sha256.update(data)
         self.bytes += len(data)
-        return self._file.write(data)
+        try:
+            return self._file.write(data)
+        except OSError as fault:
+            self._fault = fault
+            raise
 
     def flush(self) -> None:
         """See BinaryIO."""

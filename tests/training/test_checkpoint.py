@@ -346,18 +346,22 @@ def test_a_full_disk_is_reported_and_the_last_checkpoint_stays(small_disk: Path)
     assert run.newest() == 3
 
 
-def test_a_file_that_may_not_grow_is_reported(run: Run) -> None:
+@pytest.mark.parametrize("numbers", [1000, 10**6], ids=["at the end", "amid tensors"])
+def test_a_file_that_may_not_grow_is_reported(run: Run, numbers: int) -> None:
     """The same by a limit of the process, which needs no mount."""
     run.save(1)
+    state = _state(2) | {"more": [torch.zeros(numbers), torch.zeros(numbers)]}
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))
     try:
-        run.save(2)
+        run.checkpointer.save(2, state)
+        run.checkpointer.wait()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, previous)
     assert "checkpoint of step 2 could not be written" in run.said[0]
+    assert "File too large" in run.said[0]
     assert list_steps(run.url) == [1]
     assert run.newest() == 1
 
