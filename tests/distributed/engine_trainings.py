@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import math
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -55,8 +54,8 @@ HANDOVERS = {
 RESUMED = {2: [("stage1", "zero2")], 3: [("stage1", "zero1"), ("stage1", "zero2"), ("stage2", "zero2")]}
 """world size -> runs that are stopped and go on."""
 STAGES = {"stage1": VARIANTS["paper"], "stage2": VARIANTS["paper-stage2"]}
-STOP, SHORT, STEPS = 3, STEPS_PER_EPOCH, STEPS_PER_EPOCH + 1
-"""A run is stopped after STOP steps; it has SHORT or all STEPS, of which the last has half the learning rate."""
+STOP, SHORT, STEPS = 3, STEPS_PER_EPOCH, 2 * STEPS_PER_EPOCH
+"""A run is stopped after STOP steps; it has SHORT or all STEPS."""
 
 
 class Trainings:
@@ -74,7 +73,7 @@ class Trainings:
     def config(self, stage: str, engine: str, name: str, precision: str = "fp32", steps: int = STEPS) -> Config:
         """A run under `engine`: "ddp" or a key of ZERO. It saves after SHORT steps too."""
         config = tiny_config(
-            self._data, self._out / stage, name, model=STAGES[stage], epochs=math.ceil(steps / STEPS_PER_EPOCH),
+            self._data, self._out / stage, name, model=STAGES[stage], epochs=steps // STEPS_PER_EPOCH,
             precision=precision, checkpoint_steps=SHORT,
         )  # fmt: skip
         config = dataclasses.replace(config, run=dataclasses.replace(config.run, sample_steps=steps))
@@ -82,13 +81,9 @@ class Trainings:
             return config
         return dataclasses.replace(config, engine="deepspeed", deepspeed_config=str(self._out / f"{engine}.json"))
 
-    def train(
-        self, stage: str, engine: str, name: str | None = None, *, begun: int = 0, steps: int = STEPS, **options: Any
-    ) -> None:
-        """Up to step `steps`, of which `begun` are done."""
-        config = self.config(stage, engine, name or engine, steps=steps, **options)
-        whole = steps == config.training.epochs * STEPS_PER_EPOCH
-        run(config, self._ranks, self._never if whole else StopAfter(steps - begun, self._ranks.rank == 0))
+    def train(self, stage: str, engine: str, name: str | None = None, **options: Any) -> None:
+        """To its end, from wherever the run is."""
+        run(self.config(stage, engine, name or engine, **options), self._ranks, self._never)
 
     def begin(self, stage: str, engine: str, name: str) -> None:
         """Stop after STOP steps."""
@@ -192,7 +187,7 @@ def main(*arguments: str) -> None:
                 trainings.reload("stage1", engine, options.out / "stage1" / "kept" / "checkpoints")
             with same_rounding():
                 for name, (_, second) in HANDOVERS.items():
-                    trainings.train("stage1", second, name, begun=STOP)
+                    trainings.train("stage1", second, name)
 
         if "orders" in options.only:
             for stage in STAGES:

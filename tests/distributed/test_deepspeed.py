@@ -156,7 +156,7 @@ def test_a_gradient_that_is_not_a_number_stops_the_run(group: Callable[[int], Pa
 
 @pytest.mark.slow
 def test_in_its_own_order_of_sums_ddp_is_no_nearer_to_itself(packed: Path, tmp_path: Path) -> None:
-    """What same_rounding is for. Stage-II on three ranks, in float32: DDP with other buckets."""
+    """What same_rounding is for. Stage-II on three ranks, ten steps in float32: DDP with other buckets."""
     args = [str(packed), str(tmp_path), "--only", "orders"]
     run_forked(main, 3, *args, log=tmp_path / "log.txt")
     for stage in STAGES:

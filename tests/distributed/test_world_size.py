@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from distributed.forked import run_forked
-from distributed.tiny import assert_equal, final_state, largest_difference
-from distributed.trainings import CHECKPOINT_STEPS, COMPARED_STEPS, RESUMED_ON, SHORT_STOPS, STOPS, compared_on, main
+from distributed.tiny import STEPS_PER_EPOCH, assert_equal, final_state, largest_difference
+from distributed.trainings import CHECKPOINT_STEPS, RESUMED_ON, SHORT_STOPS, STOPS, compared_on, main
 from invariance import invariance, report
 
 from stackgan_dist.training.checkpoint import list_steps
@@ -42,7 +42,7 @@ def group(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[i
 )
 def test_any_number_of_ranks_trains_the_same(group: Callable[[int], Path], variant: str, world_size: int) -> None:
     alone, shared = final_state(group(1) / variant), final_state(group(world_size) / variant)
-    assert alone["step"] == shared["step"] == COMPARED_STEPS
+    assert alone["step"] == shared["step"] == STEPS_PER_EPOCH
     assert largest_difference(alone, shared) < TOLERANCE
 
 

@@ -42,8 +42,6 @@ STOPS = {1: [1, 4, 5], 2: [8, 10]}
 """A run of Stage-I that is broken: epochs -> after which steps each start stops. It ends, and is then extended."""
 SHORT_STOPS = {1: [2, 5]}
 """Of the others."""
-COMPARED_STEPS = 3
-"""Of runs that are compared across world sizes: by then there are moments, statistics and averages to come apart."""
 CHECKPOINT_STEPS = 3
 """Between two checkpoints of these runs."""
 
@@ -111,9 +109,7 @@ def main(*arguments: str) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("data")
     parser.add_argument("out", type=Path)
-    parser.add_argument(
-        "--epochs", type=int, help="of the runs that are compared across world sizes; default: three steps"
-    )
+    parser.add_argument("--epochs", type=int, default=1, help="of the runs that are compared across world sizes")
     parser.add_argument("--all", action="store_true", help="all variants on two ranks, too")
     parser.add_argument("--only", help="invariance, resume, diverge or handover")
     parser.add_argument("--no-rehearsal", action="store_true", help="to see the tests of resuming fail")
@@ -132,9 +128,9 @@ def main(*arguments: str) -> None:
             for name in VARIANTS if options.all else compared_on(ranks.world_size):
                 model = VARIANTS[name]
                 config = tiny_config(
-                    options.data, options.out, name, model=model, workers=workers, epochs=options.epochs or 1
+                    options.data, options.out, name, model=model, workers=workers, epochs=options.epochs
                 )
-                run(config, ranks, never if options.epochs else StopAfter(COMPARED_STEPS, ranks.is_main))
+                run(config, ranks, never)
 
         if want("resume"):
             for name in RESUMED_ON[ranks.world_size]:
