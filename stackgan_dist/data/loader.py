@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from stackgan_dist.data.batch_texts import BatchTexts
 from stackgan_dist.data.cache import ShardCache
 from stackgan_dist.data.draws import Stream
 from stackgan_dist.data.index import Index
+from stackgan_dist.data.one_piece import Place, joined, taken_apart
 from stackgan_dist.data.open_shards import OpenShards
 from stackgan_dist.data.places import View, check_places, place_in_view
 from stackgan_dist.data.plan import Plan
@@ -70,6 +71,13 @@ class Batch(NamedTuple):
     """(shard, sample) of each row, (n, 2), int64: what was consumed."""
     place: Tensor | None = None
     """Where the object is, (n + m, *placement.shape), float32, for models that are told."""
+
+    def __reduce__(self) -> Any:
+        return _batch, joined(self)
+
+
+def _batch(piece: Tensor, places: Sequence[Place | None]) -> Batch:
+    return Batch(*taken_apart(piece, places))  # type: ignore[arg-type]  # None where it was
 
 
 @dataclass(frozen=True)
