@@ -20,6 +20,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from stackgan_dist.distributed.cores import cores_of_this_rank
 from stackgan_dist.errors import UserError, front_door
 from stackgan_dist.packing.data_set import Part, pack
 from stackgan_dist.packing.recipe import load_recipe
@@ -140,7 +141,7 @@ def main() -> None:
 
 def _workers(asked: int | None) -> int:
     if asked is None:
-        return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        return cores_of_this_rank()
     if asked < 1:
         raise UserError(f"--workers is {asked}; it must be at least 1")
     return asked
