@@ -7,6 +7,7 @@ it as well, so that one rank computes what many do.
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 import torch
@@ -76,7 +77,8 @@ class _Normalise(torch.autograd.Function):
         # LeVeque do (1979). E[x^2] - E[x]^2 would cancel; summing gathered parts has one order on every rank.
         local_count = x.numel() // x.shape[1]
         local_mean = x.sum(axes) / max(local_count, 1)
-        local_squares = (x - _along_channels(local_mean, x)).square().sum(axes)
+        centre = _along_channels(local_mean, x)
+        local_squares = reduce(torch.add, ((part - centre).square_().sum(axes) for part in _parts(x)))
         parts = gather(torch.cat([x.new_tensor([local_count]), local_mean, local_squares]))
         counts, (means, squares) = parts[:, :1], parts[:, 1:].chunk(2, dim=1)
         count = counts.sum()
@@ -93,20 +95,35 @@ class _Normalise(torch.autograd.Function):
         x, weight, mean, variance, count = ctx.saved_tensors
         # The kernel is ten times slower where input and gradient lie in memory differently.
         grad = grad.contiguous(memory_format=_format_of(x))
-        # As if the statistics were constants; these sums are over this rank's rows, as the gradients of weight and bias
-        # have to be: the engine averages them like any other.
-        x_grad, weight_grad, bias_grad = torch.ops.aten.native_batch_norm_backward(
-            grad, x, weight, mean, variance, None, None, False, ctx.eps, [True, True, True]
+        # These sums are over this rank's rows, as the gradients of weight and bias have to be: the engine averages them
+        # like any other.
+        _, weight_grad, bias_grad = torch.ops.aten.native_batch_norm_backward(
+            grad, x, weight, mean, variance, None, None, False, ctx.eps, [False, True, True]
         )
-        # And what the statistics owe to x, by the sums over all rows.
+        # As if the statistics were constants, and what they owe to x, by the sums over all rows.
         mean_bias_grad, mean_weight_grad = (ctx.gather(torch.cat([bias_grad, weight_grad])).sum(0) / count).chunk(2)
         inverse_std = torch.rsqrt(variance + ctx.eps)
-        slope = -weight * inverse_std.square() * mean_weight_grad
-        offset = -weight * inverse_std * mean_bias_grad
-        # Centred first: slope * x and slope * mean would cancel where the mean is many deviations from 0.
-        centred = x - _along_channels(mean, x)
-        x_grad = x_grad.addcmul_(centred, _along_channels(slope, x)).add_(_along_channels(offset, x))
+        direct = weight * inverse_std
+        slope = -direct * inverse_std * mean_weight_grad
+        offset = -direct * mean_bias_grad
+        centre, direct, slope, offset = (_along_channels(vector, x) for vector in (mean, direct, slope, offset))
+        x_grad = torch.empty_like(x)
+        for x_part, grad_part, x_grad_part in zip(_parts(x), _parts(grad), _parts(x_grad), strict=True):
+            # Centred first: slope * x and slope * mean would cancel where the mean is many deviations from 0. Offset
+            # last: the sum over the rows comes nearest to the 0 that it is, and a bias before this layer sees that sum.
+            as_if_constant = grad_part * direct
+            torch.add(as_if_constant.addcmul_(x_part - centre, slope), offset, out=x_grad_part)
         return x_grad, weight_grad, bias_grad, None, None
+
+
+_PART_BYTES = 256 * 1024
+"""A part and what is computed from it stay in a core's cache; a whole layer would come from memory in every pass."""
+
+
+def _parts(x: Tensor) -> tuple[Tensor, ...]:
+    """`x`, some rows at a time."""
+    row_bytes = x.nbytes // max(len(x), 1)
+    return x.split(max(_PART_BYTES // max(row_bytes, 1), 1))
 
 
 def _format_of(x: Tensor) -> torch.memory_format:

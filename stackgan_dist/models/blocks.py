@@ -15,13 +15,13 @@ LEAKY_SLOPE = 0.2
 
 
 def relu() -> nn.Module:
-    """The generators' activation."""
-    return nn.ReLU()
+    """The generators' activation. In place: what it follows is needed by nobody else, and memory is what costs time."""
+    return nn.ReLU(inplace=True)
 
 
 def leaky_relu() -> nn.Module:
-    """The discriminators' activation."""
-    return nn.LeakyReLU(LEAKY_SLOPE)
+    """The discriminators' activation, in place as the generators' is."""
+    return nn.LeakyReLU(LEAKY_SLOPE, inplace=True)
 
 
 def conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
