@@ -122,9 +122,9 @@ def demo_stage1() -> Config:
         painted_stage1(),
         _DEMO_STAGE1,
         batch_size=32,
-        epochs=17,
+        epochs=20,
         learning_rate=1.6e-3,
-        halve_every_epochs=7,
+        halve_every_epochs=8,
         ema_half_life_images=4_000,
     )
 
