@@ -11,7 +11,7 @@ import torch.distributed as dist
 from distributed.forked import run_forked
 from torch import nn
 
-from stackgan_dist.distributed import small_gather
+from stackgan_dist.distributed import small_gather, sync_batchnorm
 from stackgan_dist.distributed.small_gather import SmallGather, gather_alone
 from stackgan_dist.distributed.sync_batchnorm import synchronise_batchnorm
 
@@ -54,6 +54,7 @@ def _rank(shares: list[int], folder: str, several_hosts: bool) -> None:
     rank = dist.get_rank()
     if several_hosts:
         small_gather._host = lambda: f"host {rank}"
+    sync_batchnorm._PART_BYTES = 2 * 5 * 3 * 4 * 8  # two rows of the larger shape
     gather = SmallGather(300) if len(shares) > 1 else gather_alone
     first = sum(shares[:rank])
     found = {
