@@ -16,7 +16,6 @@ import tyro
 from stackgan_dist.config import DataConfig
 from stackgan_dist.data.dataset import open_packed
 from stackgan_dist.data.draws import Stream
-from stackgan_dist.data.randomness import permutation
 from stackgan_dist.data.storage import join, write_bytes
 from stackgan_dist.drawing.draw import choose_caption, usable_device
 from stackgan_dist.drawing.figures import (
@@ -35,6 +34,7 @@ from stackgan_dist.drawing.nearest import nearest_training
 from stackgan_dist.drawing.page import page
 from stackgan_dist.errors import UserError, front_door
 from stackgan_dist.evaluation.real_pictures import RealPictures
+from stackgan_dist.randomness import permutation
 from stackgan_dist.training.trained import Trained, load_discriminator, load_trained
 
 _WORDS = 5

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stackgan_dist.data.randomness import box_muller, normal_of, points_of
+from stackgan_dist.randomness import box_muller, normal_of, points_of
 
 _LAST_BITS = 2**7
 """Numpy's and torch's logarithms and cosines are right to a few units of the last of 53 bits, and so are their

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stackgan_dist.data.draws import Stream
 from stackgan_dist.data.normal32 import normal32_of
-from stackgan_dist.data.randomness import extend, hash64, integers_of, uniform_of
+from stackgan_dist.randomness import extend, hash64, integers_of, uniform_of
 
 _BLOCK = 2**14
 """Numbers drawn at a time: the arrays of a block stay in a core's cache, and calls of numpy cost little of it."""

@@ -14,10 +14,10 @@ from stackgan_dist.data.captions import Caption, CaptionSet
 from stackgan_dist.data.draws import Stream
 from stackgan_dist.data.loader import STORED_PER_CROPPED
 from stackgan_dist.data.places import View, check_places, place_in_view
-from stackgan_dist.data.randomness import integers, permutation
 from stackgan_dist.data.row_draws import gaussian
 from stackgan_dist.errors import UserError
 from stackgan_dist.models import Fakes, Generator, ModelConfig
+from stackgan_dist.randomness import integers, permutation
 
 
 @torch.no_grad()

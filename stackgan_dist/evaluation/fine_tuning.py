@@ -16,11 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stackgan_dist.data.draws import Stream
-from stackgan_dist.data.randomness import permutation
 from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.evaluation.classifier import BATCH_SIZE, NetworkClassifier
 from stackgan_dist.evaluation.job import sum_over_ranks, with_progress
 from stackgan_dist.evaluation.labelled_pictures import LabelledPictures
+from stackgan_dist.randomness import permutation
 
 _WEIGHT_DECAY = 0.01
 FIRST_VIEW = 1_000

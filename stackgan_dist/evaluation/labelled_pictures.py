@@ -13,9 +13,9 @@ from torch import Tensor
 
 from stackgan_dist.data.captions import Caption, CaptionSet
 from stackgan_dist.data.draws import Stream
-from stackgan_dist.data.randomness import uniform
 from stackgan_dist.errors import UserError
 from stackgan_dist.evaluation.real_pictures import decoded
+from stackgan_dist.randomness import uniform
 
 
 @dataclass(frozen=True)

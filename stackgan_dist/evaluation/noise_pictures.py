@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from stackgan_dist.data.draws import Stream
-from stackgan_dist.data.randomness import uniform
+from stackgan_dist.randomness import uniform
 
 
 @dataclass(frozen=True)

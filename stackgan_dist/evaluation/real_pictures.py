@@ -13,8 +13,8 @@ from torch import Tensor
 
 from stackgan_dist.data.captions import Caption, CaptionSet
 from stackgan_dist.data.draws import Stream
-from stackgan_dist.data.randomness import integers, permutation
 from stackgan_dist.errors import UserError
+from stackgan_dist.randomness import integers, permutation
 
 
 def decoded(captions: CaptionSet, caption: Caption) -> NDArray[np.uint8]:

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from stackgan_dist.data.captions import Caption
 from stackgan_dist.data.draws import Stream
-from stackgan_dist.data.randomness import hash64
 from stackgan_dist.errors import UserError
+from stackgan_dist.randomness import hash64
 
 RIDGE = 0.1
 """The penalty in units of the features' mean variance: keeps out directions that few training pictures cannot tell from

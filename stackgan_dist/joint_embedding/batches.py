@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackgan_dist.data.draws import Stream
-from stackgan_dist.data.randomness import integers, permutation
+from stackgan_dist.randomness import integers, permutation
 
 
 class Pairs(NamedTuple):

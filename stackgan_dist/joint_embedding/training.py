@@ -17,7 +17,6 @@ from torch import Tensor
 
 from stackgan_dist.data.draws import Stream
 from stackgan_dist.data.plan import rows_of_rank
-from stackgan_dist.data.randomness import uniform
 from stackgan_dist.distributed.process_group import Ranks, broadcast_bytes, explained_peer_loss
 from stackgan_dist.distributed.stop import StopRequest
 from stackgan_dist.engines.ddp import DDPEngine
@@ -25,6 +24,7 @@ from stackgan_dist.errors import UserError
 from stackgan_dist.joint_embedding.batches import ClassBatches
 from stackgan_dist.joint_embedding.loss import JointLoss, structured_loss
 from stackgan_dist.joint_embedding.network import JointEmbedding
+from stackgan_dist.randomness import uniform
 from stackgan_dist.text.char_cnn_rnn import CharCNNRNN
 from stackgan_dist.training.checkpoint import Checkpointer, committed_steps, find_newest, to_host, unpack
 from stackgan_dist.training.monitor import Monitor, WaitClock

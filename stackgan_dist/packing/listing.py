@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stackgan_dist.data.randomness import permutation
 from stackgan_dist.data.sources import EmbeddedSource, Record, Source
 from stackgan_dist.errors import UserError
 from stackgan_dist.packing.pictures import Frame, PictureError, encode_jpeg, load_picture
 from stackgan_dist.packing.recipe import Recipe
 from stackgan_dist.packing.shard_writer import rejection
+from stackgan_dist.randomness import permutation
 from stackgan_dist.text import PUBLISHED, load_encoder
 
 LONGEST_CAPTION = 2000

@@ -20,11 +20,11 @@ from PIL import Image
 
 from stackgan_dist.data.captions import CaptionSet
 from stackgan_dist.data.dataset import PackedSet
-from stackgan_dist.data.randomness import permutation, uniform
 from stackgan_dist.distributed.process_group import Ranks, main_first
 from stackgan_dist.drawing.draw import draw, places_of
 from stackgan_dist.drawing.grid import side_by_side, to_picture, to_pixels
 from stackgan_dist.errors import UserError
+from stackgan_dist.randomness import permutation, uniform
 from stackgan_dist.study.folder import Method, Question, Study, StudyFolder
 from stackgan_dist.training.trained import Trained
 

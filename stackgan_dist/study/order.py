@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from stackgan_dist.data.randomness import permutation
+from stackgan_dist.randomness import permutation
 from stackgan_dist.study.folder import Study
 
 

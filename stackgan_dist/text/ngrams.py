@@ -15,7 +15,7 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-from stackgan_dist.data.randomness import normal
+from stackgan_dist.randomness import normal
 from stackgan_dist.text import SentenceError
 
 _PHRASE_ENDS = frozenset(("and", "but", "or", "with", "while", "whose", "that", "which", "has", "have", "it", "its"))

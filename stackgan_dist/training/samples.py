@@ -9,10 +9,10 @@ from PIL import Image
 
 from stackgan_dist.data.captions import CaptionSet
 from stackgan_dist.data.draws import Stream
-from stackgan_dist.data.randomness import permutation
 from stackgan_dist.drawing.draw import choose_caption, draw, places_of
 from stackgan_dist.drawing.grid import labelled_grid, to_picture, to_pixels
 from stackgan_dist.models import Generator, ModelConfig
+from stackgan_dist.randomness import permutation
 
 _CELL = 128
 

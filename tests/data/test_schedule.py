@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from stackgan_dist.data.plan import Plan, rows_of_rank
-from stackgan_dist.data.randomness import permutation
 from stackgan_dist.data.schedule import Link, node_epoch
+from stackgan_dist.randomness import permutation
 
 SIZES = [3, 11, 1, 8, 8, 5, 2, 9]
 BATCH = 6

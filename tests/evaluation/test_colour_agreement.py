@@ -8,12 +8,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from stackgan_dist.data.randomness import uniform
 from stackgan_dist.data.sources import Record
 from stackgan_dist.data.sources.painted import PaintedBirds
 from stackgan_dist.data.sources.painted.drawing import SCENES
 from stackgan_dist.data.sources.painted.species import PARTS
 from stackgan_dist.evaluation.colour_agreement import agreement, painted_colours
+from stackgan_dist.randomness import uniform
 
 BIRDS = PaintedBirds()
 

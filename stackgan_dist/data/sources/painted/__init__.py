@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from stackgan_dist.data.randomness import permutation, uniform
 from stackgan_dist.data.sources import Record
 from stackgan_dist.data.sources.painted import anatomy, captions, drawing
 from stackgan_dist.data.sources.painted.species import (
@@ -23,6 +22,7 @@ from stackgan_dist.data.sources.painted.species import (
     all_species,
 )
 from stackgan_dist.errors import UserError
+from stackgan_dist.randomness import permutation, uniform
 
 SCALES = {"small": 0.66, "large": 0.75}
 """Sides of the picture per unit of the bird, before the variation."""

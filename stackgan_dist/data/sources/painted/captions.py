@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from stackgan_dist.data.randomness import uniform
 from stackgan_dist.data.sources.painted.species import BEAK_SHAPES, PALETTE, PARTS, SIZES, Species
+from stackgan_dist.randomness import uniform
 
 CAPTIONS_PER_PICTURE = 10
 

@@ -13,8 +13,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from stackgan_dist.data.randomness import permutation, uniform
 from stackgan_dist.errors import UserError
+from stackgan_dist.randomness import permutation, uniform
 
 PARTS = ("back", "wing", "belly", "crown", "beak")
 """The coloured parts. "back" is the main colour: back, neck, side of the head, tail."""

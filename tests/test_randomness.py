@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from stackgan_dist.data import draws, normal32, randomness, row_draws
+from stackgan_dist import randomness
+from stackgan_dist.data import draws, normal32, row_draws
 from stackgan_dist.data.draws import Stream
 from stackgan_dist.data.normal32 import normal32_of
-from stackgan_dist.data.randomness import (
+from stackgan_dist.data.row_draws import OF_ROWS, RowDraws, gaussian
+from stackgan_dist.randomness import (
     Permutation,
     extend,
     hash64,
@@ -21,7 +23,6 @@ from stackgan_dist.data.randomness import (
     permutation,
     uniform,
 )
-from stackgan_dist.data.row_draws import OF_ROWS, RowDraws, gaussian
 
 # Pinned: whoever changes a stream changes every run that goes on, and every reported score.
 
