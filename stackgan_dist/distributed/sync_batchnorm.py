@@ -79,8 +79,8 @@ class _Normalise(torch.autograd.Function):
         local_mean = x.sum(axes) / max(local_count, 1)
         centre = _along_channels(local_mean, x)
         local_squares = reduce(torch.add, ((part - centre).square_().sum(axes) for part in _parts(x)))
-        parts = gather(torch.cat([x.new_tensor([local_count]), local_mean, local_squares]))
-        counts, (means, squares) = parts[:, :1], parts[:, 1:].chunk(2, dim=1)
+        of_ranks = gather(torch.cat([x.new_tensor([local_count]), local_mean, local_squares]))
+        counts, (means, squares) = of_ranks[:, :1], of_ranks[:, 1:].chunk(2, dim=1)
         count = counts.sum()
         mean = (counts * means).sum(0) / count
         variance = (squares + counts * (means - mean).square()).sum(0) / count
