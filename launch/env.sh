@@ -58,7 +58,7 @@ pip_install --constraint launch/constraints.txt --editable ".[$extras]"
 # Compiling all of torch takes longer than the rest of the demo's installation: only what is imported is compiled, here
 # and now, since a shell may have forbidden it for what comes.
 if [ $compile = --no-compile ]; then
-  PYTHONDONTWRITEBYTECODE='' .venv/bin/python -c 'import stackgan_dist.train, stackgan_dist.scores, stackgan_dist.generate'
+  PYTHONDONTWRITEBYTECODE='' .venv/bin/python -c 'import stackgan_dist.train.__main__, stackgan_dist.scores.__main__, stackgan_dist.generate'
 fi
 echo "$level $inputs" >$stamp
 echo "environment: ready after $((SECONDS - begin)) s"

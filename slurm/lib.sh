@@ -7,7 +7,7 @@ set -uo pipefail
 fail() { echo "error: $*" >&2; exit 2; }
 
 cd "${SLURM_SUBMIT_DIR:?this is a job: sbatch slurm/NAME.sh}" || exit
-[ -f stackgan_dist/train.py ] || fail "submitted from $PWD; submit from the checkout's root: sbatch slurm/NAME.sh"
+[ -f stackgan_dist/train/__main__.py ] || fail "submitted from $PWD; submit from the checkout's root: sbatch slurm/NAME.sh"
 if [ -z "${PYTHON:-}" ]; then
   bash launch/env.sh demo || exit
   PYTHON=$PWD/.venv/bin/python
@@ -42,32 +42,16 @@ on_every_node() {
 }
 
 # What is written in the marker $2 of the run $1, which may lie on an object store; fails when there is none.
-marker() {
-  "$PYTHON" -c '
-import sys
-from stackgan_dist.data.storage import join, read_bytes
-try:
-    print(read_bytes(join(*sys.argv[1:])).decode().strip())
-except FileNotFoundError:
-    sys.exit(1)' "$@"
-}
+marker() { "$PYTHON" -m stackgan_dist.runs ending "$@"; }
 
 # Train, with these arguments for the trainer, until the run is DONE: however often this job has to be requeued. Returns
 # only then.
 train() {
   local run code reached
-  run=$("$PYTHON" -c '
-import sys
-from stackgan_dist.errors import front_door
-from stackgan_dist.arguments import parse
-def show():
-    run = parse(sys.argv[1:]).run
-    print(f"{run.folder}/{run.name}")
-front_door(show)()' "$@") || exit
+  run=$("$PYTHON" -m stackgan_dist.runs folder "$@") || exit
 
   # What an earlier start left behind must not speak for this one: a run that fails at once would be requeued for ever.
-  "$PYTHON" -c 'import sys; from stackgan_dist.data.storage import join, remove; remove(join(*sys.argv[1:]))' \
-    "$run" PREEMPTED || exit
+  "$PYTHON" -m stackgan_dist.runs forget "$run" PREEMPTED || exit
   step=
   # Slurm warns the batch script alone (--signal=B:USR1) before the time limit; srun passes it on to torchrun. SIGTERM
   # (preemption, scancel) reaches everybody anyway; it is caught to stay here until the checkpoint is written.

@@ -14,23 +14,17 @@ import torch
 import tyro
 from torch.nn import functional as F
 
-from stackgan_dist.data.sources.painted.species import PALETTE, PARTS
+from stackgan_dist.data.pictures import RealPictures
+from stackgan_dist.distributed.collectives import one_thread_per_rank, sum_over_ranks, with_progress
 from stackgan_dist.distributed.process_group import process_group
-from stackgan_dist.errors import UserError, front_door
-from stackgan_dist.evaluation.ahead import made_ahead
-from stackgan_dist.evaluation.colour_agreement import agreement
-from stackgan_dist.evaluation.job import (
-    Subject,
-    append_score,
-    check_counts,
-    one_thread_per_rank,
-    open_subject,
-    parse_options,
-    sum_over_ranks,
-    with_progress,
-)
-from stackgan_dist.evaluation.real_pictures import RealPictures
-from stackgan_dist.evaluation.sharpness import steepness
+from stackgan_dist.doors import front_door, parse_options
+from stackgan_dist.errors import UserError
+from stackgan_dist.painted.species import PALETTE, PARTS
+from stackgan_dist.runs.score_rows import append_score
+from stackgan_dist.scores.colours import agreement
+from stackgan_dist.scores.overlap import made_ahead
+from stackgan_dist.scores.sharpness import steepness
+from stackgan_dist.scores.subject import Subject, check_counts, open_subject
 
 
 @dataclass(frozen=True)

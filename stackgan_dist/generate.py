@@ -15,13 +15,14 @@ import tyro
 from numpy.typing import NDArray
 from PIL import Image
 
-from stackgan_dist.data.places import place_from_words
-from stackgan_dist.data.storage import join, write_bytes
-from stackgan_dist.drawing.draw import draw, usable_device
-from stackgan_dist.drawing.grid import labelled_grid, to_picture, to_pixels, to_png
-from stackgan_dist.errors import UserError, front_door
+from stackgan_dist.data.placement import place_from_words
+from stackgan_dist.doors import front_door
+from stackgan_dist.errors import UserError
+from stackgan_dist.generation.generate import draw, usable_device
+from stackgan_dist.generation.grid import labelled_grid, to_picture, to_pixels, to_png
 from stackgan_dist.models import ModelConfig
-from stackgan_dist.training.trained import load_trained
+from stackgan_dist.runs.trained import load_trained
+from stackgan_dist.storage.files import join, write_bytes
 
 _BATCH = 16
 _SMALLEST_CELL = 128

@@ -11,21 +11,14 @@ from typing import Annotated
 
 import tyro
 
+from stackgan_dist.classifiers.classifier import load_classifier
+from stackgan_dist.distributed.collectives import one_thread_per_rank, sum_over_ranks, with_progress
 from stackgan_dist.distributed.process_group import process_group
-from stackgan_dist.errors import front_door
-from stackgan_dist.evaluation.ahead import made_ahead
-from stackgan_dist.evaluation.classifier import load_classifier
-from stackgan_dist.evaluation.job import (
-    Subject,
-    append_score,
-    check_counts,
-    one_thread_per_rank,
-    open_subject,
-    parse_options,
-    sum_over_ranks,
-    with_progress,
-)
-from stackgan_dist.evaluation.score import InceptionScoreSums
+from stackgan_dist.doors import front_door, parse_options
+from stackgan_dist.runs.score_rows import append_score
+from stackgan_dist.scores.inception import InceptionScoreSums
+from stackgan_dist.scores.overlap import made_ahead
+from stackgan_dist.scores.subject import Subject, check_counts, open_subject
 
 
 @dataclass(frozen=True)

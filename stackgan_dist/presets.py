@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from stackgan_dist.config import Config, DataConfig, RunConfig, TrainingConfig
+from stackgan_dist.distributed.environment import is_main_rank
 from stackgan_dist.errors import UserError
 from stackgan_dist.models.config import ImageSize, ModelConfig, Stage
 
@@ -280,3 +281,28 @@ def preset(name: str) -> Config:
     if name not in PRESETS:
         raise UserError(f"unknown preset {name!r}; known presets: {', '.join(PRESETS)}")
     return PRESETS[name]()
+
+
+def parse(arguments: list[str], description: str | None = None) -> Config:
+    """A preset, then its changes. `description` is what --help begins with."""
+    import tyro
+
+    name = DEFAULT_PRESET
+    rest = []
+    iterator = iter(arguments)
+    for argument in iterator:
+        if argument == "--preset":
+            name = next(iterator, "")
+        elif argument.startswith("--preset="):
+            name = argument.removeprefix("--preset=")
+        elif not argument.startswith("--local_rank="):  # of the deepspeed launcher; LOCAL_RANK has it too
+            rest.append(argument)
+    presets = "\n".join(f"  --preset {key}: {make.__doc__}" for key, make in PRESETS.items())
+    return tyro.cli(
+        Config,
+        default=preset(name),
+        args=rest,
+        prog="python -m stackgan_dist.train",
+        description=f"{description or ''}\nPresets (default {DEFAULT_PRESET}):\n{presets}",
+        console_outputs=is_main_rank(),
+    )

@@ -8,6 +8,7 @@ right to change their generators' streams between versions, and a run must not.
 from __future__ import annotations
 
 from bisect import bisect_right
+from enum import IntEnum, unique
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -158,3 +159,44 @@ class Permutation:
         part = (self._leading == bits).nonzero()[0]
         of_part = hash64(*self._coordinates, part) if hashes is None else hashes[part]
         return part[np.argsort(of_part, kind="stable")].astype(np.int32)
+
+
+@unique
+class Stream(IntEnum):
+    """One number per purpose keeps the draws of a row independent of each other. Never renumber: runs depend on it."""
+
+    SHARD_ORDER = 0
+    SAMPLE_ORDER = 1
+    CAPTION = 2
+    CROP_LEFT = 3
+    CROP_TOP = 4
+    FLIP = 5
+    WRONG_SAMPLE = 6
+    WRONG_CAPTION = 7
+    NOISE = 8
+    CONDITIONING = 9
+    SCORE_SAMPLE = 10
+    SCORE_CAPTION = 11
+    SCORE_NOISE = 12
+    SCORE_CONDITIONING = 13
+    PARTNER_SAMPLE = 14
+    PARTNER_CAPTION = 15
+    BETWEEN_NOISE = 16
+    BETWEEN_CONDITIONING = 17
+    SCORE_REAL = 18
+    SCORE_CANDIDATE = 19
+    SCORE_WRONG = 20
+    HELD_OUT = 21
+    CLASSIFIER_CROP = 22
+    NOISE_PICTURE = 23
+    EMBEDDING_CLASS = 24
+    EMBEDDING_PICTURE = 25
+    EMBEDDING_VIEW = 26
+    EMBEDDING_CAPTION = 27
+    EMBEDDING_DROPOUT = 28
+    FINE_TUNING_ORDER = 29
+
+
+def pick(point: float, among: int) -> int:
+    """The choice, in 0..among - 1, that a point stands for."""
+    return int(point * among)

@@ -19,17 +19,18 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from stackgan_dist.classifiers.classifier import NetworkClassifier, load_classifier
+from stackgan_dist.classifiers.fine_tuning import FineTuning
+from stackgan_dist.classifiers.labelled_pictures import LabelledPictures
+from stackgan_dist.classifiers.linear_head import fit_head
 from stackgan_dist.config import DataConfig
 from stackgan_dist.data.dataset import PackedSet, open_packed
-from stackgan_dist.data.storage import write_bytes
+from stackgan_dist.distributed.collectives import one_thread_per_rank, sum_over_ranks, with_progress
 from stackgan_dist.distributed.process_group import Ranks, main_first, process_group
-from stackgan_dist.errors import UserError, front_door
-from stackgan_dist.evaluation.classifier import NetworkClassifier, load_classifier
-from stackgan_dist.evaluation.fine_tuning import FineTuning
-from stackgan_dist.evaluation.job import one_thread_per_rank, parse_options, sum_over_ranks, with_progress
-from stackgan_dist.evaluation.labelled_pictures import LabelledPictures
-from stackgan_dist.evaluation.linear_head import fit_head
-from stackgan_dist.training.checkpoint import pack
+from stackgan_dist.doors import front_door, parse_options
+from stackgan_dist.errors import UserError
+from stackgan_dist.runs.checkpoint import pack
+from stackgan_dist.storage.files import write_bytes
 
 _PROTOCOLS = {
     "test": "fine-tuned on the test classes, those that scores draw pictures for, as in the paper's protocol",

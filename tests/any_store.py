@@ -16,7 +16,7 @@ import numpy as np
 
 from stackgan_dist.data.cache import ShardCache
 from stackgan_dist.data.index import Index, Shard
-from stackgan_dist.data.storage import (
+from stackgan_dist.storage.files import (
     append_line,
     exists,
     join,

@@ -35,7 +35,7 @@ from distributed.tiny import BATCH, assert_equal, final_state
 
 from stackgan_dist.data.index import load_index
 from stackgan_dist.data.plan import Plan
-from stackgan_dist.training.checkpoint import committed_steps, list_steps
+from stackgan_dist.runs.checkpoint import committed_steps, list_steps
 
 SLOW_FSYNC_S = 0.05
 TIMEOUT_S = 15

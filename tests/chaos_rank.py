@@ -10,10 +10,10 @@ import time
 
 from chaos import SLOW_FSYNC_S
 
-from stackgan_dist.data.loader import Batch
-from stackgan_dist.train import main
-from stackgan_dist.training.state import TrainingState
-from stackgan_dist.training.step import StepReport
+from stackgan_dist.data.batch import Batch
+from stackgan_dist.train.__main__ import main
+from stackgan_dist.train.state import TrainingState
+from stackgan_dist.train.step import StepReport
 
 _step, _fsync = TrainingState.step, os.fsync
 

@@ -15,11 +15,11 @@ from stores.server import BUCKET, Server, s3_server, variables
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-from stackgan_dist.data.storage import open_filesystem
 from stackgan_dist.models import build
-from stackgan_dist.packing.data_set import pack
-from stackgan_dist.packing.recipe import load_recipe
-from stackgan_dist.training.trained import load_trained
+from stackgan_dist.pack.data_set import pack
+from stackgan_dist.pack.recipe import load_recipe
+from stackgan_dist.runs.trained import load_trained
+from stackgan_dist.storage.files import open_filesystem
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)

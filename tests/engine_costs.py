@@ -31,13 +31,13 @@ from distributed.harness import torchrun
 from torch import Tensor
 
 from stackgan_dist.config import Config
-from stackgan_dist.data.loader import Batch, BatchShape
+from stackgan_dist.data.batch import Batch, BatchShape
 from stackgan_dist.data.plan import rows_of_rank
 from stackgan_dist.distributed.process_group import Ranks, process_group
 from stackgan_dist.models import ModelConfig, build_generator
 from stackgan_dist.presets import preset
-from stackgan_dist.training.precision import resolve_precision
-from stackgan_dist.training.state import TrainingState
+from stackgan_dist.train.precision import resolve_precision
+from stackgan_dist.train.state import TrainingState
 
 ENGINES = ("ddp", "zero1", "zero2")
 TEXT_DIM = 1024

@@ -15,7 +15,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from stackgan_dist.packing.pictures import Frame, encode_jpeg, load_picture
+from stackgan_dist.pack.pictures import Frame, encode_jpeg, load_picture
 
 STORED = 76
 REPEATS = 5

@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 from distributed.forked import open_door
 
-from stackgan_dist.evaluation import classifier
+from stackgan_dist.classifiers import classifier
 
 
 @contextlib.contextmanager

@@ -37,16 +37,17 @@ from stores.server import BUCKET, s3_server, variables
 from torch.utils.data import DataLoader
 
 from stackgan_dist.config import DataConfig
+from stackgan_dist.data.batch import BatchShape
 from stackgan_dist.data.dataset import open_packed
 from stackgan_dist.data.index import INDEX_NAME, Shard, load_index
-from stackgan_dist.data.loader import BatchShape, StepDataset, make_loader
+from stackgan_dist.data.loader import StepDataset, make_loader
 from stackgan_dist.data.plan import Plan
 from stackgan_dist.data.shard import ShardReader
-from stackgan_dist.data.storage import open_filesystem
 from stackgan_dist.errors import UserError
-from stackgan_dist.packing.data_set import pack
-from stackgan_dist.packing.recipe import load_recipe
-from stackgan_dist.packing.shard_writer import add_members
+from stackgan_dist.pack.data_set import pack
+from stackgan_dist.pack.recipe import load_recipe
+from stackgan_dist.pack.shard_writer import add_members
+from stackgan_dist.storage.files import open_filesystem
 
 BATCH = 64
 SHAPE = BatchShape(image_size=64, captions_per_text=4, noise_dim=100, stages=1, condition_dim=128)

@@ -13,14 +13,15 @@ from typing import Any
 
 import pytest
 
-from stackgan_dist import colour_agreement, generate, inception_score, pack
-from stackgan_dist.benchmarks import scaling as scaling_benchmark
-from stackgan_dist.benchmarks import step as step_benchmark
+from stackgan_dist import colour_agreement, generate, inception_score
+from stackgan_dist.bench import scaling as scaling_benchmark
+from stackgan_dist.bench import step as step_benchmark
 from stackgan_dist.config import Config, DataConfig, RunConfig, TrainingConfig, differences, from_json, to_json
 from stackgan_dist.errors import UserError
-from stackgan_dist.evaluation.job import Subject
 from stackgan_dist.models import ModelConfig
+from stackgan_dist.pack import __main__ as pack
 from stackgan_dist.presets import ABLATION, DEFAULT_PRESET, PRESETS, preset
+from stackgan_dist.scores.subject import Subject
 
 SECTIONS = ("model", "data", "training", "run")
 

@@ -19,15 +19,17 @@ from small_classifier import open_door_with_it, small_classifier
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from stackgan_dist import colour_agreement, generate, inception_score, scores
+from stackgan_dist import colour_agreement, generate, inception_score
+from stackgan_dist.classifiers import classifier
 from stackgan_dist.data.index import load_index
-from stackgan_dist.drawing import draw
-from stackgan_dist.evaluation import ahead, classifier
-from stackgan_dist.evaluation.measures import ROWS
+from stackgan_dist.generation import generate as generation
 from stackgan_dist.models import build
-from stackgan_dist.models.deconvolution import initialise_convolutions
-from stackgan_dist.training.run_folder import find_run
-from stackgan_dist.training.trained import load_trained
+from stackgan_dist.models.baselines.deconvolution import initialise_convolutions
+from stackgan_dist.runs.folder import find_run
+from stackgan_dist.runs.trained import load_trained
+from stackgan_dist.scores import __main__ as scores
+from stackgan_dist.scores import overlap
+from stackgan_dist.scores.measure import ROWS
 
 SENTENCES = ["a small red bird", "a yellow bird with black wings"]
 
@@ -239,15 +241,15 @@ def test_any_number_of_ranks_gives_the_same_score(
 def test_drawing_ahead_does_not_change_a_bit(run: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     module, arguments = SCORES[name]
     rows, makers = [], set()
-    drawn = draw.draw
+    drawn = generation.draw
 
     def watched(*given: Any, **named: Any) -> Any:
         makers.add(threading.current_thread() is threading.main_thread())
         return drawn(*given, **named)
 
-    monkeypatch.setattr(draw, "draw", watched)
+    monkeypatch.setattr(generation, "draw", watched)
     for cores in (1, 2):
-        monkeypatch.setattr(ahead, "cores_of_this_rank", lambda cores=cores: cores)
+        monkeypatch.setattr(overlap, "cores_of_this_rank", lambda cores=cores: cores)
         rows.append(_score(monkeypatch, module, run / "stage1", *arguments))
     assert makers == {True, False}
     assert {**rows[0], "time": None} == {**rows[1], "time": None}

@@ -9,12 +9,11 @@ import pytest
 from scipy import stats
 
 from stackgan_dist import randomness
-from stackgan_dist.data import draws, normal32, row_draws
-from stackgan_dist.data.draws import Stream
-from stackgan_dist.data.normal32 import normal32_of
-from stackgan_dist.data.row_draws import OF_ROWS, RowDraws, gaussian
+from stackgan_dist.data import rows
+from stackgan_dist.data.rows import OF_ROWS, RowDraws, gaussian, normal32_of
 from stackgan_dist.randomness import (
     Permutation,
+    Stream,
     extend,
     hash64,
     integers,
@@ -52,7 +51,7 @@ def test_draws_are_pinned() -> None:
     assert crops[:3].tolist() == [[8, 7], [4, 0], [12, 8]]
     assert flips.tolist() == [True, True, True, False, True, False, False, False]
     assert [chosen[3].tolist() for chosen in drawn.captions((Stream.CAPTION,), 10, 4)] == [[3, 9, 4, 0]]
-    assert [draws.pick(point, 50) for point in drawn.points(Stream.WRONG_SAMPLE)[:4]] == [43, 6, 2, 25]
+    assert [randomness.pick(point, 50) for point in drawn.points(Stream.WRONG_SAMPLE)[:4]] == [43, 6, 2, 25]
     np.testing.assert_allclose(
         gaussian(1, Stream.NOISE, 20, [3], 3), [[-0.032894116, 0.27774411, -0.37616357]], rtol=1e-6
     )
@@ -180,7 +179,7 @@ def test_a_row_s_draws_depend_neither_on_the_rows_nor_on_the_streams_asked_for(m
     for one, several in zip(whole, zip(*parts, strict=True), strict=True):
         np.testing.assert_array_equal(one, np.concatenate(several))
     np.testing.assert_array_equal(whole[-2], gaussian(1, Stream.NOISE, 5, range(7), 4))
-    monkeypatch.setattr(row_draws, "_BLOCK", 30)  # two rows at a time
+    monkeypatch.setattr(rows, "_BLOCK", 30)  # two rows at a time
     for one, in_blocks in zip(whole, _all_drawn(range(7), OF_ROWS), strict=True):
         np.testing.assert_array_equal(one, in_blocks)
 
@@ -205,8 +204,8 @@ def test_normal_numbers_in_float32_are_the_rounded_ones(monkeypatch: pytest.Monk
         def cos_(self) -> None:
             np.cos(self._values, out=self._values)
 
-    monkeypatch.setattr(normal32.torch, "from_numpy", _Inexact)
-    monkeypatch.setattr(normal32, "_LAST_BITS", 2**12)
+    monkeypatch.setattr(rows.torch, "from_numpy", _Inexact)
+    monkeypatch.setattr(rows, "_LAST_BITS", 2**12)
     for _Inexact.error in (-(2**12), 2**12):
         for ours, theirs in zip(map(normal32_of, hashes), expected, strict=True):
             np.testing.assert_array_equal(ours, theirs)

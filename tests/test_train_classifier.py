@@ -13,13 +13,13 @@ from distributed.forked import run_door, run_forked
 from small_classifier import open_door_with_it, small_classifier
 
 from stackgan_dist import train_classifier
+from stackgan_dist.classifiers import classifier, fine_tuning
+from stackgan_dist.classifiers.classifier import load_classifier
+from stackgan_dist.classifiers.inception_v3 import InceptionV3
+from stackgan_dist.classifiers.labelled_pictures import LabelledPictures
 from stackgan_dist.config import DataConfig
 from stackgan_dist.data.dataset import open_packed
 from stackgan_dist.errors import UserError
-from stackgan_dist.evaluation import classifier, fine_tuning
-from stackgan_dist.evaluation.classifier import load_classifier
-from stackgan_dist.evaluation.labelled_pictures import LabelledPictures
-from stackgan_dist.models.inception_v3 import InceptionV3
 
 
 def _train(patch: pytest.MonkeyPatch, *arguments: object) -> None:

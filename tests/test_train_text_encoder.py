@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import shutil
 from pathlib import Path
@@ -12,10 +11,11 @@ import pytest
 
 from stackgan_dist.config import DataConfig
 from stackgan_dist.data.dataset import open_packed
+from stackgan_dist.doors import command_main
 from stackgan_dist.errors import UserError
-from stackgan_dist.joint_embedding import contents
 from stackgan_dist.text import load_encoder
 from stackgan_dist.text.files import name_of
+from stackgan_dist.train_text_encoder import contents
 
 TINY = [
     "--image-size", 64, "--views", 1, "--recipe.width", 16, "--recipe.dim", 24, "--recipe.steps", 4,
@@ -29,7 +29,7 @@ MODEL = [
 
 def _door(patch: pytest.MonkeyPatch, module: str, *arguments: object) -> None:
     patch.setattr("sys.argv", [module, *map(str, arguments)])
-    importlib.import_module(f"stackgan_dist.{module}").main.__wrapped__()
+    command_main(module).__wrapped__()
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import threading
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -17,10 +18,10 @@ from typing import BinaryIO
 
 from stackgan_dist.data.cache_folder import CacheFolder, Unavailable
 from stackgan_dist.data.index import Index, Shard
-from stackgan_dist.data.object_stream import ObjectStream
-from stackgan_dist.data.patience import Attempts, Patience, WrongSizeError, describe
-from stackgan_dist.data.storage import join, local_path
 from stackgan_dist.errors import UserError
+from stackgan_dist.storage.files import join, local_path
+from stackgan_dist.storage.retry import Attempts, Patience, WrongSizeError, describe
+from stackgan_dist.storage.stream import ObjectStream
 
 _PROGRESS_BYTES = 2**20
 """So much counts as progress: a store that sends less before every fault is given up."""
@@ -247,3 +248,39 @@ class _Waiting:
                 f"{folder.folder}, and nothing moved there; end that process, or give another folder (--data.cache)"
             )
         time.sleep(_WAIT_S)
+
+
+_FETCHES_AT_ONCE = 2
+"""By one process: a store answers each request after a while, and often with less than the line can carry."""
+
+
+class Prefetcher:
+    """Fetches shards in the background, in the order of need; faults are left to the reader that meets them."""
+
+    def __init__(self, cache: ShardCache) -> None:
+        self._cache = cache
+        self._wanted: list[int] = []
+        self._changed = threading.Condition()
+        for _ in range(_FETCHES_AT_ONCE):
+            threading.Thread(target=self._run, name="shard-prefetch", daemon=True).start()
+
+    def want(self, shards: list[int]) -> None:
+        """From now on fetch these, the first one first."""
+        with self._changed:
+            self._wanted = shards
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        wanted: list[int] = []
+        while True:
+            with self._changed:
+                while self._wanted is wanted:
+                    self._changed.wait()
+                wanted = self._wanted
+            for number in wanted:
+                if wanted is not self._wanted:  # the run has moved on
+                    break
+                try:
+                    self._cache.fetch_ahead(number, keep=wanted)
+                except (UserError, OSError):
+                    break

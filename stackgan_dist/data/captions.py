@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from stackgan_dist.data.cache import ShardCache
 from stackgan_dist.data.index import Index
-from stackgan_dist.data.open_shards import OpenShards
-from stackgan_dist.data.shard import ShardReader
+from stackgan_dist.data.shard import OpenShards, ShardReader
 
 _SHARDS_KEPT = 16
 

@@ -9,10 +9,9 @@ from stackgan_dist.config import DataConfig
 from stackgan_dist.data.cache import ShardCache
 from stackgan_dist.data.cache_folder import default_cache_folder
 from stackgan_dist.data.captions import CaptionSet
-from stackgan_dist.data.index import Index, load_index
-from stackgan_dist.data.loader import stored_size
-from stackgan_dist.data.storage import join
+from stackgan_dist.data.index import Index, load_index, stored_size
 from stackgan_dist.errors import UserError
+from stackgan_dist.storage.files import join
 
 
 @dataclass(frozen=True)

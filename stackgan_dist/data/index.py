@@ -13,11 +13,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from stackgan_dist.data.storage import join, read_settled
 from stackgan_dist.errors import UserError
+from stackgan_dist.storage.files import join, open_filesystem, read_settled
 
 SCHEMA = 1
 INDEX_NAME = "index.json"
+STORED_PER_CROPPED = 76 / 64
+"""A stored picture is this much larger than the crops that training takes of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,3 +106,24 @@ def load_index(url: str, *, how_to_make: str = "python -m stackgan_dist.pack REC
     except OSError as error:
         raise UserError(f"cannot read {where}: {error}") from error
     return parse_index(data, where)
+
+
+def stored_size(image_size: int) -> int:
+    """Side of the stored pictures for crops of `image_size`: 76 for 64, 152 for 128, 304 for 256."""
+    return round(image_size * STORED_PER_CROPPED)
+
+
+def packed_folders(url: str) -> dict[str, str]:
+    """Path below `url` ("" for itself) -> URL of every folder with an index. Raises UserError when there is none."""
+    fs, top = open_filesystem(url)
+    top = top.rstrip("/")
+    found = {}
+    for depth in ("", "/*", "/*/*"):
+        for path in fs.glob(f"{top}{depth}/{INDEX_NAME}"):
+            below = path.removesuffix(f"/{INDEX_NAME}")[len(top) :].strip("/")
+            found[below] = f"{url.rstrip('/')}/{below}".rstrip("/")
+    if not found:
+        raise UserError(
+            f"there is no {INDEX_NAME} at or below {url}; a set that is not finished has none: pack it first"
+        )
+    return dict(sorted(found.items()))

@@ -8,93 +8,27 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from stackgan_dist.data.batch_pictures import BatchPictures
-from stackgan_dist.data.batch_texts import BatchTexts
-from stackgan_dist.data.cache import ShardCache
-from stackgan_dist.data.draws import Stream
+from stackgan_dist.data.assemble import BatchPictures, BatchTexts
+from stackgan_dist.data.batch import Batch, BatchShape, rows_with_partner
+from stackgan_dist.data.cache import Prefetcher, ShardCache
+from stackgan_dist.data.decoded import SampleDecoder, SampleStore
 from stackgan_dist.data.index import Index
-from stackgan_dist.data.one_piece import Place, joined, taken_apart
-from stackgan_dist.data.open_shards import OpenShards
-from stackgan_dist.data.places import View, check_places, place_in_view
+from stackgan_dist.data.placement import View, check_places, place_in_view
 from stackgan_dist.data.plan import Plan
-from stackgan_dist.data.prefetch import Prefetcher
-from stackgan_dist.data.row_draws import OF_ROWS, OF_TEXTS_BETWEEN, RowDraws
-from stackgan_dist.data.samples import SampleDecoder
-from stackgan_dist.data.shard import ShardReader
-from stackgan_dist.data.store import SampleStore
+from stackgan_dist.data.rows import OF_ROWS, OF_TEXTS_BETWEEN, RowDraws
+from stackgan_dist.data.shard import OpenShards, ShardReader
 from stackgan_dist.errors import UserError
 from stackgan_dist.models.config import Placement
+from stackgan_dist.randomness import Stream
 
 _SHARDS_OPEN = 64
 """At least so many are kept open, where a set has them: opening one reads all its headers."""
-
-STORED_PER_CROPPED = 76 / 64
-"""A stored picture is this much larger than the crops that training takes of it."""
-
-
-def stored_size(image_size: int) -> int:
-    """Side of the stored pictures for crops of `image_size`: 76 for 64, 152 for 128, 304 for 256."""
-    return round(image_size * STORED_PER_CROPPED)
-
-
-def rows_with_partner(rows: Sequence[int]) -> list[int]:
-    """Those of the rows that also draw a text between two: every other row of the global batch."""
-    return [row for row in rows if row % 2]
-
-
-class Batch(NamedTuple):
-    """A rank's rows of one global batch; n is the number of those rows.
-
-    m more follow where texts are interpolated, for the generator alone: no real picture has such a text.
-    """
-
-    images: Tensor
-    """Real pictures, (n, 3, S, S), uint8."""
-    text: Tensor
-    """Embeddings of matching captions, (n + m, dim), float32; the last m lie half-way between two pictures' texts."""
-    wrong_text: Tensor
-    """Embeddings of captions of another class, (n, dim), float32."""
-    z: Tensor
-    """Noise of the generator, (n + m, noise_dim), float32, standard normal."""
-    eps: Tensor
-    """Noise of each stage's conditioning augmentation, (n + m, stages, condition_dim), float32, standard normal."""
-    samples: Tensor
-    """(shard, sample) of each row, (n, 2), int64: what was consumed."""
-    place: Tensor | None = None
-    """Where the object is, (n + m, *placement.shape), float32, for models that are told."""
-
-    def __reduce__(self) -> Any:
-        return _batch, joined(self)
-
-
-def _batch(piece: Tensor, places: Sequence[Place | None]) -> Batch:
-    return Batch(*taken_apart(piece, places))  # type: ignore[arg-type]  # None where it was
-
-
-@dataclass(frozen=True)
-class BatchShape:
-    """What a training step wants of its rows."""
-
-    image_size: int
-    captions_per_text: int
-    """A text is the mean embedding of this many of the picture's captions, drawn anew each step."""
-    noise_dim: int
-    stages: int
-    """Conditioning augmentations."""
-    condition_dim: int
-    interpolate: bool = False
-    """Whether every other row draws a text between two."""
-    placement: Placement | None = None
-    """What the model is told about where the object is."""
 
 
 class StepDataset(Dataset["Batch | UserError"]):

@@ -14,9 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from stackgan_dist.data.draws import Stream
 from stackgan_dist.errors import UserError
-from stackgan_dist.randomness import Permutation, permutation
+from stackgan_dist.randomness import Permutation, Stream, permutation
 
 _PERMUTATIONS_KEPT = 512
 _EPOCHS_KEPT = 2

@@ -1,4 +1,4 @@
-"""One shard, opened for access by offset.
+"""Shards, opened for access by offset.
 
 A shard is a plain WebDataset tar. Its headers are read once; after that a sample is one or two reads at known
 offsets, in any order.
@@ -11,14 +11,17 @@ import json
 import os
 import tarfile
 from bisect import bisect_right
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stackgan_dist.data.draws import pick
+from stackgan_dist.data.cache import ShardCache
+from stackgan_dist.data.index import Index
 from stackgan_dist.errors import UserError
+from stackgan_dist.randomness import pick
 
 _BLOCK = 512
 """Bytes; a tar is made of such."""
@@ -154,3 +157,26 @@ def _files(file: BinaryIO) -> Iterator[tuple[str, int, int]]:
         for member in tar:
             if member.isfile():
                 yield member.name, member.offset_data, member.size
+
+
+class OpenShards:
+    """Readers of a data set's shards by number; at most `keep` stay open."""
+
+    def __init__(self, index: Index, cache: ShardCache, keep: int) -> None:
+        self._index, self._cache, self._keep = index, cache, keep
+        self._readers: OrderedDict[int, ShardReader] = OrderedDict()
+
+    def __getitem__(self, number: int) -> ShardReader:
+        if number not in self._readers:
+            shard = self._index.shards[number]
+            self._readers[number] = ShardReader(self._cache.open(number), shard.name, shard.samples)
+            self.close_removed()
+            if len(self._readers) > self._keep:
+                self._readers.popitem(last=False)[1].close()
+        self._readers.move_to_end(number)
+        return self._readers[number]
+
+    def close_removed(self) -> None:
+        """Free the room of what the cache has removed meanwhile, here or in another process."""
+        for number in [each for each, reader in self._readers.items() if self._cache.wants_back(reader.file)]:
+            self._readers.pop(number).close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,8 +10,9 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from stackgan_dist.distributed.roll_call import RollCall
-from stackgan_dist.distributed.small_gather import Gather, SmallGather, gather_alone
+from stackgan_dist.distributed.environment import ranks_from_environment
+from stackgan_dist.distributed.gather import Gather, SmallGather, gather_alone
+from stackgan_dist.distributed.missing_ranks import RollCall
 from stackgan_dist.errors import RankError, UserError
 
 _CHUNK_BYTES = 64 * 2**20
@@ -44,13 +44,6 @@ class Ranks:
     def distributed(self) -> bool:
         """Whether there are peers."""
         return self.world_size > 1
-
-
-def ranks_from_environment() -> tuple[int, int, int]:
-    """(rank, local rank, world size) as torchrun set them, or (0, 0, 1)."""
-    return tuple(
-        int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("LOCAL_RANK", 0), ("WORLD_SIZE", 1))
-    )  # type: ignore[return-value]
 
 
 @contextmanager

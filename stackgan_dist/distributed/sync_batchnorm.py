@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from stackgan_dist.distributed.small_gather import Gather
+from stackgan_dist.distributed.gather import Gather
 
 
 def synchronise_batchnorm(module: nn.Module, gather: Gather | None) -> nn.Module:

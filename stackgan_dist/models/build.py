@@ -6,17 +6,17 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from stackgan_dist.errors import UserError
-from stackgan_dist.models.blocks import initialise
-from stackgan_dist.models.config import STAGE1_IMAGE_SIZE, Family, ModelConfig
-from stackgan_dist.models.deconvolution import initialise_convolutions
-from stackgan_dist.models.discriminator import Discriminator as StackganDiscriminator
-from stackgan_dist.models.gan_int_cls import GanIntClsDiscriminator, GanIntClsGenerator
-from stackgan_dist.models.gawwn import (
+from stackgan_dist.models.baselines.deconvolution import initialise_convolutions
+from stackgan_dist.models.baselines.gan_int_cls import GanIntClsDiscriminator, GanIntClsGenerator
+from stackgan_dist.models.baselines.gawwn import (
     GawwnBoxDiscriminator,
     GawwnBoxGenerator,
     GawwnKeypointDiscriminator,
     GawwnKeypointGenerator,
 )
+from stackgan_dist.models.blocks import initialise
+from stackgan_dist.models.config import STAGE1_IMAGE_SIZE, Family, ModelConfig
+from stackgan_dist.models.discriminator import Discriminator as StackganDiscriminator
 from stackgan_dist.models.stage1 import Stage1Generator
 from stackgan_dist.models.stage2 import Stage2Generator
 

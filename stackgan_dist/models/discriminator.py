@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from stackgan_dist.models.blocks import bottleneck, conv, leaky_relu, normalised, tile
 from stackgan_dist.models.config import ModelConfig
-from stackgan_dist.models.interface import Scores
+from stackgan_dist.models.outputs import Scores
 
 
 class Discriminator(nn.Module):

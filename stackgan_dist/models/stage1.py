@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from stackgan_dist.models.blocks import bottleneck, normalised, relu, to_image, upsample
 from stackgan_dist.models.conditioning import ConditioningAugmentation
 from stackgan_dist.models.config import ModelConfig
-from stackgan_dist.models.interface import Fakes
+from stackgan_dist.models.outputs import Fakes
 from stackgan_dist.models.upsampling import UpsampleConv
 
 

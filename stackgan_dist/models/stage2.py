@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from stackgan_dist.models.blocks import conv, normalised, relu, residual, tile, upsample
 from stackgan_dist.models.conditioning import ConditioningAugmentation, nothing_drawn
 from stackgan_dist.models.config import STAGE1_IMAGE_SIZE, ModelConfig
-from stackgan_dist.models.interface import Fakes
+from stackgan_dist.models.outputs import Fakes
 from stackgan_dist.models.stage1 import Stage1Generator
 
 LARGEST_PIXEL = 0.99  # of a Stage-I image that is added to: tanh reaches 1 only at infinity

@@ -10,8 +10,8 @@ import hashlib
 import re
 from collections.abc import Sequence
 
-from stackgan_dist.data.storage import exists, join, read_bytes, write_bytes
 from stackgan_dist.errors import UserError
+from stackgan_dist.storage.files import exists, join, read_bytes, write_bytes
 
 FILE_NAME = "text_encoder.pt"
 """Of an encoder in the folder of its own training."""

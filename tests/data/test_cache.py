@@ -17,11 +17,11 @@ from typing import Any, BinaryIO, ClassVar
 import fsspec
 import pytest
 
-from stackgan_dist.data import object_stream, patience
 from stackgan_dist.data.cache import ShardCache
 from stackgan_dist.data.cache_folder import CacheFolder, Unavailable
 from stackgan_dist.data.index import Index, Shard
 from stackgan_dist.errors import UserError
+from stackgan_dist.storage import retry, stream
 
 SHARD_BYTES = 1000
 COUNT = 4
@@ -88,7 +88,7 @@ def remote(tmp_path: Path) -> Remote:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
     """No time is lost between attempts; the pauses asked for are listed."""
     asked: list[float] = []
-    monkeypatch.setattr(patience, "time", SimpleNamespace(monotonic=time.monotonic, sleep=asked.append))
+    monkeypatch.setattr(retry, "time", SimpleNamespace(monotonic=time.monotonic, sleep=asked.append))
     monkeypatch.setattr(Store, "fault", None)
     monkeypatch.setattr(Store, "requests", 0)
     return asked
@@ -123,7 +123,7 @@ def test_what_was_fetched_ahead_is_not_fetched_again(remote: Remote) -> None:
 
 
 def test_large_shards_come_in_blocks(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(object_stream, "_BLOCK_BYTES", 400)
+    monkeypatch.setattr(stream, "_BLOCK_BYTES", 400)
     assert _read(remote.cache(), 0) == _content(0)[:SHARD_BYTES]
     assert remote.log() == ["shard-0.tar 0 400", "shard-0.tar 400 800", "shard-0.tar 800 1000"]
 
@@ -259,7 +259,7 @@ def test_fetching_ahead_does_not_wait_for_another_process(remote: Remote) -> Non
 
 
 def test_killed_in_mid_fetch_and_started_again(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(object_stream, "_BLOCK_BYTES", 400)
+    monkeypatch.setattr(stream, "_BLOCK_BYTES", 400)
 
     def stall(number: int, answer: bytes) -> bytes:
         if number == 1:

@@ -17,17 +17,18 @@ import simplejpeg
 import torch
 from PIL import Image
 
-from stackgan_dist.data import draws
+from stackgan_dist import randomness
+from stackgan_dist.data.batch import Batch, BatchShape
 from stackgan_dist.data.cache import ShardCache
-from stackgan_dist.data.draws import Stream
-from stackgan_dist.data.index import Index, load_index
-from stackgan_dist.data.loader import Batch, BatchShape, StepDataset, make_loader, stored_size
+from stackgan_dist.data.index import Index, load_index, stored_size
+from stackgan_dist.data.loader import StepDataset, make_loader
 from stackgan_dist.data.plan import Plan
-from stackgan_dist.data.row_draws import RowDraws
+from stackgan_dist.data.rows import RowDraws
 from stackgan_dist.data.shard import ShardReader
 from stackgan_dist.errors import UserError
 from stackgan_dist.models import Placement
 from stackgan_dist.presets import PAINTED_PARTS
+from stackgan_dist.randomness import Stream
 
 SHAPE = BatchShape(
     image_size=64, captions_per_text=3, noise_dim=5, stages=2, condition_dim=4, placement=Placement("box")
@@ -127,7 +128,7 @@ def test_texts_between_two_belong_to_odd_rows_whoever_has_them(folder: Path) -> 
         for row, text in zip(odd, batch.text[BATCH:], strict=True):
             shard = int(batch.samples[row, 0])
             (point,) = _drawn(step, [row]).points(Stream.PARTNER_SAMPLE)
-            partner = draws.pick(point, len(reference.readers[shard].keys))
+            partner = randomness.pick(point, len(reference.readers[shard].keys))
             chosen = _captions(Stream.PARTNER_CAPTION, step, row)
             expected = (batch.text[row].numpy() + reference.text(shard, partner, chosen)) / 2
             np.testing.assert_allclose(text, expected, rtol=1e-5, atol=1e-6)
@@ -142,7 +143,9 @@ def test_texts_between_two_belong_to_odd_rows_whoever_has_them(folder: Path) -> 
 
 def test_partners_are_of_every_class() -> None:
     partners = [
-        draws.pick(point, 8) for step in range(50) for point in _drawn(step, range(4)).points(Stream.PARTNER_SAMPLE)
+        randomness.pick(point, 8)
+        for step in range(50)
+        for point in _drawn(step, range(4)).points(Stream.PARTNER_SAMPLE)
     ]
     assert set(partners) == set(range(8))
 

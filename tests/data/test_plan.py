@@ -6,10 +6,9 @@ import itertools
 
 import pytest
 
-from stackgan_dist.data.draws import Stream
 from stackgan_dist.data.plan import Plan, rows_of_rank
 from stackgan_dist.errors import UserError
-from stackgan_dist.randomness import Permutation, permutation
+from stackgan_dist.randomness import Permutation, Stream, permutation
 
 SETS = {
     "equal shards": ([8] * 6, 7),

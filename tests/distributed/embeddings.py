@@ -11,10 +11,10 @@ from distributed.trainings import StopAfter
 
 from stackgan_dist.distributed.process_group import Ranks, process_group
 from stackgan_dist.distributed.stop import StopRequest
-from stackgan_dist.joint_embedding.batches import ClassBatches
-from stackgan_dist.joint_embedding.training import Learning, Recipe, Reports, identity_of, learn
+from stackgan_dist.runs.folder import RunFolder
 from stackgan_dist.text.char_cnn_rnn import spell
-from stackgan_dist.training.run_folder import RunFolder
+from stackgan_dist.train_text_encoder.batches import ClassBatches
+from stackgan_dist.train_text_encoder.training import Learning, Recipe, Reports, identity_of, learn
 
 BATCH = 7
 """Three ranks get 2, 2 and 3 rows of it."""

@@ -23,9 +23,9 @@ from stackgan_dist.distributed.stop import StopRequest, listen_for_stop
 from stackgan_dist.engines import ddp
 from stackgan_dist.errors import UserError
 from stackgan_dist.models import upsampling
-from stackgan_dist.training.checkpoint import list_steps, read_checkpoint, to_host, unpack
-from stackgan_dist.training.precision import resolve_precision
-from stackgan_dist.training.state import TrainingState
+from stackgan_dist.runs.checkpoint import list_steps, read_checkpoint, to_host, unpack
+from stackgan_dist.train.precision import resolve_precision
+from stackgan_dist.train.state import TrainingState
 
 ZERO: dict[str, dict[str, Any]] = {
     "zero0": {"stage": 0},

@@ -7,7 +7,6 @@ torchrun nor the start of a rank is what is tested, ranks are forked.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import multiprocessing
 import os
 import socket
@@ -19,6 +18,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
+
+from stackgan_dist.doors import command_main
 
 
 @contextlib.contextmanager
@@ -73,7 +74,7 @@ def run_door(world_size: int, module: str, *arguments: object, log: Path, timeou
 def open_door(module: str, *arguments: str) -> None:
     """`python -m stackgan_dist.MODULE ARGUMENTS` in this process."""
     sys.argv = [module, *arguments]
-    importlib.import_module(f"stackgan_dist.{module}").main()
+    command_main(module)()
 
 
 def _begin(target: Callable[..., None], args: tuple[Any, ...], log: Path, variables: dict[str, str]) -> None:

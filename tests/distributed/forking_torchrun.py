@@ -19,7 +19,7 @@ from typing import Any
 from torch.distributed.elastic.multiprocessing.subprocess_handler import subprocess_handler
 from torch.distributed.run import main
 
-import stackgan_dist.train  # noqa: F401
+import stackgan_dist.train.__main__  # noqa: F401
 
 
 class ForkedRank(subprocess.Popen):  # type: ignore[type-arg]

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 
-from stackgan_dist.benchmarks.step import TEXT_DIM, made_up_batch
+from stackgan_dist.bench.step import TEXT_DIM, made_up_batch
 from stackgan_dist.distributed.process_group import process_group
 from stackgan_dist.presets import preset
-from stackgan_dist.training.precision import resolve_precision
-from stackgan_dist.training.state import TrainingState
+from stackgan_dist.train.precision import resolve_precision
+from stackgan_dist.train.state import TrainingState
 
 
 def main(out: str, *presets: str) -> None:

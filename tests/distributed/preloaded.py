@@ -12,7 +12,7 @@ import torch._dynamo
 import torch.utils.tensorboard  # noqa: F401
 from PIL import Image
 
-import stackgan_dist.train  # noqa: F401
+import stackgan_dist.train.__main__  # noqa: F401
 from stackgan_dist.engines.deepspeed import import_deepspeed
 
 Image.init()

@@ -24,7 +24,7 @@ from distributed.harness import REPOSITORY
 from distributed.tiny import assert_equal, final_state, largest_difference
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from stackgan_dist.training.checkpoint import list_steps
+from stackgan_dist.runs.checkpoint import list_steps
 
 TOLERANCE = 1e-6
 """In float32, relative to a tensor's largest value: beyond it, runs are different runs."""

@@ -10,7 +10,7 @@ from distributed.embeddings import STEPS, STOPS_AT, main
 from distributed.forked import run_forked
 from distributed.tiny import assert_equal, final_embedding_state, largest_difference
 
-from stackgan_dist.training.checkpoint import list_steps
+from stackgan_dist.runs.checkpoint import list_steps
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import pytest
 from chaos import flags
 from distributed.harness import Launch
 
-from stackgan_dist.training.checkpoint import committed_steps
+from stackgan_dist.runs.checkpoint import committed_steps
 
 TRAIN = "stackgan_dist.train"
 SECONDS_TO_STOP = 30
@@ -123,7 +123,7 @@ def test_the_demo_stops_within_half_a_minute_whoever_is_told(packed: Path, tmp_p
 
 @pytest.mark.slow
 def test_a_rank_that_hangs_in_a_training_is_named(packed: Path, tmp_path: Path) -> None:
-    """test_roll_call.py has the short forms."""
+    """test_missing_ranks.py has the short forms."""
     arguments = [*flags(str(packed), tmp_path, 1000), "--run.timeout-s", "10"]
     launch = Launch(3, TRAIN, arguments, tmp_path / "log.txt")
     try:

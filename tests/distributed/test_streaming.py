@@ -12,7 +12,7 @@ from stores.faulty_network import Fault, FaultyNetwork, Request
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from stackgan_dist.data.index import load_index
-from stackgan_dist.data.storage import list_names, open_filesystem
+from stackgan_dist.storage.files import list_names, open_filesystem
 
 FAULTS = [Fault.SLOW_DOWN, Fault.RESET, Fault.TRUNCATED, Fault.CUT, Fault.WRONG_BYTE, Fault.STALL]
 STEPS = 10

@@ -11,8 +11,8 @@ import torch.distributed as dist
 from distributed.forked import run_forked
 from torch import nn
 
-from stackgan_dist.distributed import small_gather, sync_batchnorm
-from stackgan_dist.distributed.small_gather import SmallGather, gather_alone
+from stackgan_dist.distributed import gather, sync_batchnorm
+from stackgan_dist.distributed.gather import SmallGather, gather_alone
 from stackgan_dist.distributed.sync_batchnorm import synchronise_batchnorm
 
 SHARES = {1: [7], 2: [4, 3], 3: [3, 2, 2]}
@@ -53,13 +53,13 @@ def _rank(shares: list[int], folder: str, several_hosts: bool) -> None:
     dist.init_process_group("gloo", timeout=timedelta(seconds=300))
     rank = dist.get_rank()
     if several_hosts:
-        small_gather._host = lambda: f"host {rank}"
+        gather._host = lambda: f"host {rank}"
     sync_batchnorm._PART_BYTES = 2 * 5 * 3 * 4 * 8  # two rows of the larger shape
-    gather = SmallGather(300) if len(shares) > 1 else gather_alone
+    exchange = SmallGather(300) if len(shares) > 1 else gather_alone
     first = sum(shares[:rank])
     found = {
         len(shape): _train(
-            synchronise_batchnorm(_network(shape), gather), shape, slice(first, first + shares[rank])
+            synchronise_batchnorm(_network(shape), exchange), shape, slice(first, first + shares[rank])
         )
         for shape in SHAPES
     }  # fmt: skip

@@ -16,7 +16,7 @@ from distributed.tiny import STEPS_PER_EPOCH, assert_equal, final_state, largest
 from distributed.trainings import CHECKPOINT_STEPS, RESUMED_ON, SHORT_STOPS, STOPS, compared_on, main
 from invariance import invariance, report
 
-from stackgan_dist.training.checkpoint import list_steps
+from stackgan_dist.runs.checkpoint import list_steps
 
 TOLERANCE = 1e-9
 

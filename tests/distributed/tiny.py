@@ -17,14 +17,14 @@ from stackgan_dist.data.dataset import open_packed
 from stackgan_dist.distributed.process_group import process_group
 from stackgan_dist.distributed.stop import StopRequest
 from stackgan_dist.models import ModelConfig, Stage1Generator, build_discriminator, build_generator
+from stackgan_dist.models.baselines.gawwn import GawwnBoxDiscriminator, GawwnKeypointDiscriminator
 from stackgan_dist.models.blocks import initialise
 from stackgan_dist.models.config import Recipe
-from stackgan_dist.models.gawwn import GawwnBoxDiscriminator, GawwnKeypointDiscriminator
+from stackgan_dist.models.matching import MatchingAware
 from stackgan_dist.presets import PAINTED_PARTS
-from stackgan_dist.training.checkpoint import list_steps, read_checkpoint, unpack
-from stackgan_dist.training.loop import train
-from stackgan_dist.training.run_folder import RunFolder
-from stackgan_dist.training.step import MatchingAware
+from stackgan_dist.runs.checkpoint import list_steps, read_checkpoint, unpack
+from stackgan_dist.runs.folder import RunFolder
+from stackgan_dist.train.loop import train
 
 BATCH = 7
 """Three ranks get 2, 2 and 3 rows of it."""

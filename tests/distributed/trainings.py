@@ -14,14 +14,14 @@ from distributed.tiny import BASELINES, STEPS_PER_EPOCH, tiny_config, tiny_model
 
 from stackgan_dist.config import Config
 from stackgan_dist.data.dataset import open_packed
-from stackgan_dist.data.storage import join
 from stackgan_dist.distributed.process_group import Ranks, process_group
 from stackgan_dist.distributed.stop import StopRequest, listen_for_stop
 from stackgan_dist.errors import UserError
 from stackgan_dist.models import ModelConfig, upsampling
-from stackgan_dist.training.loop import train
-from stackgan_dist.training.run_folder import RunFolder
-from stackgan_dist.training.state import TrainingState
+from stackgan_dist.runs.folder import RunFolder
+from stackgan_dist.storage.files import join
+from stackgan_dist.train.loop import train
+from stackgan_dist.train.state import TrainingState
 
 VARIANTS: dict[str, ModelConfig] = {
     "paper": tiny_model(),

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from stackgan_dist.errors import UserError
 from stackgan_dist.models import Discriminator, Generator, ModelConfig, build_discriminator, build_generator
-from stackgan_dist.models.placing import GRID, into_box, keypoint_maps, out_of_box
+from stackgan_dist.models.baselines.placing import GRID, into_box, keypoint_maps, out_of_box
 
 TEXT_DIM = 6
 ROWS = 4

@@ -1,0 +1,65 @@
+"""Train, measure and use text-to-image GANs: `stackgan COMMAND ...`, or `python -m stackgan_dist COMMAND ...`.
+
+`stackgan --ranks 4 train ...` starts four ranks of a command on this machine with torchrun; on several machines start
+them with launch/torchrun.sh or Slurm. Every command is a module as well: `torchrun ... -m stackgan_dist.train ...`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from stackgan_dist import __version__
+from stackgan_dist.doors import COMMANDS, command_main, front_door
+from stackgan_dist.errors import UserError
+
+_USAGE = "usage: stackgan [-h] [--version] [--ranks N] COMMAND [OPTIONS]"
+
+
+@front_door
+def main() -> None:
+    """Find the command and run it, on as many ranks as were asked for."""
+    arguments = sys.argv[1:]
+    ranks = None
+    while arguments and arguments[0].startswith("-"):
+        flag, _, value = arguments.pop(0).partition("=")
+        if flag in ("-h", "--help"):
+            _show_help()
+            return
+        if flag == "--version":
+            print(__version__)
+            return
+        if flag != "--ranks":
+            raise UserError(f"{flag} stands before the command and is no option of stackgan itself; {_USAGE}")
+        ranks = value or (arguments.pop(0) if arguments else "")
+        if not ranks.isdecimal() or int(ranks) < 1:
+            raise UserError(f"--ranks is {ranks!r}, it must be a number of processes from 1 on, as in --ranks 2")
+    if not arguments:
+        _show_help()
+        return
+    name, *rest = arguments
+    if name not in COMMANDS:
+        raise UserError(f"there is no command {name!r}; choose one of {', '.join(COMMANDS)}")
+    if ranks is not None:
+        _become_torchrun(ranks, name, rest)
+    sys.argv = [f"stackgan {name}", *rest]
+    command_main(name)()
+
+
+def _show_help() -> None:
+    print(f"{_USAGE}\n\n{(__doc__ or '').strip()}\n")
+    width = max(map(len, COMMANDS)) + 2
+    print("\n".join(f"  {name:<{width}}{what}" for name, what in COMMANDS.items()))
+    print("\nOptions of a command: stackgan COMMAND --help")
+
+
+def _become_torchrun(ranks: str, name: str, arguments: list[str]) -> None:
+    # Unset, torchrun would choose the same and warn about it.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", ranks]
+    sys.stdout.flush()
+    os.execv(sys.executable, [*torchrun, "-m", f"stackgan_dist.{name}", *arguments])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""The machine that a benchmark runs on: what it is, how fast it multiplies at best, how much memory a process took."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from stackgan_dist.bench.timing import in_turns
+from stackgan_dist.machine import available_cores, peak_memory_bytes
+
+T = TypeVar("T")
+
+_PEAK_SIDES = {"cpu": (1024, 2048), "cuda": (8192, 16384)}
+"""Of the square matrices that find a device's peak: large enough that memory does not matter."""
+
+
+def describe_machine(device: torch.device | None = None) -> dict[str, Any]:
+    """What a figure depends on: processor, threads, device, versions."""
+    facts: dict[str, Any] = {
+        "cpu": _cpu_model(),
+        "cores": len(available_cores()),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+    if device is not None and device.type == "cuda":
+        facts["gpu"] = torch.cuda.get_device_name(device)
+    return facts
+
+
+def describe_in_a_line(facts: dict[str, Any]) -> str:
+    """`describe_machine` for the terminal."""
+    return ", ".join(str(value) if name in ("cpu", "gpu") else f"{name} {value}" for name, value in facts.items())
+
+
+def pick_device(name: str | None = None) -> torch.device:
+    """The device called `name`, or cuda where there is one, else cpu."""
+    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def peak_flops(device: torch.device, dtype: torch.dtype, repeats: int = 5) -> float:
+    """Floating-point operations per second (2 for a multiply-add) of the fastest square matrix product here.
+
+    With the threads that torch has now, as a step has; on CPUs by CPU time, so that a busy machine has the same peak.
+    """
+    best = 0.0
+    for side in _PEAK_SIDES[device.type]:
+        left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+        multiply = partial(torch.mm, left, right, out=torch.empty_like(left))
+        timing = in_turns({"product": multiply}, repeats=repeats, device=device)["product"]
+        seconds = min(timing.cpu_seconds) / torch.get_num_threads() if device.type == "cpu" else timing.min
+        best = max(best, 2 * side**3 / seconds)
+    return best
+
+
+def peak_memory_of(device: torch.device) -> int:
+    """The most bytes that this process has had at once: on CUDA what torch held, else resident in the host."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_memory_bytes()
+
+
+def in_own_process(work: Callable[..., T], *arguments: Any) -> T:
+    """`work(*arguments)` in a fresh process, for a peak of memory that is its own; both must be importable."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(work, *arguments).result()
+
+
+def _cpu_model() -> str:
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

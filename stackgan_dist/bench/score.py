@@ -1,0 +1,204 @@
+"""Drawing and measuring pictures for the scores: in turns, and the next batch drawn while one is classified.
+
+One rank's pass over the samples, with a generator of random weights: what `stackgan_dist.scores` does for each of them,
+without what it does once. Without --data it draws from the captions of painted birds, packed for the occasion.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from stackgan_dist.bench.machine import describe_machine, in_own_process, peak_flops, peak_memory_of, pick_device
+from stackgan_dist.bench.painted_set import painted_set
+from stackgan_dist.bench.report import Report, Table
+from stackgan_dist.bench.timing import in_turns
+from stackgan_dist.classifiers.classifier import load_classifier
+from stackgan_dist.config import DataConfig
+from stackgan_dist.data.dataset import open_packed
+from stackgan_dist.data.index import stored_size
+from stackgan_dist.errors import UserError
+from stackgan_dist.generation.generate import Drawing, DrawnBatch
+from stackgan_dist.machine import cores_of_this_rank
+from stackgan_dist.models import ModelConfig, build_generator
+from stackgan_dist.scores.measure import DrawnSums, Protocol
+from stackgan_dist.scores.overlap import made_ahead
+from stackgan_dist.scores.r_precision import Candidates, TextMap, candidate_captions
+
+_LONGER = 3
+"""Times as many samples, to see that memory does not grow with them."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to draw and classify, and how often."""
+
+    stage: Literal[1, 2] = 1
+    """1: 64 pixels. 2: 256 pixels, with a Stage-I inside."""
+    width: int = 128
+    """generator_width; the paper's is 128."""
+    batch: int = 32
+    """Samples of a batch, as --batch-size of the scores."""
+    batches: int = 6
+    """Batches of a repeat; nothing hides the drawing of the first."""
+    repeats: int = 3
+    """Timed passes of each way, in turns."""
+    classifier: str = "efficientnet-lite0"
+    """As --classifier of the scores."""
+    data: str | None = None
+    """Packed set whose captions of the test split to draw from, e.g. data/oxford102; default: painted birds."""
+    pictures: int = 256
+    """Painted birds to pack, without --data."""
+    threads: int = 1
+    """CPU threads of torch, for drawing and for classifying each; a rank of several has 1."""
+    device: str | None = None
+    """cpu or cuda (default: cuda where there is one)."""
+    memory: bool = True
+    """Also take the peak of memory of each way, in processes of their own."""
+    json: str | None = None
+    """File to write the report to."""
+
+    @property
+    def model(self) -> ModelConfig:
+        """What draws."""
+        return ModelConfig(stage=self.stage, image_size=64 if self.stage == 1 else 256, generator_width=self.width)
+
+
+class Pass:
+    """One rank's pass over samples, as often as asked for.
+
+    Args:
+        options: what to draw and classify.
+        data: the packed set.
+        device: where.
+    """
+
+    def __init__(self, options: Options, data: str, device: torch.device) -> None:
+        self._options, self._device = options, device
+        captions = open_packed(DataConfig(url=data), options.model.image_size, "test").captions()
+        self._captions, dim = captions, captions.index.text_dim
+        torch.manual_seed(0)
+        self._generator = build_generator(options.model, dim).to(device).eval().requires_grad_(False)
+        self._classifier = load_classifier(options.classifier, device)
+        pool = candidate_captions(captions, Protocol().wrong_pool, seed=0)
+        texts = torch.stack([torch.from_numpy(caption.embedding) for caption in pool])
+        # Any map costs the same.
+        width = self._classifier.feature_width
+        self._map = TextMap(torch.zeros(width), torch.zeros(dim), torch.randn(width, dim, dtype=torch.float64))
+        # Sentences without classes leave no wrong ones of other classes, of few pictures fewer than 99.
+        names = [caption.class_name for caption in pool]
+        wrong = min(Protocol().wrong_captions, len(names) - max(map(names.count, names)))
+        self._candidates = Candidates(texts, names, wrong, seed=0)
+
+    def drawn(self, batches: int) -> Iterator[DrawnBatch]:
+        """So many batches of samples."""
+        samples, size = batches * self._options.batch, self._options.batch
+        drawing = Drawing(self._generator, self._options.model, self._captions, samples, size, seed=0)
+        return drawing.batches(0, 1)
+
+    def measured(self, drawn: Iterable[DrawnBatch], batches: int) -> DrawnSums:
+        """The sums of `drawn`, which are so many batches."""
+        protocol = Protocol(samples=batches * self._options.batch, splits=1)
+        sums = DrawnSums(protocol, self._classifier, self._candidates, self._map, kept=self._options.batch)
+        for batch in drawn:
+            sums.add(batch)
+        return sums
+
+    def in_turns(self, batches: int) -> DrawnSums:
+        """A batch is drawn, then measured."""
+        return self.measured(self.drawn(batches), batches)
+
+    def overlapped(self, batches: int) -> DrawnSums:
+        """As the scores do it."""
+        return self.measured(made_ahead(self.drawn(batches), self._device), batches)
+
+
+def run(options: Options) -> Report:
+    """Time, count, weigh."""
+    for flag in ("width", "batch", "batches", "repeats", "pictures", "threads"):
+        if (value := getattr(options, flag)) < 1:
+            raise UserError(f"--{flag} is {value}; it must be at least 1")
+    torch.set_num_threads(options.threads)
+    device = pick_device(options.device)
+    sizes = [stored_size(options.model.image_size)]
+    given = painted_set(sizes, options.pictures, "test") if options.data is None else nullcontext(options.data)
+    with given as data:
+        return Report(describe_machine(device), [_table(options, data, device)])
+
+
+def _table(options: Options, data: str, device: torch.device) -> Table:
+    batches, work = options.batches, Pass(options, data, device)
+    # Also what warms up: from here on all that is timed has been done once.
+    with FlopCounterMode(display=False) as drawing:
+        kept = list(work.drawn(batches))
+    with FlopCounterMode(display=False) as measuring:
+        sums = work.measured(kept, batches)
+    equal = _equal(sums, work.overlapped(batches))
+    flop = {"drawing alone": drawing.get_total_flops(), "measuring alone": measuring.get_total_flops()}
+    flop |= dict.fromkeys(("in turns", "overlapped"), sum(flop.values()))
+    ways: dict[str, Callable[[], object]] = {
+        "drawing alone": lambda: [None for _ in work.drawn(batches)],
+        "measuring alone": partial(work.measured, kept, batches),
+        "in turns": partial(work.in_turns, batches),
+        "overlapped": partial(work.overlapped, batches),
+    }
+    timings = in_turns(ways, repeats=options.repeats, warm_up=0, device=device)
+    cores = cores_of_this_rank() if device.type == "cpu" else 1
+    peak = peak_flops(device, torch.float32) * (cores / options.threads if device.type == "cpu" else 1)
+    rows = []
+    for name, timing in timings.items():
+        row: dict[str, Any] = {"way": name, **timing.cells(batches * options.batch)}
+        row["times in turns"] = timing.times_faster_than(timings["in turns"])
+        if device.type == "cpu":
+            row["CPU s"] = statistics.median(timing.cpu_seconds)
+        row |= {
+            "GFLOP": flop[name] / 1e9,
+            "GFLOP/s": flop[name] / timing.median / 1e9,
+            "share of peak": flop[name] / timing.median / peak,
+        }
+        if options.memory:
+            for column, count in (("peak MB", batches), (f"of {_LONGER} times as many", _LONGER * batches)):
+                both = name in ("in turns", "overlapped")
+                row[column] = in_own_process(_peak_of, name, options, data, count) / 1e6 if both else None
+        rows.append(row)
+    kind = "the device" if device.type == "cuda" else f"{cores} core(s)"
+    return Table(
+        f"Scores of {batches * options.batch} samples of {options.model.title}, width {options.width}, "
+        f"{options.model.image_size} pixels, in batches of {options.batch}, by {options.classifier}, {device.type}, "
+        f"{options.threads} thread(s)",
+        rows,
+        [
+            "Measuring: classifying, and adding to the sums of the four scores. The sums of both ways are "
+            f"{'equal bit for bit' if equal else 'NOT EQUAL'}.",
+            "GFLOP: of matrix products and convolutions, 2 for a multiply-add, as torch's FlopCounterMode counts them, "
+            f"the float64 sums among them. The peak is {peak / 1e9:,.0f} GFLOP/s in float32, that of {kind}, by a "
+            "square product measured now (on CPUs by CPU time); GFLOP/s are by the clock on the wall.",
+            *(["Peaks of memory are of whole processes that do nothing else."] if options.memory else []),
+        ],
+    )
+
+
+def _equal(one: DrawnSums, other: DrawnSums) -> bool:
+    rows = one.kernel.count
+    pairs = (
+        (one.inception.tensor, other.inception.tensor),
+        (one.frechet.tensor, other.frechet.tensor),
+        (one.kernel.rows(0, rows), other.kernel.rows(0, rows)),
+        (one.matches, other.matches),
+    )
+    return all(torch.equal(ours, theirs) for ours, theirs in pairs)
+
+
+def _peak_of(way: str, options: Options, data: str, batches: int) -> int:
+    torch.set_num_threads(options.threads)
+    device = pick_device(options.device)
+    work = Pass(options, data, device)
+    (work.overlapped if way == "overlapped" else work.in_turns)(batches)
+    return peak_memory_of(device)

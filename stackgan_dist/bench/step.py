@@ -1,0 +1,235 @@
+"""The plain training step beside the fast one, in turns, at the paper's widths."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from stackgan_dist.bench.machine import describe_machine, in_own_process, peak_flops, peak_memory_of, pick_device
+from stackgan_dist.bench.plain_step import PlainStep
+from stackgan_dist.bench.report import Report, Table
+from stackgan_dist.bench.timing import Timing, in_turns
+from stackgan_dist.config import Config, Precision, TrainingConfig
+from stackgan_dist.data.batch import Batch
+from stackgan_dist.distributed.gather import gather_alone
+from stackgan_dist.distributed.process_group import Ranks
+from stackgan_dist.errors import UserError
+from stackgan_dist.models import ModelConfig, build_generator
+from stackgan_dist.models.config import Recipe
+from stackgan_dist.models.upsampling import FORMS, UpsampleConv
+from stackgan_dist.train.precision import resolve_precision
+from stackgan_dist.train.state import TrainingState
+from stackgan_dist.train.step import StepReport
+
+TEXT_DIM = 1024
+"""Of the char-CNN-RNN embeddings, the paper's."""
+
+WAYS = ("plain", "fast")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to train, and how often to time it."""
+
+    stage: Literal[1, 2] = 1
+    """1: 64 pixels. 2: 256 pixels, with a frozen Stage-I inside."""
+    batch: int | None = None
+    """Rows of the batch (default: 16 in Stage-I, 4 in Stage-II)."""
+    width: int | None = None
+    """generator_width; discriminator_width is half of it (default: the paper's 128)."""
+    recipe: Recipe = "paper"
+    """As --model.recipe."""
+    precision: Precision = "auto"
+    """As --training.precision."""
+    repeats: int = 5
+    """Timed steps of each way, in turns, after one that is not timed."""
+    threads: int = 1
+    """CPU threads."""
+    device: str | None = None
+    """cpu or cuda (default: cuda where there is one)."""
+    steps: bool = True
+    """Time the steps."""
+    layers: bool = True
+    """Also time every form of each up-sampling layer, by which the rule of models/upsampling.py was made."""
+    memory: bool = True
+    """Also take the peak of memory of each way, in processes of their own."""
+    json: str | None = None
+    """Also write the tables to this file."""
+
+    @property
+    def config(self) -> Config:
+        """Of the run that the step is a step of."""
+        width = self.width or 128
+        model = ModelConfig(
+            recipe=self.recipe,
+            stage=self.stage,
+            image_size=64 if self.stage == 1 else 256,
+            generator_width=width,
+            discriminator_width=width // 2,
+        )
+        return Config(model=model, training=TrainingConfig(batch_size=self.rows, precision=self.precision))
+
+    @property
+    def rows(self) -> int:
+        """`batch` with its default."""
+        return self.batch or (16 if self.stage == 1 else 4)
+
+
+def run(options: Options) -> Report:
+    """Time, count, weigh."""
+    for flag, value in (("--batch", options.rows), ("--repeats", options.repeats), ("--threads", options.threads)):
+        if value < 1:
+            raise UserError(f"{flag} is {value}; it must be at least 1")
+    device = _start(options)
+    machine = describe_machine(device)
+    tables = [_steps(options, device)] if options.steps else []
+    if options.layers:
+        tables.append(_layers(options, device))
+    return Report(machine, tables)
+
+
+def build_ways(options: Options, device: torch.device) -> dict[str, Callable[[], tuple[Tensor, Tensor]]]:
+    """The two ways, from the same weights and on the same batch; each call takes a step, returning D's and G's loss."""
+    return {way: _build(way, options, device) for way in WAYS}
+
+
+def made_up_batch(model: ModelConfig, rows: int, device: torch.device) -> Batch:
+    """Rows of noise in place of pictures and texts."""
+    random = torch.Generator().manual_seed(0)
+    side = model.image_size
+    return Batch(
+        images=torch.randint(0, 256, (rows, 3, side, side), generator=random, dtype=torch.uint8).to(device),
+        text=torch.randn(rows, TEXT_DIM, generator=random).to(device),
+        wrong_text=torch.randn(rows, TEXT_DIM, generator=random).to(device),
+        z=torch.randn(rows, model.noise_dim, generator=random).to(device),
+        eps=torch.randn(rows, model.augmentations, model.condition_dim, generator=random).to(device),
+        samples=torch.zeros(rows, 2, dtype=torch.int64),
+    )
+
+
+def _start(options: Options) -> torch.device:
+    torch.set_num_threads(options.threads)
+    return pick_device(options.device)
+
+
+def _build(way: str, options: Options, device: torch.device) -> Callable[[], tuple[Tensor, Tensor]]:
+    config = options.config
+    precision = resolve_precision(options.precision, device)
+    batch = made_up_batch(config.model, options.rows, device)
+    if way == "plain":
+        return partial(PlainStep(config.model, TEXT_DIM, config.training, device, precision), batch)
+    ranks = Ranks(0, 1, device, gather_alone if device.type == "cpu" else None)
+    state = TrainingState(config, TEXT_DIM, None, ranks, precision)
+    return partial(_fast_step, state, batch, [0])
+
+
+def _fast_step(state: TrainingState, batch: Batch, steps: list[int]) -> tuple[Tensor, Tensor]:
+    report: StepReport = state.step(batch, steps[0], 1_000_000)
+    steps[0] += 1
+    return report.discriminator_loss, report.generator_loss
+
+
+def _steps(options: Options, device: torch.device) -> Table:
+    ways = build_ways(options, device)
+    flop, losses = {}, {}
+    for name, way in ways.items():
+        with FlopCounterMode(display=False) as counter:
+            losses[name] = [float(loss) for loss in way()]
+        flop[name] = counter.get_total_flops()
+    timings = in_turns(ways, repeats=options.repeats, device=device)
+    precision = resolve_precision(options.precision, device)
+    peak = peak_flops(device, precision.autocast_to or precision.weights)
+    rows = []
+    for name, timing in timings.items():
+        row = {"step": name, **timing.cells(options.rows), "times plain": timing.times_faster_than(timings["plain"])}
+        if device.type == "cpu":
+            row["CPU s"] = statistics.median(timing.cpu_seconds)
+            row["times in CPU s"] = timing.times_less_cpu_than(timings["plain"])
+        seconds = _seconds(timing, device, options.threads)
+        row |= {
+            "GFLOP": flop[name] / 1e9,
+            "GFLOP/s": flop[name] / seconds / 1e9,
+            "share of peak": flop[name] / seconds / peak,
+            "of plain's GFLOP": flop["plain"] / seconds / peak,
+        }
+        if options.memory:
+            row["peak MB"] = in_own_process(_peak_of, name, options) / 1e6
+        rows.append(row)
+    model = options.config.model
+    (plain_d, plain_g), (fast_d, fast_g) = (losses[way] for way in WAYS)
+    return Table(
+        f"One {model.title} step at widths {model.generator_width} and {model.discriminator_width}, recipe "
+        f"{model.recipe}, batch {options.rows}, {device.type}",
+        rows,
+        [
+            "GFLOP: of matrix products and convolutions, 2 for a multiply-add, as torch's FlopCounterMode counts them "
+            "in one step of each way; the last share takes the plain step's count for both.",
+            f"The peak is {peak / 1e9:,.0f} GFLOP/s, measured now with a square product and as many threads. On CPUs "
+            "it and GFLOP/s are by CPU time, which says the same while others use the machine; images/s do not.",
+            f"Both begin with the same weights: the first step's losses are D {plain_d:.6f} and {fast_d:.6f}, "
+            f"G {plain_g:.6f} and {fast_g:.6f}.",
+            *(["Peaks are of whole processes that do nothing else."] if options.memory else []),
+        ],
+    )
+
+
+def _seconds(timing: Timing, device: torch.device, threads: int) -> float:
+    """Of work: on CPUs by CPU time, which is the same while others use the machine."""
+    return statistics.median(timing.cpu_seconds) / threads if device.type == "cpu" else timing.median
+
+
+def _peak_of(way: str, options: Options) -> int:
+    device = _start(options)
+    step = _build(way, options, device)
+    for _ in range(2):  # Adam makes its state in the first
+        step()
+    return peak_memory_of(device)
+
+
+def _layers(options: Options, device: torch.device) -> Table:
+    """Forward and backward pass of each up-sampling layer in every form."""
+    config = options.config
+    precision = resolve_precision(options.precision, device)
+    generator = build_generator(config.model, TEXT_DIM).to(device, precision.weights)
+    rows: list[dict[str, object]] = []
+
+    def measure(layer: UpsampleConv, given: tuple[Tensor, ...]) -> None:
+        x = given[0].detach().clone().requires_grad_()
+        weight = layer.weight.detach().clone().requires_grad_()
+        chosen = layer.form_for(x)
+
+        def pass_through(form: Literal["plain", "transposed", "minimal"]) -> None:
+            with torch.enable_grad():
+                with precision.autocast():
+                    y = FORMS[form](x, weight)
+                torch.autograd.grad(y, (x, weight), torch.ones_like(y))
+
+        timings = in_turns({form: partial(pass_through, form) for form in FORMS}, repeats=3, device=device)
+        row: dict[str, object] = {"layer": f"{layer.in_channels} -> {layer.out_channels} at {x.shape[2]}x{x.shape[3]}"}
+        taken_ms = {form: _seconds(timing, device, options.threads) * 1e3 for form, timing in timings.items()}
+        row.update({f"{form} ms": ms for form, ms in taken_ms.items()})
+        rows.append({**row, "taken": chosen, "quickest here": min(taken_ms, key=lambda form: taken_ms[form])})
+
+    batch = made_up_batch(config.model, options.rows, device)
+    inputs = (tensor.to(precision.weights) for tensor in (batch.text, batch.z, batch.eps))
+    for layer in generator.modules():
+        if isinstance(layer, UpsampleConv):
+            layer.register_forward_pre_hook(measure)
+    with torch.no_grad(), precision.autocast():
+        generator(*inputs)
+    return Table(
+        f"Forward and backward pass of the up-sampling layers, batch {options.rows}, {device.type}",
+        rows,
+        [
+            "Medians of 3, in turns; CPU time on CPUs. A layer takes what models/upsampling.py says for its device, "
+            "width and side, and not what is quickest at the moment: a choice that could turn out differently at every "
+            "start would change the last bits of a run.",
+        ],
+    )

@@ -1,0 +1,103 @@
+"""A rank's rows of one global batch, and how they travel from a loader's process to the rank.
+
+They travel as one piece of memory: torch hands every tensor's memory over by a connection of its own, for a
+millisecond or two each, however small it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from stackgan_dist.models.config import Placement
+
+_ALIGNED = 64
+"""Bytes: more than any dtype needs, and a line of a processor's cache."""
+
+
+@dataclass(frozen=True)
+class BatchShape:
+    """What a training step wants of its rows."""
+
+    image_size: int
+    captions_per_text: int
+    """A text is the mean embedding of this many of the picture's captions, drawn anew each step."""
+    noise_dim: int
+    stages: int
+    """Conditioning augmentations."""
+    condition_dim: int
+    interpolate: bool = False
+    """Whether every other row draws a text between two."""
+    placement: Placement | None = None
+    """What the model is told about where the object is."""
+
+
+def rows_with_partner(rows: Sequence[int]) -> list[int]:
+    """Those of the rows that also draw a text between two: every other row of the global batch."""
+    return [row for row in rows if row % 2]
+
+
+class Batch(NamedTuple):
+    """A rank's rows of one global batch; n is the number of those rows.
+
+    m more follow where texts are interpolated, for the generator alone: no real picture has such a text.
+    """
+
+    images: Tensor
+    """Real pictures, (n, 3, S, S), uint8."""
+    text: Tensor
+    """Embeddings of matching captions, (n + m, dim), float32; the last m lie half-way between two pictures' texts."""
+    wrong_text: Tensor
+    """Embeddings of captions of another class, (n, dim), float32."""
+    z: Tensor
+    """Noise of the generator, (n + m, noise_dim), float32, standard normal."""
+    eps: Tensor
+    """Noise of each stage's conditioning augmentation, (n + m, stages, condition_dim), float32, standard normal."""
+    samples: Tensor
+    """(shard, sample) of each row, (n, 2), int64: what was consumed."""
+    place: Tensor | None = None
+    """Where the object is, (n + m, *placement.shape), float32, for models that are told."""
+
+    def __reduce__(self) -> Any:
+        return _batch, joined(self)
+
+
+def _batch(piece: Tensor, places: Sequence[Place | None]) -> Batch:
+    return Batch(*taken_apart(piece, places))  # type: ignore[arg-type]  # None where it was
+
+
+class Place(NamedTuple):
+    """Of a tensor in the piece."""
+
+    begin: int
+    """In bytes."""
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+
+def joined(tensors: Sequence[Tensor | None]) -> tuple[Tensor, list[Place | None]]:
+    """A copy of all of them, uint8 of one dimension, and where each is in it."""
+    places: list[Place | None] = []
+    end = 0
+    for tensor in tensors:
+        places.append(None if tensor is None else Place(end, tensor.dtype, tuple(tensor.shape)))
+        end += 0 if tensor is None else -(-tensor.nbytes // _ALIGNED) * _ALIGNED
+    piece = torch.empty(end, dtype=torch.uint8)
+    for tensor, place in zip(tensors, places, strict=True):
+        if tensor is not None and place is not None:
+            piece[place.begin : place.begin + tensor.nbytes].view(place.dtype).view(place.shape).copy_(tensor)
+    return piece, places
+
+
+def taken_apart(piece: Tensor, places: Sequence[Place | None]) -> list[Tensor | None]:
+    """The tensors in a piece; they share its memory."""
+    return [place and _tensor(piece, place) for place in places]
+
+
+def _tensor(piece: Tensor, place: Place) -> Tensor:
+    size = place.dtype.itemsize * torch.Size(place.shape).numel()
+    return piece[place.begin : place.begin + size].view(place.dtype).view(place.shape)

@@ -1,0 +1,168 @@
+"""Gathering small vectors from all ranks on CPUs, tens of times a step: batch norm's statistics, a step's report.
+
+gloo hands every collective to threads that sleep and wake; on a busy host each wake-up may cost a scheduler's tick of
+4 ms, many times what a narrow network computes between two of them. Ranks of one host therefore talk over Unix sockets
+here and spin, for a moment, instead of sleeping. Ranks of several hosts use gloo.
+"""
+
+from __future__ import annotations
+
+import select
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from stackgan_dist.machine import available_cores
+
+_SPIN_S = 0.002
+"""How long to poll without sleeping. Longer waits are no hurry: a peer is busy with something else."""
+
+
+Gather = Callable[[Tensor], Tensor]
+"""`part` (n,) -> that of every rank in the order of ranks, (world size, n)."""
+
+
+def gather_alone(part: Tensor) -> Tensor:
+    """The Gather of a single rank."""
+    return part.unsqueeze(0)
+
+
+class SmallGather:
+    """Gathers equal-sized CPU tensors of all ranks; every rank must make the same calls in the same order.
+
+    Args:
+        timeout_s: how long to wait for a peer.
+    """
+
+    def __init__(self, timeout_s: float) -> None:
+        self._rank, self._world_size = dist.get_rank(), dist.get_world_size()
+        self._timeout_s = timeout_s
+        hosts: list[str] = [""] * self._world_size
+        dist.all_gather_object(hosts, _host())
+        self._one_host = len(set(hosts)) == 1
+        # More ranks than cores: whoever spins keeps a peer from the very work it waits for.
+        cores = len(available_cores())
+        self._spin_s = _SPIN_S if self._world_size <= cores else 0.0
+        self._peers: dict[int, socket.socket] = self._connect() if self._one_host else {}
+
+    def __call__(self, part: Tensor) -> Tensor:
+        """`part` (n,) of every rank in the order of ranks, (world size, n).
+
+        Raises RuntimeError when a peer is gone or does not answer in time.
+        """
+        parts = part.new_empty(self._world_size, len(part))
+        if not self._one_host:
+            dist.all_gather(list(parts.unbind()), part.contiguous())
+            return parts
+        parts[self._rank] = part
+        outgoing = _bytes_of(parts[self._rank])
+        sending = dict.fromkeys(self._peers, outgoing)
+        receiving = {peer: _bytes_of(parts[peer]) for peer in self._peers}
+        since = time.monotonic()
+        while sending or receiving:
+            # Both directions move on together: two full buffers would wait for each other otherwise.
+            moved = self._send(sending) | self._receive(receiving)
+            if moved:
+                since = time.monotonic()
+            elif (waited := time.monotonic() - since) > self._spin_s:
+                self._sleep(sending, receiving, self._timeout_s - waited)
+        return parts
+
+    def close(self) -> None:
+        """Hang up."""
+        for peer in self._peers.values():
+            peer.close()
+
+    def _send(self, sending: dict[int, memoryview]) -> bool:
+        moved = False
+        for peer, rest in list(sending.items()):
+            try:
+                sent = self._peers[peer].send(rest)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise RuntimeError(f"Connection to rank {peer} is closed: {error}") from error
+            moved = True
+            if sent == len(rest):
+                del sending[peer]
+            else:
+                sending[peer] = rest[sent:]
+        return moved
+
+    def _receive(self, receiving: dict[int, memoryview]) -> bool:
+        moved = False
+        for peer, rest in list(receiving.items()):
+            try:
+                received = self._peers[peer].recv_into(rest)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise RuntimeError(f"Connection to rank {peer} is closed: {error}") from error
+            if received == 0:
+                raise RuntimeError(f"Connection closed by rank {peer}")
+            moved = True
+            if received == len(rest):
+                del receiving[peer]
+            else:
+                receiving[peer] = rest[received:]
+        return moved
+
+    def _sleep(self, sending: dict[int, memoryview], receiving: dict[int, memoryview], at_most_s: float) -> None:
+        readable = [self._peers[peer] for peer in receiving]
+        writable = [self._peers[peer] for peer in sending]
+        if at_most_s <= 0 or not any(select.select(readable, writable, [], at_most_s)):
+            waiting_for = sorted({*sending, *receiving})
+            raise RuntimeError(
+                f"Connection timed out: no answer from rank(s) {', '.join(map(str, waiting_for))} "
+                f"for {self._timeout_s:.0f} s"
+            )
+
+    def _connect(self) -> dict[int, socket.socket]:
+        """A socket to every other rank; the higher rank of a pair calls the lower."""
+        # A folder of this user's alone: nobody else can take part.
+        folder = [tempfile.mkdtemp(prefix="stackgan-") if self._rank == 0 else ""]
+        dist.broadcast_object_list(folder)
+        address = Path(folder[0])
+        peers: dict[int, socket.socket] = {}
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(address / str(self._rank)))
+            server.listen(self._world_size)
+            server.settimeout(self._timeout_s)
+            dist.barrier()
+            for peer in range(self._rank):
+                connection = socket.socket(socket.AF_UNIX)
+                connection.settimeout(self._timeout_s)
+                connection.connect(str(address / str(peer)))
+                connection.sendall(self._rank.to_bytes(4, "little"))
+                peers[peer] = connection
+            for _ in range(self._rank + 1, self._world_size):
+                connection, _ = server.accept()
+                connection.settimeout(self._timeout_s)
+                peers[int.from_bytes(connection.recv(4, socket.MSG_WAITALL), "little")] = connection
+        dist.barrier()
+        if self._rank == 0:
+            shutil.rmtree(address)
+        for connection in peers.values():
+            connection.setblocking(False)
+        return peers
+
+
+def _bytes_of(row: Tensor) -> memoryview:
+    return memoryview(row.numpy().view(np.uint8))  # type: ignore[arg-type]
+
+
+def _host() -> str:
+    """What ranks that can reach each other over a Unix socket have in common."""
+    name = f"{socket.gethostname()} {torch.__version__}"
+    boot, mounts = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/mnt")
+    if boot.exists() and mounts.exists():
+        name += f" {boot.read_text().strip()} {mounts.stat().st_ino}"
+    return name

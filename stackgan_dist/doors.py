@@ -1,0 +1,134 @@
+"""What every command has in common: its options, and how it ends.
+
+A message says what was found, what was needed and what to change. Nobody needs a traceback for that.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import importlib
+import json
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TextIO, TypeVar
+
+import tyro
+
+from stackgan_dist.distributed.environment import is_main_rank, ranks_from_environment
+from stackgan_dist.errors import EXIT_USER_ERROR, RankError, UserError
+
+T = TypeVar("T")
+
+_EXIT_UNREAD = 128 + signal.SIGPIPE
+"""Of a command whose reader has gone, as shells have it."""
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+COMMANDS = {
+    "pack": "pictures and captions into shards, in a folder or on an object store; verify and reshard them",
+    "train": "train Stage-I or Stage-II, or one of the paper's baselines",
+    "generate": "pictures of sentences",
+    "scores": "Inception Score, Frechet and kernel distance, R-precision of a run",
+    "inception_score": "the Inception Score alone",
+    "colour_agreement": "whether painted birds have the colours of their captions",
+    "train_classifier": "a classifier for the scores, of a data set's own classes",
+    "train_text_encoder": "the paper's text encoder, from a data set's captions and pictures",
+    "figures": "the paper's figures, of a run",
+    "reproduce": "the paper's tables, trained and scored cell by cell",
+    "human_rank": "people rank methods, or try sentences, in a browser",
+    "schedule": "what every node of a cluster will read, and when",
+    "runs": "how a run ended, and where a configuration would write, for scripts",
+    "bench": "how fast it is here",
+}
+"""Every command with what it does, in the order in which they are used. Each is a module of the package, or a package
+with a __main__."""
+
+
+def command_main(name: str) -> Callable[[], None]:
+    """The `main` of a command, which is imported only now: most commands need torch, and a list of them does not."""
+    module = importlib.import_module(f"stackgan_dist.{name}")
+    if hasattr(module, "__path__"):
+        module = importlib.import_module(f"stackgan_dist.{name}.__main__")
+    return module.main
+
+
+def parse_options(options: type[T], module: str, description: str | None) -> T:
+    """The command line of a measuring job, whose run may be given as `RUN` or `--run RUN`.
+
+    torchrun under Python 3.11 stops at `--run`, even behind the module's name, because it might abbreviate one of its
+    own flags.
+    """
+    arguments = sys.argv[1:]
+    if arguments and not arguments[0].startswith("-"):
+        arguments = ["--run", *arguments]
+    return tyro.cli(
+        options, args=arguments, prog=f"python -m {module}", description=description, console_outputs=is_main_rank()
+    )
+
+
+def front_door(main: Callable[[], None]) -> Callable[[], None]:
+    """Wrap a command's `main`: a UserError ends it with one message from rank 0 and exit code 2.
+
+    Under torchrun the message also goes into the agent's error file, so that it stands in the summary which
+    torchrun prints last. Output that nobody reads any more (`... | head`) ends it silently.
+    """
+
+    @functools.wraps(main)
+    def guarded() -> None:
+        try:
+            try:
+                explained()
+            finally:
+                sys.stdout.flush()  # what is left to the interpreter's end ends in a message of its own
+        except BrokenPipeError:
+            if not _is_unread(sys.stdout):
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the interpreter's end
+            sys.exit(_EXIT_UNREAD)
+
+    def explained() -> None:
+        try:
+            try:
+                main()
+            except OSError as error:
+                if error.errno not in _DISK_FULL:
+                    raise
+                where = f" for {error.filename}" if error.filename else ""
+                raise RankError(
+                    f"no space left{where} ({error.strerror}); free some, then start the same command again: it goes "
+                    "on where it can"
+                ) from error
+        except UserError as error:
+            rank = ranks_from_environment().rank
+            if isinstance(error, RankError):
+                print(f"error on rank {rank}: {error}", file=sys.stderr, flush=True)
+            elif rank == 0:
+                print(f"error: {error}", file=sys.stderr, flush=True)
+            _tell_torchrun(error)
+            sys.exit(EXIT_USER_ERROR)
+        except KeyboardInterrupt:
+            sys.exit(130)
+
+    return guarded
+
+
+def _is_unread(stream: TextIO) -> bool:
+    """Whether it is a pipe whose reader has gone; pipes and sockets to elsewhere break, too."""
+    try:
+        poll = select.poll()
+        poll.register(stream.fileno(), 0)
+        return any(events & select.POLLERR for _, events in poll.poll(0))
+    except (OSError, ValueError):  # it is closed, or no file
+        return False
+
+
+def _tell_torchrun(error: UserError) -> None:
+    # Not by torch's ErrorHandler: it would add the traceback that nobody needs.
+    if path := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        content = {"message": {"message": str(error), "extraInfo": {"timestamp": str(int(time.time()))}}}
+        Path(path).write_text(json.dumps(content), encoding="utf-8")

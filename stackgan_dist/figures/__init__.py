@@ -1,0 +1,1 @@
+"""The figures of the paper, of a run of one's own."""

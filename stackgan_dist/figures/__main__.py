@@ -1,0 +1,184 @@
+"""The figures of a run: `python -m stackgan_dist.figures --run runs/demo`.
+
+Stage-I beside Stage-II; one sentence with many noises; from one sentence to another; one word changed; the training
+pictures nearest to what is drawn. Writes a PNG for each and index.html with all of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import tyro
+
+from stackgan_dist.config import DataConfig
+from stackgan_dist.data.dataset import open_packed
+from stackgan_dist.data.pictures import RealPictures
+from stackgan_dist.doors import front_door
+from stackgan_dist.errors import UserError
+from stackgan_dist.figures.figures import (
+    Figure,
+    Painter,
+    Sentence,
+    changed_word,
+    interpolation,
+    noises,
+    stages,
+    variants_of,
+    with_colour_to_choose,
+)
+from stackgan_dist.figures.nearest import nearest_training
+from stackgan_dist.figures.page import page
+from stackgan_dist.generation.generate import choose_caption, usable_device
+from stackgan_dist.generation.grid import to_png
+from stackgan_dist.randomness import Stream, permutation
+from stackgan_dist.runs.trained import Trained, load_discriminator, load_trained
+from stackgan_dist.storage.files import join, write_bytes
+
+_WORDS = 5
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to draw."""
+
+    run: str
+    """A run, a folder with the runs of both stages (the last stage is taken), or a checkpoint."""
+    sentences: tuple[str, ...] = ()
+    """Sentences to draw, each in quotes (default: captions of the data set)."""
+    words: str | None = None
+    """A sentence with one word to change, as "a {red,blue} bird" (default: the first colour in a sentence)."""
+    without_ca: str | None = None
+    """A run of the same data without conditioning augmentation, for the figure of many noises."""
+    data: str | None = None
+    """Packed data set (default: the run's own)."""
+    split: str = "test"
+    """Its split that captions are taken from; best one that was not trained on."""
+    texts: int = 4
+    """Sentences to take from the data set."""
+    count: int = 6
+    """Pictures in a row."""
+    training_pictures: int | None = None
+    """Search the nearest among so many (default: all)."""
+    seed: int = 0
+    """Another seed gives other sentences and noises."""
+    out: str | None = None
+    """Folder or URL to write to (default: figures/ in the run)."""
+    weights: Literal["ema", "raw"] = "ema"
+    """The generator's moving average, or its weights as they were at the last step."""
+    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    """Where to draw."""
+
+
+@front_door
+def main() -> None:
+    """Parse, load, draw each figure, write."""
+    options = tyro.cli(Options, prog="python -m stackgan_dist.figures", description=__doc__)
+    for flag, value, least in (("--texts", options.texts, 2), ("--count", options.count, 2)):
+        if value < least:
+            raise UserError(f"{flag} is {value}, it must be at least {least}")
+    if len(options.sentences) == 1:
+        raise UserError("--sentences has 1 sentence, it needs 2 or more: a figure goes from one to another")
+    trained = load_trained(options.run, print, raw=options.weights == "raw")
+    device = usable_device(options.device)
+    painter = Painter(trained.generator(device), trained.config.model, options.seed)
+    sentences = _sentences(options, trained)
+
+    figures, missing = [], []
+    if trained.config.model.stage == 2:
+        figures.append(stages(painter, sentences, (options.count + 1) // 2))
+    else:
+        missing.append("Stage-I beside Stage-II is not shown: this is a Stage-I run.")
+    figures.append(noises(painter, sentences[0], options.count, _without_ca(options, trained, device)))
+    figures.append(interpolation(painter, sentences[0], sentences[1], options.count, rows=3))
+    try:
+        figures.append(changed_word(painter, _variants(options, trained, sentences), options.count))
+    except UserError as error:
+        if options.words:
+            raise
+        missing.append(f"One word changed is not shown: {error}.")
+    figures.append(_nearest(options, trained, painter, sentences, device))
+
+    out = options.out or join(trained.folder.url, "figures")
+    facts = {
+        "checkpoint": f"{trained.checkpoint}, {options.weights} weights",
+        "image size": f"{trained.config.model.image_size} px",
+        "sentences": "given" if options.sentences else f"captions of the split {options.split!r}",
+        "seed": str(options.seed),
+    }
+    try:
+        for figure in figures:
+            write_bytes(join(out, f"{figure.name}.png"), to_png(figure.picture))
+        write_bytes(join(out, "index.html"), page(f"Figures of {options.run}", facts, figures, missing).encode())
+    except OSError as error:
+        raise UserError(f"cannot write to {out}: {error.strerror}; give another folder with --out") from error
+    print(f"{len(figures)} figures by {trained.checkpoint}; all of them: {join(out, 'index.html')}")
+    for reason in missing:
+        print(f"  {reason}")
+
+
+def _sentences(options: Options, trained: Trained) -> list[Sentence]:
+    """The sentences given, or captions of different pictures."""
+    if options.sentences:
+        text = trained.encoder().encode(options.sentences)
+        return [Sentence(words, embedding) for words, embedding in zip(options.sentences, text, strict=True)]
+    captions = open_packed(_data(options, trained), trained.config.model.image_size, options.split).captions()
+    order = permutation(len(captions), options.seed, Stream.SCORE_SAMPLE)
+    chosen = [choose_caption(captions, number, options.seed, order) for number in range(options.texts)]
+    return [Sentence(caption.sentence, caption.embedding) for caption in chosen]
+
+
+def _data(options: Options, trained: Trained) -> DataConfig:
+    data = trained.config.data
+    return dataclasses.replace(data, url=options.data or data.url)
+
+
+def _without_ca(options: Options, trained: Trained, device: torch.device) -> Painter | None:
+    if options.without_ca is None:
+        return None
+    other = load_trained(options.without_ca, print, raw=options.weights == "raw")
+    if other.config.model.conditioning_augmentation:
+        raise UserError(
+            f"--without-ca {options.without_ca} was trained with conditioning augmentation; train one with "
+            "--model.no-conditioning-augmentation"
+        )
+    if (other.data.text_encoder, other.data.text_dim) != (trained.data.text_encoder, trained.data.text_dim):
+        raise UserError(f"--without-ca {options.without_ca} reads texts of {other.data.text_encoder}, not of the same")
+    return Painter(other.generator(device), other.config.model, options.seed)
+
+
+def _variants(options: Options, trained: Trained, sentences: list[Sentence]) -> list[Sentence]:
+    """A sentence with one word changed; UserError when there is no word to change or no encoder for it."""
+    patterns = [with_colour_to_choose(sentence.words, _WORDS) for sentence in sentences]
+    pattern = options.words or next((found for found in patterns if found), None)
+    if pattern is None:
+        raise UserError('no sentence names a colour; give one with --words "a {red,blue} bird"')
+    variants = variants_of(pattern)
+    if len(variants) < 2:
+        raise UserError(f'--words {pattern!r} has no choice of words; write it as "a {{red,blue}} bird"')
+    text = trained.encoder().encode(variants)
+    return [Sentence(words, embedding) for words, embedding in zip(variants, text, strict=True)]
+
+
+def _nearest(
+    options: Options, trained: Trained, painter: Painter, sentences: list[Sentence], device: torch.device
+) -> Figure:
+    """The figure of the nearest training pictures, by the run's own discriminator."""
+    size, data = trained.config.model.image_size, _data(options, trained)
+    discriminator = load_discriminator(trained, device)
+    training = RealPictures(open_packed(data, size).captions(), size, _BATCH, options.seed, options.training_pictures)
+    unseen = RealPictures(open_packed(data, size, options.split).captions(), size, _BATCH, options.seed, _BATCH)
+    return nearest_training(
+        painter,
+        sentences,
+        lambda: (batch.images for batch in training.batches(0, 1)),
+        torch.cat([batch.images for batch in unseen.batches(0, 1)]),
+        lambda images: discriminator.features(images.to(device)).flatten(1).cpu(),
+    )
+
+
+if __name__ == "__main__":
+    main()

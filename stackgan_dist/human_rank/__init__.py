@@ -1,0 +1,1 @@
+"""People rank pictures, or try sentences, in a browser."""

@@ -1,0 +1,218 @@
+"""People judge: `python -m stackgan_dist.human_rank build|serve|report`.
+
+build   draws every method's pictures of the same captions of the test classes (the paper's protocol)
+serve   shows them to raters, blind, and keeps their votes; or lets anyone try sentences on a run
+report  mean rank, agreement, preferences, and the paper's row beside them
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from stackgan_dist.distributed.environment import is_main_rank
+from stackgan_dist.doors import front_door
+from stackgan_dist.errors import UserError
+
+# What needs torch is imported where it is used: a server that shows pictures starts, and starts again, in a second.
+
+_Weights = Literal["ema", "raw"]
+
+
+@dataclass(frozen=True)
+class Build:
+    """Draw the pictures of a study. Under torchrun, ranks divide them among themselves."""
+
+    runs: tuple[str, ...]
+    """Two runs or more, as `generate --run` takes them: folders or checkpoints."""
+    out: str
+    """Folder for the study; ranks on several nodes must share it."""
+    names: tuple[str, ...] | None = None
+    """What the report calls the methods (default: the runs' names)."""
+    data: str | None = None
+    """Packed data set with the captions (default: the first run's own)."""
+    split: str = "test"
+    """Its split; the paper takes classes that were not trained on."""
+    captions_per_class: int = 50
+    """Sentences of every class; the paper has 50."""
+    sentences: int | None = None
+    """At most so many of them in all, for a study that a few raters can share (default: all)."""
+    images: int = 5
+    """Pictures per sentence and method, ranked as one set; the paper has 5."""
+    questions_per_rater: int = 50
+    """Sentences one rater is asked to rank, dealt out evenly."""
+    attention_checks: int = 0
+    """Further questions for every rater, real pictures against noise, to tell who does not look."""
+    weights: _Weights = "ema"
+    """The generators' moving averages, or their weights as they were at the last step."""
+    seed: int = 0
+    """Chooses sentences, noise and orders."""
+    timeout_s: float = 300.0
+    """A rank that does not answer for this long is taken for lost."""
+
+
+@dataclass(frozen=True)
+class Serve:
+    """Open the pages."""
+
+    study: tyro.conf.Positional[str | None] = None
+    """Folder of the study to rank."""
+    run: str | None = None
+    """A run to try sentences on."""
+    host: str = "127.0.0.1"
+    """Address to bind; one that is not on loopback needs the token that is printed."""
+    port: int = 8765
+    """Port to bind."""
+    joins_per_minute: float = 60
+    """New raters from one address."""
+    weights: _Weights = "ema"
+    """Of the run: its moving average, or its weights as they were at the last step."""
+    device: str | None = None
+    """Where the run draws (default: cuda where there is one, else cpu)."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Say what the raters said; may be called while they rank."""
+
+    study: tyro.conf.Positional[str]
+    """Folder of the study."""
+    attentive_only: bool = False
+    """Leave out raters who failed an attention check."""
+    csv: str | None = None
+    """Also write every vote to this file, one per line."""
+    json: str | None = None
+    """Also write the study and every vote to this file."""
+
+
+@front_door
+def main() -> None:
+    """Parse, and open one of the three doors."""
+    doors: Any = (
+        Annotated[Build, tyro.conf.subcommand("build", prefix_name=False)]
+        | Annotated[Serve, tyro.conf.subcommand("serve", prefix_name=False)]
+        | Annotated[Report, tyro.conf.subcommand("report", prefix_name=False)]
+    )
+    options: Build | Serve | Report = tyro.cli(
+        doors,
+        prog="python -m stackgan_dist.human_rank",
+        description="People rank the pictures of several methods, blind; or try sentences in a browser.",
+        console_outputs=is_main_rank(),
+    )
+    if isinstance(options, Build):
+        build(options)
+    elif isinstance(options, Serve):
+        serve(options)
+    else:
+        report(options)
+
+
+def build(options: Build) -> None:
+    """Choose sentences, draw, write the study."""
+    from stackgan_dist.data.dataset import open_packed
+    from stackgan_dist.distributed.process_group import process_group
+    from stackgan_dist.human_rank.study.build import Entrant, build_study, choose
+    from stackgan_dist.human_rank.study.folder import Method, StudyFolder
+    from stackgan_dist.runs.trained import load_trained
+
+    _check(options)
+    folder = StudyFolder(Path(options.out))
+    trained = [load_trained(run, lambda message: None, raw=options.weights == "raw") for run in options.runs]
+    names = options.names or tuple(one.config.run.name for one in trained)
+    if len(set(names)) < len(names):
+        raise UserError(f"methods need different names, found {', '.join(names)}; give one for each run with --names")
+    methods = [
+        Method(name, one.checkpoint, one.step, options.weights, one.config.model.image_size)
+        for name, one in zip(names, trained, strict=True)
+    ]
+    data = replace(trained[0].config.data, url=options.data or trained[0].config.data.url)
+    packed = open_packed(data, max(method.image_size for method in methods), options.split)
+    chosen = choose(
+        packed.captions(),
+        options.captions_per_class,
+        options.sentences,
+        options.attention_checks,
+        options.images,
+        options.seed,
+    )
+    with process_group(options.timeout_s) as ranks:
+        study = build_study(
+            folder,
+            packed,
+            [Entrant(method, one) for method, one in zip(methods, trained, strict=True)],
+            chosen,
+            images=options.images,
+            questions_per_rater=options.questions_per_rater,
+            seed=options.seed,
+            ranks=ranks,
+        )
+        if ranks.is_main:
+            print(
+                f"study of {len(methods)} methods, {study.sentences:,} sentences with {study.images} pictures each, "
+                f"in {folder.path}; open it:\n  python -m stackgan_dist.human_rank serve {folder.path}"
+            )
+
+
+def serve(options: Serve) -> None:
+    """Open the study, load the run, and answer until stopped."""
+    try:
+        from stackgan_dist.human_rank.web.serve import serve_pages
+    except ImportError as error:
+        raise UserError(f"the pages need the study extra ({error}): pip install 'stackgan_dist[study]'") from error
+    if options.study is None and options.run is None:
+        raise UserError("there is nothing to serve; give the folder of a study, or a run to try sentences on (--run)")
+    serve_pages(
+        None if options.study is None else Path(options.study),
+        options.run,
+        raw=options.weights == "raw",
+        device=options.device,
+        host=options.host,
+        port=options.port,
+        joins_per_minute=options.joins_per_minute,
+    )
+
+
+def report(options: Report) -> None:
+    """Read the votes, print what they say, write them out."""
+    try:
+        from stackgan_dist.human_rank.study import report as reporting
+    except ImportError as error:
+        raise UserError(f"the report needs the study extra ({error}): pip install 'stackgan_dist[study]'") from error
+    from stackgan_dist.human_rank.study.folder import StudyFolder
+    from stackgan_dist.human_rank.study.votes import Votes
+    from stackgan_dist.storage.files import write_bytes
+
+    folder = StudyFolder(Path(options.study))
+    study = folder.read()
+    votes = Votes(folder.votes_file, study.digest).all() if folder.votes_file.exists() else []
+    for file, text in ((options.csv, reporting.as_csv), (options.json, reporting.as_json)):
+        if file is not None:
+            try:
+                write_bytes(file, text(study, votes).encode())
+            except OSError as error:
+                raise UserError(f"cannot write {file}: {error.strerror}; give another name") from error
+    print(reporting.report(study, votes, attentive_only=options.attentive_only))
+
+
+def _check(options: Build) -> None:
+    if len(options.runs) < 2:
+        raise UserError(f"--runs names {len(options.runs)} run(s); a ranking needs two or more")
+    if options.names is not None and len(options.names) != len(options.runs):
+        raise UserError(f"--names has {len(options.names)} names for {len(options.runs)} runs; give one for each")
+    for flag, count, least in (
+        ("--captions-per-class", options.captions_per_class, 1),
+        ("--sentences", 1 if options.sentences is None else options.sentences, 1),
+        ("--images", options.images, 1),
+        ("--questions-per-rater", options.questions_per_rater, 1),
+        ("--attention-checks", options.attention_checks, 0),
+        ("--seed", options.seed, 0),
+    ):
+        if count < least:
+            raise UserError(f"{flag} is {count}, it must be at least {least}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,207 @@
+"""Building a study: the paper's sentences, and every method's pictures of them, drawn on any number of ranks.
+
+The paper's protocol (section 4.1): 50 random captions of every class of the test set, five pictures of every method
+for each. Picture j of sentence q has noise q * images + j for every method, as the samples of a score have theirs.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from PIL import Image
+
+from stackgan_dist.data.captions import CaptionSet
+from stackgan_dist.data.dataset import PackedSet
+from stackgan_dist.distributed.process_group import Ranks, main_first
+from stackgan_dist.errors import UserError
+from stackgan_dist.generation.generate import draw, places_of
+from stackgan_dist.generation.grid import side_by_side, to_picture, to_pixels
+from stackgan_dist.human_rank.study.folder import Method, Question, Study, StudyFolder
+from stackgan_dist.randomness import permutation, uniform
+from stackgan_dist.runs.trained import Trained
+
+_BATCH = 64
+"""Pictures drawn at once; whole batches are dealt to ranks, so any number of them draws the same bytes."""
+_PROGRESS_EVERY_S = 5.0
+_CAPTION_STREAM, _SUBSET_STREAM, _CHECK_STREAM, _NOISE_STREAM = 0x5201, 0x5202, 0x5203, 0x5204
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A method, ready to draw."""
+
+    method: Method
+    trained: Trained
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A caption that was chosen: caption `number` of picture `picture` of the set."""
+
+    question: Question
+    picture: int
+    number: int
+    real: tuple[int, ...]
+    """For an attention check: the real pictures to show, of the caption's class."""
+
+
+def choose(captions: CaptionSet, per_class: int, most: int | None, checks: int, images: int, seed: int) -> list[Chosen]:
+    """`per_class` captions of every class, no sentence twice, at most `most`; and `checks` attention checks after them.
+
+    A class with fewer different sentences gives all it has; a set without classes counts as one class.
+    """
+    pictures: dict[str, list[int]] = defaultdict(list)
+    for picture in range(len(captions)):
+        pictures[captions.caption(picture, 0).meta.get("class") or ""].append(picture)
+    per_picture = captions.index.captions_per_image
+    chosen: list[Chosen] = []
+    seen: set[str] = set()
+    for class_number, name in enumerate(sorted(pictures)):
+        wanted = len(chosen) + per_class
+        for pair in permutation(len(pictures[name]) * per_picture, seed, _CAPTION_STREAM, class_number):
+            if len(chosen) == wanted:
+                break
+            picture, number = pictures[name][pair // per_picture], int(pair % per_picture)
+            sentence = captions.caption(picture, number).sentence
+            if sentence not in seen:
+                seen.add(sentence)
+                chosen.append(Chosen(Question(sentence, name, check=False), picture, number, ()))
+    if most is not None:
+        chosen = [chosen[i] for i in permutation(len(chosen), seed, _SUBSET_STREAM)[:most]]
+    for picture in permutation(len(captions), seed, _CHECK_STREAM)[:checks].tolist():
+        caption = captions.caption(picture, 0)
+        name = caption.meta.get("class") or ""
+        alike = [picture, *(other for other in pictures[name] if other != picture)]
+        real = tuple(alike[j % len(alike)] for j in range(images))
+        chosen.append(Chosen(Question(caption.sentence, name, check=True), picture, 0, real))
+    return chosen
+
+
+def build_study(
+    folder: StudyFolder,
+    packed: PackedSet,
+    entrants: Sequence[Entrant],
+    chosen: Sequence[Chosen],
+    *,
+    images: int,
+    questions_per_rater: int,
+    seed: int,
+    ranks: Ranks,
+) -> Study:
+    """Draw all pictures, then write the study. Ranks on several nodes need a folder that they share."""
+    captions = packed.captions()
+    methods = tuple(entrant.method for entrant in entrants)
+    study = Study(
+        data=packed.index.name,
+        captions=packed.url,
+        captions_digest=packed.index.digest,
+        seed=seed,
+        images=images,
+        questions_per_rater=questions_per_rater,
+        methods=methods,
+        questions=tuple(one.question for one in chosen),
+    )
+    main_first(lambda: _make_room(folder), ranks)
+    if ranks.is_main:
+        _draw_checks(folder, captions, chosen, methods, seed)
+    for number, entrant in enumerate(entrants):
+        _draw_method(folder, captions, entrant, number, chosen[: study.sentences], images, seed, ranks)
+    if ranks.distributed:
+        dist.barrier()
+    main_first(lambda: _complete(folder, study), ranks)
+    return study
+
+
+def _make_room(folder: StudyFolder) -> None:
+    if folder.study_file.exists():
+        raise UserError(f"{folder.path} holds a study already; choose another --out, or remove it with its votes")
+    try:
+        (folder.path / "pictures").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to {folder.path}: {error.strerror}; choose another --out") from error
+
+
+def _complete(folder: StudyFolder, study: Study) -> None:
+    missing = [
+        file
+        for question in range(len(study.questions))
+        for method in range(len(study.methods))
+        if not (file := folder.picture_file(question, method)).exists()
+    ]
+    if missing:
+        raise UserError(
+            f"{len(missing)} files that other ranks wrote are not here, {missing[0]} is one of them; "
+            "give an --out that all nodes share"
+        )
+    folder.write(study)
+
+
+def _draw_method(
+    folder: StudyFolder,
+    captions: CaptionSet,
+    entrant: Entrant,
+    method: int,
+    chosen: Sequence[Chosen],
+    images: int,
+    seed: int,
+    ranks: Ranks,
+) -> None:
+    generator = entrant.trained.generator(ranks.device)
+    per_batch = max(1, _BATCH // images)
+    begin_s = last_s = time.monotonic()
+    for begin in range(ranks.rank * per_batch, len(chosen), ranks.world_size * per_batch):
+        batch = chosen[begin : begin + per_batch]
+        text = np.repeat(_embeddings(captions, batch, entrant.trained), images, axis=0)
+        numbers = range(begin * images, (begin + len(batch)) * images)
+        model = entrant.trained.config.model
+        place = places_of([captions.caption(one.picture, one.number) for one in batch], model)
+        places = None if place is None else np.repeat(place, images, axis=0)
+        drawn = draw(generator, model, text, numbers, seed, places).image
+        pictures = [to_picture(pixels) for pixels in to_pixels(drawn)]
+        for row in range(len(batch)):
+            side_by_side(pictures[row * images : (row + 1) * images]).save(folder.picture_file(begin + row, method))
+        now_s = time.monotonic()
+        if ranks.is_main and now_s - last_s > _PROGRESS_EVERY_S:
+            last_s = now_s
+            done = min(len(chosen), begin + per_batch * ranks.world_size)
+            left_s = (now_s - begin_s) * (len(chosen) - done) / done
+            print(f"{entrant.method.name}: {done:,}/{len(chosen):,} sentences, {left_s:.0f} s left", flush=True)
+
+
+def _embeddings(captions: CaptionSet, batch: Sequence[Chosen], trained: Trained) -> NDArray[np.float32]:
+    """(n, dim): the packed ones where the set's encoder is the run's, else the run's encoder reads the sentences."""
+    index = captions.index
+    if (index.text_encoder, index.text_dim) == (trained.data.text_encoder, trained.data.text_dim):
+        return np.stack([captions.caption(one.picture, one.number).embedding for one in batch])
+    return trained.encoder().encode([one.question.sentence for one in batch])
+
+
+def _draw_checks(
+    folder: StudyFolder, captions: CaptionSet, chosen: Sequence[Chosen], methods: Sequence[Method], seed: int
+) -> None:
+    size = max(method.image_size for method in methods)
+    for question, one in enumerate(chosen):
+        if not one.question.check:
+            continue
+        real = [_centre(captions.caption(picture, 0).jpeg, size) for picture in one.real]
+        side_by_side(real).save(folder.picture_file(question, 0))
+        for method in range(1, len(methods)):
+            pixels = np.arange(3 * size * size * len(real))
+            noise = (uniform(seed, _NOISE_STREAM, question, method, pixels) * 256).astype(np.uint8)
+            noises = torch.from_numpy(noise.reshape(len(real), 3, size, size))
+            side_by_side([to_picture(pixels) for pixels in noises]).save(folder.picture_file(question, method))
+
+
+def _centre(jpeg: bytes, size: int) -> Image.Image:
+    """The middle `size` x `size` pixels, as generators are taught to draw them."""
+    picture = Image.open(io.BytesIO(jpeg)).convert("RGB")
+    left, top = (picture.width - size) // 2, (picture.height - size) // 2
+    return picture.crop((left, top, left + size, top + size))

@@ -1,0 +1,123 @@
+"""The folder of a study: what is ranked, and the files beside it.
+
+DIR/study.json      methods, sentences, how they were chosen; written last, so a half-built study has none
+    pictures/       one PNG per sentence and method: the pictures that are ranked as one, side by side
+    votes.sqlite    raters and votes (and its -wal and -shm), made by the first `serve`
+    token           what opens the pages where the server is not bound to loopback, made when it is needed
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stackgan_dist.errors import UserError
+from stackgan_dist.storage.files import write_bytes
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Method:
+    """One of the methods that are compared."""
+
+    name: str
+    """As the report calls it; no rater sees it."""
+    checkpoint: str
+    step: int
+    weights: str
+    """"ema" or "raw"."""
+    image_size: int
+    """Side of its pictures in pixels. The page shows those of all methods equally large."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One sentence whose pictures are ranked."""
+
+    sentence: str
+    class_name: str
+    check: bool
+    """Whether it is an attention check: set 0 is real pictures, the others are noise."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """The content of study.json."""
+
+    data: str
+    """Name of the data set, by which the paper's row is found."""
+    captions: str
+    """Where the sentences were taken from."""
+    captions_digest: str
+    seed: int
+    """Chooses sentences and noise, and every rater's orders."""
+    images: int
+    """Pictures per sentence and method."""
+    questions_per_rater: int
+    """Sentences that one rater is asked to rank, attention checks not counted."""
+    methods: tuple[Method, ...]
+    questions: tuple[Question, ...]
+    """Those to rank first, the attention checks after them."""
+    schema: int = SCHEMA
+
+    @property
+    def sentences(self) -> int:
+        """Questions that are no attention checks."""
+        return sum(not question.check for question in self.questions)
+
+    @property
+    def checks(self) -> int:
+        """Questions that are."""
+        return len(self.questions) - self.sentences
+
+    def to_bytes(self) -> bytes:
+        """The file's content."""
+        return (json.dumps(dataclasses.asdict(self), indent=1) + "\n").encode()
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the file: the votes remember it, so that they are never counted for another study."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
+
+class StudyFolder:
+    """Paths of one study."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.study_file = path / "study.json"
+        self.votes_file = path / "votes.sqlite"
+        self.token_file = path / "token"
+
+    def picture_file(self, question: int, method: int) -> Path:
+        """Where the pictures of `method` for `question` are: one row of squares."""
+        return self.path / "pictures" / f"{question:05d}-{method}.png"
+
+    def write(self, study: Study) -> None:
+        """Write study.json, which makes the study complete."""
+        write_bytes(str(self.study_file), study.to_bytes())
+
+    def read(self) -> Study:
+        """The study; UserError when there is none, or it is not readable."""
+        try:
+            return _parse(json.loads(self.study_file.read_bytes()))
+        except FileNotFoundError:
+            raise UserError(
+                f"there is no study at {self.path} (no study.json). Build one:\n"
+                f"  python -m stackgan_dist.human_rank build --runs A B --out {self.path}"
+            ) from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{self.study_file} is not a study of this version: {error}; build it again") from error
+
+
+def _parse(fields: dict[str, Any]) -> Study:
+    if fields["schema"] != SCHEMA:
+        raise ValueError(f"it has schema {fields['schema']}, this version reads {SCHEMA}")
+    methods = tuple(Method(**method) for method in fields.pop("methods"))
+    questions = tuple(Question(**question) for question in fields.pop("questions"))
+    return Study(**fields, methods=methods, questions=questions)

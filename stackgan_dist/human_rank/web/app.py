@@ -1,0 +1,62 @@
+"""The application: which pages and routes there are for what is served."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from stackgan_dist.human_rank.study.rating import Rating
+from stackgan_dist.human_rank.web.group_commit import GroupCommit
+from stackgan_dist.human_rank.web.limits import Limits
+from stackgan_dist.human_rank.web.rank_routes import RankRoutes
+from stackgan_dist.human_rank.web.requests import failure, refusal
+from stackgan_dist.human_rank.web.security import Guard
+
+if TYPE_CHECKING:
+    from stackgan_dist.human_rank.web.try_routes import TryRoutes  # imports torch, which a study alone does not need
+
+_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+_ASSETS = ("style.css", "page.js", "index.js", "rank.js", "try.js", "icon.svg")
+
+
+def create_app(rating: Rating | None, trial: TryRoutes | None, token: str | None, limits: Limits) -> Guard:
+    """The pages for a study (`rating`), for a run (`trial`), or both. `token` as for Guard."""
+    about: dict[str, Any] = {"study": None, "run": None}
+
+    async def tell(request: Request) -> Response:
+        return JSONResponse(about)
+
+    routes = [Route("/", _page("index.html")), Route("/about", tell)]
+    routes += [Route(f"/assets/{name}", _page(name)) for name in _ASSETS]
+    if rating is not None:
+        routes += [Route("/r/{link:str}", _page("rank.html"))]
+        routes += RankRoutes(rating, GroupCommit(rating.votes), limits).routes()
+        study = rating.study
+        about["study"] = {
+            "sets": len(study.methods),
+            "images": study.images,
+            "sentences": min(study.questions_per_rater, study.sentences) + study.checks,
+        }
+    if trial is not None:
+        routes += [Route("/try", _page("try.html")), *trial.routes()]
+        about["run"] = trial.about()
+    app = Starlette(routes=routes, exception_handlers={HTTPException: refusal, Exception: failure})
+    return Guard(app, token)  # around all of it: as Starlette's middleware it would miss the answers to our own faults
+
+
+def _page(name: str) -> Callable[[Request], Awaitable[Response]]:
+    """A route's answer: a file of the package, read once. No request has a say in which."""
+    data = (files("stackgan_dist.human_rank.web") / "pages" / name).read_bytes()
+    media_type = _TYPES[name.rpartition(".")[2]]
+
+    async def answer(request: Request) -> Response:
+        return Response(data, media_type=media_type)
+
+    return answer

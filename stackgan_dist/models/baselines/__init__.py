@@ -1,0 +1,1 @@
+"""The models that the paper compares StackGAN with: GAN-INT-CLS and GAWWN."""

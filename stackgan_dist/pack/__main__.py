@@ -1,0 +1,172 @@
+"""Pack a data set into shards: `python -m stackgan_dist.pack RECIPE --root DIR --out URL`.
+
+    python -m stackgan_dist.pack RECIPE --part K/N ...    one of N processes, anywhere; also under torchrun
+    python -m stackgan_dist.pack verify URL               re-read a set and name every fault in it
+    python -m stackgan_dist.pack reshard URL --out URL2   the same samples in shards of another size
+
+verify and reshard have a --help of their own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import sys
+import tomllib
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import tyro
+
+from stackgan_dist.distributed.environment import ranks_from_environment
+from stackgan_dist.doors import front_door
+from stackgan_dist.errors import UserError
+from stackgan_dist.machine import cores_of_this_rank
+from stackgan_dist.pack.data_set import Part, pack
+from stackgan_dist.pack.recipe import load_recipe
+from stackgan_dist.pack.reshard import reshard
+from stackgan_dist.pack.verify import verify
+
+_PROG = "python -m stackgan_dist.pack"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Pack pictures and captions into shards with an index, on this machine or on an object store.
+
+    Options left out are those of the recipe. What is packed already stays as it is; what was interrupted goes on.
+    """
+
+    recipe: tyro.conf.Positional[str]
+    """A recipe that comes with the package (painted, cub, oxford102, coco, folder, webdataset), or the path of a TOML
+    file."""
+    root: str | None = None
+    """Folder (or URL) with the source's files; the recipe says what must be in it."""
+    out: str | None = None
+    """Folder or URL (s3://...) to pack to, as OUT/SPLIT/SIZE/; default data/NAME."""
+    name: str | None = None
+    """Name of the data set, e.g. for your own folder of pictures."""
+    options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")] = ()
+    """Arguments of the source (shards/README.md lists them), e.g. partial=true captions=my.csv."""
+    sizes: Annotated[tuple[int, ...] | None, tyro.conf.arg(metavar="PX ...")] = None
+    """Sides of the stored squares in pixels: 76 for training at 64, 152 at 128, 304 at 256."""
+    splits: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="SPLIT ...")] = None
+    """Splits to pack, e.g. train test."""
+    encoder: str | None = None
+    """Text encoder: ngrams (no weights), minilm (a sentence encoder), the folder or file of one trained by
+    stackgan_dist.train_text_encoder, or published (the source's own embeddings)."""
+    samples_per_shard: int | None = None
+    """At most so many pictures in a shard."""
+    shard_mb: float | None = None
+    """Aim at shards of so many megabytes (at the largest size) instead."""
+    part: str | None = None
+    """K/N: pack only every N-th shard, from the K-th (1 to N) on; the last process to finish writes the index. Under
+    torchrun every rank is a part by itself."""
+    workers: int | None = None
+    """Packing processes; default one per core. The shards are the same bytes for any number."""
+    limit: int | None = None
+    """At most so many pictures of each split, for a trial."""
+    max_rejects: float = 0.01
+    """Share of a split's pictures that may be unusable before packing stops."""
+    overwrite: bool = False
+    """Pack again what is there, and replace another data set at OUT."""
+
+
+@dataclass(frozen=True)
+class VerifyOptions:
+    """Re-read packed data and name every truncated, missing, duplicated, altered or undecodable thing in it."""
+
+    url: tyro.conf.Positional[str]
+    """A packed data set: the folder of an index.json, or one above."""
+    workers: int | None = None
+    """Reading processes; default one per core."""
+
+
+@dataclass(frozen=True)
+class ReshardOptions:
+    """Put the samples of a packed data set into shards of another size; they stay in their order, byte for byte."""
+
+    url: tyro.conf.Positional[str]
+    """A packed data set: the folder of an index.json, or one above."""
+    out: str
+    """Folder or URL to write to."""
+    samples_per_shard: int | None = None
+    """At most so many pictures in a shard."""
+    shard_mb: float | None = None
+    """Or: shards of so many megabytes."""
+    shards: int | None = None
+    """Or: so many shards."""
+    workers: int | None = None
+    """Writing processes; default one per core."""
+
+
+@front_door
+def main() -> None:
+    """Parse, look up the recipe, pack; or verify; or reshard."""
+    command, rest = sys.argv[1:2], sys.argv[2:]
+    if command == ["verify"]:
+        checked = tyro.cli(VerifyOptions, args=rest, prog=f"{_PROG} verify", description=VerifyOptions.__doc__)
+        verify(checked.url, _workers(checked.workers))
+        return
+    if command == ["reshard"]:
+        asked = tyro.cli(ReshardOptions, args=rest, prog=f"{_PROG} reshard", description=ReshardOptions.__doc__)
+        workers = _workers(asked.workers)
+        reshard(asked.url, asked.out, asked.samples_per_shard, asked.shard_mb, asked.shards, workers)
+        return
+    options = tyro.cli(Options, prog=_PROG, description=f"{__doc__}\n{inspect.cleandoc(Options.__doc__ or '')}")
+    recipe = load_recipe(options.recipe)
+    replaced: dict[str, Any] = {
+        "name": options.name,
+        "sizes": options.sizes,
+        "splits": options.splits,
+        "text_encoder": options.encoder,
+        "samples_per_shard": options.samples_per_shard,
+        "shard_mb": options.shard_mb,
+        "options": {**recipe.options, **dict(map(_option, options.options))} if options.options else None,
+    }
+    recipe = dataclasses.replace(recipe, **{key: value for key, value in replaced.items() if value is not None})
+    if options.limit is not None and options.limit < 1:
+        raise UserError(f"--limit is {options.limit}; it must be at least 1")
+    pack(
+        recipe,
+        root=options.root,
+        out=options.out or f"data/{recipe.name}",
+        workers=_workers(options.workers),
+        limit=options.limit,
+        max_rejects=options.max_rejects,
+        overwrite=options.overwrite,
+        part=_part(options.part),
+    )
+
+
+def _workers(asked: int | None) -> int:
+    if asked is None:
+        return cores_of_this_rank()
+    if asked < 1:
+        raise UserError(f"--workers is {asked}; it must be at least 1")
+    return asked
+
+
+def _part(asked: str | None) -> Part:
+    if asked is None:  # parts need not talk to each other: torchrun's variables are enough
+        return Part(ranks_from_environment().rank, ranks_from_environment().world_size)
+    match = re.fullmatch(r"(\d+)/(\d+)", asked)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise UserError(f"--part is {asked!r}; give K/N with K from 1 to N, e.g. --part 1/8")
+    return Part(int(match[1]) - 1, int(match[2]))
+
+
+def _option(text: str) -> tuple[str, Any]:
+    """KEY=VALUE with the VALUE as in TOML; what is not TOML is a string."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.isidentifier():
+        raise UserError(f"--options: {text!r} is not KEY=VALUE, e.g. partial=true")
+    try:
+        return key, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key, value
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""The same samples in shards of another size: members are copied byte for byte, in their order."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tarfile
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stackgan_dist.data.cache import ShardCache
+from stackgan_dist.data.index import INDEX_NAME, Index, Shard, load_index, packed_folders
+from stackgan_dist.data.shard import OpenShards
+from stackgan_dist.errors import UserError
+from stackgan_dist.pack.listing import cut
+from stackgan_dist.pack.pool import AbandonedError, OnPicture, run_tasks
+from stackgan_dist.pack.shard_writer import add_members, publish_tar, temporary_tar
+from stackgan_dist.storage.files import join, list_names, write_bytes
+from stackgan_dist.text.files import find_file, is_trained, keep_file
+
+_SHARDS_OPEN = 4
+_CACHE_BYTES = 20 * 10**9
+
+
+@dataclass(frozen=True)
+class _Task:
+    url: str
+    index: Index
+    samples: range
+    """Numbers in the order of the old shards."""
+    out: str
+    name: str
+    cache: str
+
+
+def reshard(
+    url: str, out: str, samples_per_shard: int | None, shard_mb: float | None, shards: int | None, workers: int
+) -> None:
+    """Write the data sets at and below `url` to the same places below `out`, in shards of another size.
+
+    Exactly one of the three says which size: pictures in a shard, megabytes, or the number of shards.
+
+    Raises UserError when `url` is damaged, or something is at `out` already.
+    """
+    given = [value for value in (samples_per_shard, shard_mb, shards) if value is not None]
+    if len(given) != 1 or not given[0] > 0:
+        raise UserError("give exactly one of --samples-per-shard, --shard-mb and --shards, above 0")
+    folders = packed_folders(url)
+    for below in folders:
+        target = join(out, below) if below else out
+        if any(name == INDEX_NAME or re.fullmatch(r"shard-\d+\.tar", name) for name in list_names(target)):
+            raise UserError(f"{target} holds shards already; choose another --out, or remove them")
+    with tempfile.TemporaryDirectory(prefix="reshard-") as cache:  # for remote shards; local ones are read in place
+        for below, folder in folders.items():
+            index = load_index(folder)
+            total = sum(shard.bytes for shard in index.shards)
+            per_shard = samples_per_shard or -(-index.samples // (shards or 1))
+            if shard_mb is not None:
+                per_shard = max(2, int(shard_mb * 1e6 / (total / index.samples)))
+            _reshard_one(folder, index, join(out, below) if below else out, per_shard, workers, cache)
+            if is_trained(index.text_encoder):
+                keep_file(index.text_encoder, find_file(index.text_encoder, _and_above(url)), out)
+
+
+def _and_above(url: str) -> list[str]:
+    """`url`, which may be a data set, a split or a size of one, and the two folders above it."""
+    return [url.rstrip("/").rsplit("/", up)[0] for up in range(3)]
+
+
+def _reshard_one(url: str, index: Index, out: str, per_shard: int, workers: int, cache: str) -> None:
+    if per_shard < 2:
+        raise UserError(f"{per_shard} picture in a shard is too few; a shard must hold two classes at least")
+    tasks = [
+        _Task(url, index, samples, out, f"shard-{number:06d}.tar", cache)
+        for number, samples in enumerate(cut(index.samples, per_shard))
+    ]
+    written: dict[int, Shard] = {}
+    for number, shard in run_tasks(write_shard, tasks, index.samples, workers, f"reshard {url}"):
+        written[number] = shard
+    recipe = {**index.recipe, "samples_per_shard": per_shard}
+    new = dataclasses.replace(index, shards=tuple(written[number] for number in range(len(tasks))), recipe=recipe)
+    write_bytes(join(out, INDEX_NAME), new.to_bytes())
+    print(f"resharded {url}: {len(index.shards)} shards -> {len(tasks)}, {index.samples} pictures -> {out}", flush=True)
+
+
+def write_shard(task: _Task, on_picture: OnPicture = lambda: True) -> Shard:
+    """Write one new shard out of pieces of old ones."""
+    readers = OpenShards(task.index, ShardCache(task.url, task.index, Path(task.cache), _CACHE_BYTES), _SHARDS_OPEN)
+    classes = set()
+    with temporary_tar(task.out, task.name) as part:
+        with tarfile.open(part, "w", format=tarfile.USTAR_FORMAT) as tar:
+            for number, sample in _places(task.index.shards, task.samples):
+                reader = readers[number]
+                classes.add(reader.meta(sample).get("class", reader.keys[sample]))
+                add_members(tar, reader.keys[sample], reader.members(sample))
+                if not on_picture():
+                    raise AbandonedError
+        if len(classes) < 2:
+            raise UserError(
+                f"{task.name} would hold one class only; matching-aware training takes wrong texts from another class "
+                "of the shard. Ask for larger shards"
+            )
+        return publish_tar(part, join(task.out, task.name), len(task.samples))
+
+
+def _places(shards: Sequence[Shard], samples: range) -> list[tuple[int, int]]:
+    """(shard, sample in it) of each of `samples`."""
+    places, begin = [], 0
+    for number, shard in enumerate(shards):
+        inside = range(max(samples.start, begin), min(samples.stop, begin + shard.samples))
+        places += [(number, sample - begin) for sample in inside]
+        begin += shard.samples
+    return places

@@ -1,0 +1,201 @@
+"""Re-reading packed data: every shard against its index, every sample against the format (shards/README.md)."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import tarfile
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from stackgan_dist.data.index import Index, Shard, load_index, packed_folders
+from stackgan_dist.errors import UserError
+from stackgan_dist.pack.pool import AbandonedError, OnPicture, run_tasks
+from stackgan_dist.storage.files import join, list_names, local_path, open_filesystem
+
+_MEMBERS = ("emb.npy", "jpg", "json")
+
+
+@dataclass(frozen=True)
+class _Task:
+    folder: str
+    index: Index
+    """Without its shards and classes, which a task does not need."""
+    classes: frozenset[str]
+    shard: Shard
+
+
+@dataclass(frozen=True)
+class _Found:
+    faults: tuple[str, ...]
+    keys: tuple[str, ...]
+
+
+def verify(url: str, workers: int) -> None:
+    """Print every fault of the data sets at and below `url`, and how much was read.
+
+    Raises UserError when there is any.
+    """
+    faults = 0
+    order: dict[str, dict[int, list[str]]] = {}
+    for below, folder in packed_folders(url).items():
+        index = load_index(folder)
+        found, keys = _verify_one(folder, index, workers)
+        for fault in found:
+            print(f"{folder}/{fault}", flush=True)
+        order.setdefault(index.split, {})[index.image_size] = keys
+        faults += len(found)
+        megabytes = sum(shard.bytes for shard in index.shards) / 1e6
+        print(
+            f"verified {below or folder}: {len(index.shards)} shards, {index.samples} pictures, {megabytes:.1f} MB, "
+            f"{len(found)} faults",
+            flush=True,
+        )
+    for split, sizes in order.items():
+        if len({tuple(keys) for keys in sizes.values()}) > 1:
+            print(
+                f"{url}: the sizes {sorted(sizes)} of {split} hold different samples, or in another order", flush=True
+            )
+            faults += 1
+    if faults:
+        raise UserError(f"{url} has {faults} faults; they are listed above. Pack it again with --overwrite")
+
+
+def _verify_one(folder: str, index: Index, workers: int) -> tuple[list[str], list[str]]:
+    """(faults, keys in the order of the shards) of one data set."""
+    names = {shard.name for shard in index.shards}
+    stray = [name for name in list_names(folder) if re.fullmatch(r".*\.tar", name) and name not in names]
+    faults = [f"{name}: it is not in the index" for name in stray]
+    bare = Index(**{**index.__dict__, "shards": (), "classes": ()})
+    tasks = [_Task(folder, bare, frozenset(index.classes), shard) for shard in index.shards]
+    found: dict[int, _Found] = {}
+    if tasks:
+        for number, result in run_tasks(verify_shard, tasks, index.samples, workers, f"verify {folder}"):
+            found[number] = result
+    seen: dict[str, str] = {}
+    for number, shard in enumerate(index.shards):
+        faults += found[number].faults
+        for key in found[number].keys:
+            if key in seen:
+                faults.append(f"{shard.name}: the sample {key} is in {seen[key]} too")
+            seen[key] = shard.name
+    return faults, [key for number in range(len(tasks)) for key in found[number].keys]
+
+
+def verify_shard(task: _Task, on_picture: OnPicture = lambda: True) -> _Found:
+    """Read one shard whole."""
+    shard, faults = task.shard, []
+    keys: list[str] = []
+    try:
+        with _local_copy(join(task.folder, shard.name)) as path:
+            size = path.stat().st_size
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            if size != shard.bytes:
+                kind = "truncated" if size < shard.bytes else "altered"
+                faults.append(f"{kind}: {size} bytes, the index says {shard.bytes}")
+            elif digest != shard.sha256:
+                faults.append(f"altered: its sha256 is {digest[:16]}..., the index says {shard.sha256[:16]}...")
+            try:
+                for key, members, fault in _samples(path):
+                    faults += [f"{key}: {reason}" for reason in ([fault] if fault else _sample_faults(task, members))]
+                    keys.append(key)
+                    if not on_picture():
+                        raise AbandonedError
+            except (tarfile.TarError, OSError) as error:
+                faults.append(f"unreadable after {len(keys)} samples: {error}")
+            if len(keys) != shard.samples:
+                faults.append(f"it holds {len(keys)} samples, the index says {shard.samples}")
+    except AbandonedError:
+        raise
+    except FileNotFoundError:
+        faults.append("missing")
+    except Exception as error:  # every store has its own family of errors
+        faults.append(f"cannot be read: {type(error).__name__}: {error}")
+    return _Found(tuple(f"{shard.name}: {fault}" for fault in faults), tuple(keys))
+
+
+@contextmanager
+def _local_copy(url: str) -> Iterator[Path]:
+    """The path of `url`, or of a copy that is gone afterwards."""
+    if (path := local_path(url)) is not None:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        fs, remote = open_filesystem(url)
+        fs.get_file(remote, f"{folder}/shard.tar")
+        yield Path(folder) / "shard.tar"
+
+
+def _samples(path: Path) -> Iterator[tuple[str, dict[str, bytes], str]]:
+    """(key, members, fault) of the samples of a tar, as they come."""
+    seen: set[str] = set()
+    key, fault = "", ""
+    members: dict[str, bytes] = {}
+    with tarfile.open(path, "r:") as tar:
+        for member in tar:
+            name, _, extension = member.name.partition(".")
+            if name != key and key:
+                yield key, members, fault
+                members, fault = {}, ""
+            if name != key and name in seen:
+                fault = "it comes twice"
+            key = name
+            seen.add(name)
+            if not member.isreg() or "/" in member.name:
+                fault = fault or f"{member.name} is not a plain file of the shard"
+            elif extension in members:
+                fault = fault or f".{extension} comes twice"
+            else:
+                file = tar.extractfile(member)
+                members[extension] = file.read() if file is not None else b""
+        if key:
+            yield key, members, fault
+        with path.open("rb") as file:
+            file.seek(tar.offset)
+            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise tarfile.ReadError("it ends without its end mark: truncated")
+
+
+def _sample_faults(task: _Task, members: dict[str, bytes]) -> list[str]:
+    index = task.index
+    missing = [f"has no .{extension}" for extension in _MEMBERS if extension not in members]
+    if missing:
+        return missing
+    faults = []
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            image = Image.open(io.BytesIO(members["jpg"]), formats=("JPEG",))
+            image.load()
+        if (image.size, image.mode) != ((index.image_size, index.image_size), "RGB"):
+            faults.append(f"its picture is {image.width} x {image.height} {image.mode}, not {index.image_size} px RGB")
+    except Exception as error:  # decoders have exceptions of their own
+        faults.append(f"its picture cannot be decoded: {type(error).__name__}: {error}")
+    try:
+        rows = np.load(io.BytesIO(members["emb.npy"]), allow_pickle=False)
+        if rows.shape != (index.captions_per_image, index.text_dim) or rows.dtype != np.float16:
+            expected = (index.captions_per_image, index.text_dim)
+            faults.append(f"its embeddings are {rows.dtype} {rows.shape}, not float16 {expected}")
+        elif not np.isfinite(rows).all():
+            faults.append("its embeddings are not finite")
+    except Exception as error:
+        faults.append(f"its embeddings cannot be read: {type(error).__name__}: {error}")
+    try:
+        meta = json.loads(members["json"])
+        if len(meta["captions"]) != index.captions_per_image or not all(isinstance(c, str) for c in meta["captions"]):
+            faults.append(f"it has {len(meta['captions'])} captions, not {index.captions_per_image}")
+        if "class" in meta and meta["class"] not in task.classes:
+            faults.append(f"its class {meta['class']!r} is not in the index")
+    except (ValueError, KeyError, TypeError) as error:
+        faults.append(f"its JSON cannot be read: {type(error).__name__}: {error}")
+    return faults

@@ -1,0 +1,1 @@
+"""Painted birds: pictures whose truth is known, since they are painted from it."""

@@ -1,0 +1,70 @@
+"""The paper's tables on any data set: `python -m stackgan_dist.reproduce table1|table2 --data URL`.
+
+Trains what is missing, makes a classifier of the test classes, scores, and prints the table with the paper's numbers
+beside ours and what makes them comparable or not. Table 1 compares StackGAN with GAN-INT-CLS and, where the data says
+where its objects are, GAWWN; Table 2 compares it with itself without some of its parts. Tables, and seeds, share what
+they can. Started again, it goes on. slurm/reproduce.sh makes each cell a job.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import tyro
+
+from stackgan_dist.doors import front_door
+from stackgan_dist.errors import UserError
+from stackgan_dist.reproduce.paper import Table
+from stackgan_dist.reproduce.reproduction import Reproduction
+from stackgan_dist.reproduce.runner import as_script, check_alone
+from stackgan_dist.reproduce.scale import ScaleName
+
+
+@dataclass(frozen=True)
+class Options:
+    """Which table, of what, how large."""
+
+    table: tyro.conf.Positional[Table]
+    """Table 1: other methods. Table 2: StackGAN without some of its parts."""
+    data: str
+    """Packed data set: the folder or URL above SPLIT/SIZE/index.json."""
+    scale: ScaleName = "small"
+    """paper: widths, sizes, schedule and samples of the paper. small: narrow networks of at most 128 pixels that all
+    see the same few thousand pictures, an hour or so of one CPU core. smoke: a few steps, to see that it works."""
+    seed: tuple[int, ...] = (0,)
+    """Seeds of the trainings; the table has a column for each."""
+    folder: str = "runs/reproduce"
+    """Everything is kept under FOLDER/DATA-SCALE/, for both tables and all seeds."""
+    classifier: str | None = None
+    """What to score with, as for stackgan_dist.scores (default: one that is made of the test classes)."""
+    nproc: int = 1
+    """Ranks on this machine. Does not change the results."""
+    cell: str | None = None
+    """Do only this cell (or `classifier`), for all seeds given; --plan lists them. What it needs must be there."""
+    plan: bool = False
+    """Only print what would be done, as a shell script."""
+    show: bool = False
+    """Only print the table, with what there is."""
+
+
+@front_door
+def main() -> None:
+    """Parse, see what is there, do what is missing, print the table."""
+    options = tyro.cli(Options, prog="python -m stackgan_dist.reproduce", description=__doc__)
+    check_alone()
+    if options.nproc < 1:
+        raise UserError(f"--nproc is {options.nproc}, it must be at least 1")
+    reproduction = Reproduction(
+        options.table, options.data, options.scale, options.seed, options.folder, options.classifier
+    )
+    if options.plan:
+        print(as_script(reproduction.jobs(options.cell)))
+        return
+    if not options.show:
+        reproduction.carry_out(options.cell, options.nproc)
+    if options.cell is None:
+        print(reproduction.publish())
+
+
+if __name__ == "__main__":
+    main()

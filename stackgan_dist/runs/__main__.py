@@ -1,0 +1,44 @@
+"""What a script wants to know of a run: `python -m stackgan_dist.runs folder|ending|forget ...`.
+
+folder [FLAGS OF train]  prints where that run would be written
+ending RUN MARKER        prints what DONE or PREEMPTED in it says; exit code 1 when there is no such marker
+forget RUN MARKER        removes the marker
+"""
+
+from __future__ import annotations
+
+import sys
+
+from stackgan_dist.doors import front_door
+from stackgan_dist.errors import UserError
+from stackgan_dist.presets import parse
+from stackgan_dist.storage.files import join, read_bytes, remove
+
+_MARKERS = ("DONE", "PREEMPTED")
+
+
+@front_door
+def main() -> None:
+    """Find the command, answer."""
+    match sys.argv[1:]:
+        case [] | ["-h" | "--help", *_]:
+            print(f"usage: python -m stackgan_dist.runs COMMAND ...\n\n{__doc__}")
+        case ["folder", *flags]:
+            run = parse(flags).run
+            print(join(run.folder, run.name))
+        case ["ending", run, marker] if marker in _MARKERS:
+            try:
+                print(read_bytes(join(run, marker)).decode().strip())
+            except (FileNotFoundError, NotADirectoryError):
+                sys.exit(1)
+        case ["forget", run, marker] if marker in _MARKERS:
+            remove(join(run, marker))
+        case found:
+            raise UserError(
+                f"{' '.join(found)!r} is no command; give folder [FLAGS], ending RUN MARKER or forget RUN MARKER, with "
+                f"{' or '.join(_MARKERS)} for MARKER"
+            )
+
+
+if __name__ == "__main__":
+    main()

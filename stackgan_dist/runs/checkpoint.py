@@ -1,0 +1,286 @@
+"""Checkpoints: atomic, verified, written in the background by rank 0.
+
+A checkpoint is a folder `step-000001000/` with `state.pt` and `commit.json`. The commit record holds the size and
+sha256 of the state and is written last, so a checkpoint without one, or whose bytes do not match it, does not count.
+Reading takes the newest one that verifies and says which it passed over and why.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from stackgan_dist.errors import UserError
+from stackgan_dist.machine import cores_of_this_rank
+from stackgan_dist.storage.files import join, list_names, read_bytes, remove, remove_temporary, write_bytes, write_file
+from stackgan_dist.storage.retry import StoreError
+
+_PREFIX = "step-"
+_STATE = "state.pt"
+_COMMIT = "commit.json"
+_COPYING_THREADS = 4
+"""At most: a few cores fill the memory's bandwidth."""
+
+
+@dataclass(frozen=True)
+class FoundCheckpoint:
+    """A checkpoint that verified."""
+
+    url: str
+    step: int
+    data: bytes
+    """The content of state.pt; `unpack` it."""
+
+
+class Checkpointer:
+    """Writes the checkpoints of a run, one at a time, in the background.
+
+    Args:
+        url: the folder of the run's checkpoints, on any fsspec URL.
+        keep_last: how many of the newest are kept.
+        milestone_steps: those at multiples of this are kept for good; 0: none.
+        report: is told, in one line, about a save that failed; training goes on then.
+        before_commit: waits, in the background, for what must be as safe as the checkpoint.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        keep_last: int,
+        milestone_steps: int,
+        report: Callable[[str], None],
+        before_commit: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._url = url
+        self._keep_last = keep_last
+        self._milestone_steps = milestone_steps
+        self._report = report
+        self._before_commit = before_commit
+        self._thread: threading.Thread | None = None
+        self._snapshot: dict[str, Any] | None = None  # of the last save, to be written over by the next
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Copy `state` to host memory and write it in the background; waits only for a save that is under way."""
+        self.wait()
+        self._snapshot = snapshot = to_host(state, self._snapshot)
+        # Not a daemon: the interpreter must not end in the middle of a write.
+        self._thread = threading.Thread(target=self._write, args=(step, snapshot), name="checkpoint")
+        self._thread.start()
+
+    def remove_unfinished(self) -> None:
+        """Remove what a killed save left: folders without a commit record, and temporary files."""
+        try:
+            committed = committed_steps(self._url)
+            for step in list_steps(self._url):
+                folder = checkpoint_url(self._url, step)
+                if step in committed:
+                    remove_temporary(folder)
+                else:
+                    remove(folder)
+        except Exception as error:  # they cost space, not the run
+            self._report(f"unfinished checkpoints could not be removed from {self._url}: {error}")
+
+    def wait(self) -> None:
+        """Wait until the save under way, if any, is committed or has failed."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _write(self, step: int, snapshot: dict[str, Any]) -> None:
+        folder = checkpoint_url(self._url, step)
+        try:
+            # A damaged checkpoint of this step may lie here: its record must not stand beside the new state.
+            remove(join(folder, _COMMIT))
+            written = _HashedFile()
+            write_file(join(folder, _STATE), partial(written.save, snapshot))
+            self._before_commit()
+            commit = {"step": step, "bytes": written.bytes, "sha256": written.sha256.hexdigest()}
+            write_bytes(join(folder, _COMMIT), json.dumps(commit).encode())
+        except Exception as error:  # a full disk must not end a run that can go on
+            self._report(f"checkpoint of step {step} could not be written to {folder}: {error}; training goes on")
+            with suppress(Exception):  # what could not be written may not be removable either
+                remove(folder)
+            return
+        try:
+            self._remove_old(step)
+        except Exception as error:
+            self._report(f"old checkpoints could not be removed from {self._url}: {error}")
+
+    def _remove_old(self, newest: int) -> None:
+        committed = [step for step in committed_steps(self._url) if step <= newest]
+        for step in committed[: -self._keep_last]:
+            if not (self._milestone_steps and step % self._milestone_steps == 0):
+                folder = checkpoint_url(self._url, step)
+                # The record goes first: what is half removed must not look whole.
+                remove(join(folder, _COMMIT))
+                remove(folder)
+
+
+class _HashedFile:
+    """A torch file whose bytes are counted and hashed on their way: a second copy would take memory and time.
+
+    torch hands over whole tensors, and neither hashing nor writing one keeps other threads of Python waiting.
+    """
+
+    def __init__(self) -> None:
+        self.sha256, self.bytes = hashlib.sha256(), 0
+        self._fault: OSError | None = None
+
+    def save(self, state: dict[str, Any], file: BinaryIO) -> None:
+        """Write `state` to `file`."""
+        self._file = file
+        try:
+            torch.save(state, self)  # type: ignore[arg-type]
+        except RuntimeError:
+            if self._fault is None:
+                raise
+            # torch tries to end its file all the same, and then says that its end is not where it should be.
+            raise self._fault from None
+
+    def write(self, data: bytes | memoryview) -> int:
+        """See BinaryIO."""
+        self.sha256.update(data)
+        self.bytes += len(data)
+        try:
+            return self._file.write(data)
+        except OSError as fault:
+            self._fault = fault
+            raise
+
+    def flush(self) -> None:
+        """See BinaryIO."""
+        self._file.flush()
+
+
+def list_steps(url: str) -> list[int]:
+    """Steps that have a checkpoint folder under `url`, ascending, whether it verifies or not."""
+    names = [name.removeprefix(_PREFIX) for name in list_names(url) if name.startswith(_PREFIX)]
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+def committed_steps(url: str) -> list[int]:
+    """Those of `list_steps` that have a commit record."""
+    return [step for step in list_steps(url) if _COMMIT in list_names(checkpoint_url(url, step))]
+
+
+def find_newest(url: str, report: Callable[[str], None]) -> FoundCheckpoint | None:
+    """The newest checkpoint under `url` that verifies, or None; `report` is told about each one passed over."""
+    for step in reversed(list_steps(url)):
+        folder = checkpoint_url(url, step)
+        try:
+            return read_checkpoint(folder)
+        except StoreError:  # nothing is known about it: going on from an older one would lose steps
+            raise
+        except UserError as error:
+            report(f"passed over: {error}")
+    return None
+
+
+def read_checkpoint(folder: str) -> FoundCheckpoint:
+    """The checkpoint in `folder`, verified against its commit record; UserError with the reason if it does not."""
+    try:
+        step, size, sha256 = _parse(read_bytes(join(folder, _COMMIT), _is_record))
+    except FileNotFoundError:
+        raise UserError(f"checkpoint {folder} was never committed ({_COMMIT} is missing)") from None
+    except OSError as error:
+        raise UserError(f"checkpoint {folder} has a {_COMMIT} that cannot be read: {error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"checkpoint {folder} has an unreadable {_COMMIT}: {error}") from error
+    try:
+        data = read_bytes(join(folder, _STATE), lambda data: hashlib.sha256(data).hexdigest() == sha256)
+    except FileNotFoundError:
+        raise UserError(f"checkpoint {folder} has lost its {_STATE}") from None
+    except OSError as error:
+        raise UserError(f"checkpoint {folder} has a {_STATE} that cannot be read: {error}") from error
+    if len(data) != size:
+        raise UserError(f"checkpoint {folder} has {len(data)} bytes of state, {size} were committed")
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise UserError(f"checkpoint {folder} is damaged: its sha256 is not the committed one")
+    return FoundCheckpoint(folder, step, data)
+
+
+def _parse(record: bytes) -> tuple[int, int, str]:
+    """Step, bytes and sha256 of a commit record; ValueError, KeyError or TypeError when it is none."""
+    commit = json.loads(record)
+    return int(commit["step"]), int(commit["bytes"]), str(commit["sha256"])
+
+
+def _is_record(data: bytes) -> bool:
+    try:
+        _parse(data)
+    except (ValueError, KeyError, TypeError):
+        return False
+    return True
+
+
+def checkpoint_url(url: str, step: int) -> str:
+    """The folder of the checkpoint of `step` among those of a run, `url`."""
+    return join(url, f"{_PREFIX}{step:09d}")
+
+
+def pack(state: dict[str, Any]) -> bytes:
+    """`state`, tensors and plain values, as the bytes of a torch file."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+def unpack(data: bytes, where: str) -> dict[str, Any]:
+    """The inverse of `pack`, on the CPU. Nothing in `data` is executed; UserError naming `where` if it is no state."""
+    try:
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(f"{where} holds no state of tensors and plain values: {error}") from error
+
+
+def to_host(value: Any, into: Any = None) -> Any:
+    """A copy of a nested state in host memory, which later updates do not change.
+
+    An earlier copy that nobody needs any more may be given as `into`: tensors are written over those of it that have
+    their shape and type, since fresh memory comes in pages that the system has to clear first.
+    """
+    copies: list[tuple[Tensor, Tensor]] = []
+    host = _host_memory(value, into, copies)
+    on_device = [pair for pair in copies if pair[1].is_cuda]
+    if on_device:
+        _fill(on_device)
+        torch.cuda.synchronize(on_device[0][1].device)
+    in_memory = [pair for pair in copies if not pair[1].is_cuda]
+    threads = min(_COPYING_THREADS, cores_of_this_rank())
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(_fill, [in_memory[number::threads] for number in range(threads)]))
+    return host
+
+
+def _fill(copies: list[tuple[Tensor, Tensor]]) -> None:
+    for to, of in copies:
+        to.copy_(of, non_blocking=True)  # where `of` is on a device, to wait once for all of them
+
+
+def _host_memory(value: Any, into: Any, copies: list[tuple[Tensor, Tensor]]) -> Any:
+    """Like `value`, with tensors in host memory that are still to be filled: (to, of) is added to `copies`."""
+    if isinstance(value, Tensor):
+        if not (isinstance(into, Tensor) and (into.shape, into.dtype) == (value.shape, value.dtype)):
+            # Pinned, a CUDA device writes to it many times as fast.
+            into = torch.empty_like(value, device="cpu", pin_memory=value.is_cuda)
+        copies.append((into, value.detach()))
+        return into
+    if isinstance(value, dict):
+        known = into if isinstance(into, dict) else {}
+        return {key: _host_memory(item, known.get(key), copies) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        parts = into if isinstance(into, list | tuple) and len(into) == len(value) else [None] * len(value)
+        return type(value)(_host_memory(item, part, copies) for item, part in zip(value, parts, strict=True))
+    return value

@@ -1,0 +1,124 @@
+"""R-precision in the text encoder's own space: does a picture belong to its sentence rather than to others?
+
+The measure is AttnGAN's (Xu et al., arXiv 1711.10485, section 4.1): a sentence counts when it is nearer to the picture
+than 99 sentences of other classes. Their image encoder is a network trained for it; here it is the linear map that
+takes a classifier's features of real training pictures to the mean embedding of their sentences best (ridge
+regression), which has one solution and is found from sums. Numbers of different maps must not be compared; each report
+carries what real pictures reach. Pure arithmetic, nothing distributed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stackgan_dist.data.captions import Caption, CaptionSet
+from stackgan_dist.errors import UserError
+from stackgan_dist.randomness import Stream, hash64, integers, permutation
+
+RIDGE = 0.1
+"""The penalty in units of the features' mean variance: keeps out directions that few training pictures cannot tell from
+noise."""
+_TIE = 1e-9
+"""Cosines this close are of one sentence: sums over other numbers of rows round differently."""
+
+
+class TextMapSums:
+    """The sums behind a TextMap: all that a linear regression needs of its pictures and texts."""
+
+    tensor: Tensor
+    """(features + 1, features + 1 + text), float64: the sum of (1, x)(1, x, t)^T. All-reduce it with SUM, in place."""
+
+    def __init__(self, features: int, text: int) -> None:
+        self._features = features
+        self.tensor = torch.zeros(features + 1, features + 1 + text, dtype=torch.float64)
+
+    def add(self, features: Tensor, text: Tensor) -> None:
+        """Add pictures: features (N, features) and texts (N, text), any float dtype."""
+        x = torch.nn.functional.pad(features.detach().to(self.tensor), (1, 0), value=1.0)
+        self.tensor += x.T @ torch.cat([x, text.to(self.tensor)], dim=1)
+
+    def solve(self) -> TextMap:
+        """The map of all pictures added; UserError for fewer than 2 of them or features that are not finite."""
+        n, end = self.tensor[0, 0].item(), self._features + 1
+        if n < 2:
+            raise UserError(f"a map from pictures to texts needs at least 2 training pictures, found {n:.0f}")
+        if not self.tensor.isfinite().all():
+            raise UserError("the classifier gave NaN or Inf for real pictures: its weights are damaged")
+        mean, text_mean = self.tensor[0, 1:end] / n, self.tensor[0, end:] / n
+        covariance = self.tensor[1:, 1:end] / n - torch.outer(mean, mean)
+        shared = self.tensor[1:, end:] / n - torch.outer(mean, text_mean)
+        # Features that never vary leave nothing to learn; the smallest number keeps the matrix regular then.
+        penalty = RIDGE * covariance.diagonal().mean() + torch.finfo(covariance.dtype).tiny
+        regular = covariance + penalty * torch.eye(self._features, dtype=covariance.dtype)
+        return TextMap(mean, text_mean, torch.linalg.solve(regular, shared))
+
+
+class TextMap:
+    """Features of pictures to the text encoder's space, around the mean text.
+
+    Args:
+        mean: of the features, (features,).
+        text_mean: of the texts, (text,).
+        weight: (features, text).
+    """
+
+    def __init__(self, mean: Tensor, text_mean: Tensor, weight: Tensor) -> None:
+        self.mean, self.text_mean, self.weight = mean, text_mean, weight
+
+    def similarity(self, features: Tensor, text: Tensor) -> Tensor:
+        """Cosines (N, M), float64, of pictures with features (N, features) and texts (M, text), both off the mean."""
+        predicted = (features.to(self.weight) - self.mean) @ self.weight
+        others = text.to(self.weight) - self.text_mean
+        return torch.nn.functional.normalize(predicted, dim=1) @ torch.nn.functional.normalize(others, dim=1).T
+
+
+class Candidates:
+    """Sentences to choose wrong ones from.
+
+    Args:
+        text: their embeddings (M, text).
+        classes: the class of each one's picture.
+        wrong: how many wrong ones a picture's own sentence is held against.
+        seed: chooses them.
+
+    Raises UserError when some class leaves fewer than `wrong` of them.
+    """
+
+    def __init__(self, text: Tensor, classes: list[str], wrong: int, seed: int) -> None:
+        self._text, self._classes = text, np.array(classes)
+        self._wrong, self._seed = wrong, seed
+        most = max(np.unique(self._classes, return_counts=True)[1]) if classes else 0
+        if len(classes) - most < wrong:
+            raise UserError(
+                f"R-precision holds a sentence against {wrong} of other classes, found {len(classes) - most}: pack "
+                "more pictures, or ask for fewer with --wrong-captions"
+            )
+
+    def matches(self, text_map: TextMap, numbers: Tensor, features: Tensor, captions: Sequence[Caption]) -> float:
+        """How many of N pictures are nearest to their own caption; a tie of k sentences counts 1/k.
+
+        numbers (N,): of the samples; they choose the wrong sentences. features (N, features): of the pictures.
+        """
+        features = features.cpu()
+        text = torch.from_numpy(np.stack([caption.embedding for caption in captions]))
+        own = text_map.similarity(features, text).diagonal()
+        others = text_map.similarity(features, self._text)
+        found = 0.0
+        for row, (number, caption) in enumerate(zip(numbers.tolist(), captions, strict=True)):
+            order = np.argsort(hash64(self._seed, Stream.SCORE_WRONG, number, np.arange(len(self._classes))))
+            wrong = order[self._classes[order] != caption.class_name][: self._wrong]
+            similarity = others[row, torch.from_numpy(wrong)]
+            if similarity.max() <= own[row] + _TIE:
+                found += 1 / (1 + int((similarity >= own[row] - _TIE).sum()))
+        return found
+
+
+def candidate_captions(captions: CaptionSet, count: int, seed: int) -> list[Caption]:
+    """`count` captions of different pictures, or one of each where there are fewer."""
+    order = permutation(len(captions), seed, Stream.SCORE_CANDIDATE)[:count].tolist()
+    chosen = integers(captions.index.captions_per_image, seed, Stream.SCORE_CANDIDATE, 1, order)
+    return [captions.caption(picture, int(number)) for picture, number in zip(order, chosen, strict=True)]

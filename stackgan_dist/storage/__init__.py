@@ -1,0 +1,1 @@
+"""Files on any URL, with retries, streams and leases."""

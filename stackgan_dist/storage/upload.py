@@ -1,0 +1,60 @@
+"""What a run on an object store writes on this node, carried there: an object cannot be appended to.
+
+Files are handed over when they are complete (a closed event file, a picture) or have complete lines (the metrics),
+and copied in the background, so that a slow store never holds up a step.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from stackgan_dist.errors import UserError
+from stackgan_dist.storage.files import join, write_bytes
+
+
+class Uploader:
+    """Copies files below `folder` to the same names below `url`.
+
+    Args:
+        folder: on this node.
+        url: of the run.
+        kept: files that go on growing; all others are removed once they have arrived.
+        report: is told, in one line, about what could not be copied; it is tried again at the next occasion.
+    """
+
+    def __init__(self, folder: Path, url: str, kept: tuple[Path, ...], report: Callable[[str], None]) -> None:
+        self._folder, self._url, self._kept, self._report = folder, url, kept, report
+        self._thread: threading.Thread | None = None
+        self._arrived: dict[Path, int] = {}
+
+    def start(self) -> None:
+        """Copy what is there now, after what is being copied already."""
+        files = [(path, path.stat().st_size) for path in sorted(self._folder.rglob("*")) if path.is_file()]
+        previous = self._thread
+        # Not a daemon: the interpreter must not end in the middle of a write.
+        self._thread = threading.Thread(target=self._copy, args=(files, previous), name="upload")
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Wait for the copies under way."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def _copy(self, files: list[tuple[Path, int]], previous: threading.Thread | None) -> None:
+        if previous is not None:
+            previous.join()
+        for path, size in files:
+            try:
+                if self._arrived.get(path) == size or not path.exists():  # an earlier copy has taken it
+                    continue
+                with path.open("rb") as file:
+                    content = file.read(size)
+                write_bytes(join(self._url, path.relative_to(self._folder).as_posix()), content)
+                self._arrived[path] = size
+                if path not in self._kept:
+                    path.unlink()
+            except (UserError, OSError) as error:
+                self._report(f"{path.name} could not be copied to {self._url} yet: {error}")
+                return

@@ -1,0 +1,84 @@
+"""StackGAN's losses: pure functions of the discriminator's logits and of the conditioning augmentation's output.
+
+All are means over the rows given. Half-precision input is computed in float32; float32 and float64 stay as they are.
+Labels are 1 and 0, and the generator's loss is the non-saturating one: the paper prints log(1 - D), both of the
+authors' codes maximise log D.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from stackgan_dist.models.outputs import Scores
+
+
+def as_real(logits: Tensor) -> Tensor:
+    """Binary cross-entropy of logits (N,) with "real": mean of -log D, a scalar."""
+    logits = _at_least_float32(logits)
+    return F.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
+
+
+def as_fake(logits: Tensor) -> Tensor:
+    """Binary cross-entropy of logits (N,) with "fake": mean of -log(1 - D), a scalar."""
+    logits = _at_least_float32(logits)
+    return F.binary_cross_entropy_with_logits(logits, torch.zeros_like(logits))
+
+
+def discriminator_loss(real: Scores, wrong: Scores, fake: Scores) -> Tensor:
+    """Matching-aware loss over (real image, its text), (real image, wrong text) and (generated image, its text).
+
+    real + (wrong + fake) / 2. Where the discriminator also gave unconditional scores (`pytorch`, Stage-II), the mean
+    of the two ways to be real plus the mean of the three ways to be fake; those of `wrong` are not used, for its
+    images are real.
+    """
+    if real.unconditional is None or fake.unconditional is None:
+        return as_real(real.conditional) + (as_fake(wrong.conditional) + as_fake(fake.conditional)) / 2
+    called_real = as_real(real.conditional) + as_real(real.unconditional)
+    called_fake = as_fake(wrong.conditional) + as_fake(fake.conditional) + as_fake(fake.unconditional)
+    return called_real / 2 + called_fake / 3
+
+
+def generator_loss(fake: Scores) -> Tensor:
+    """Non-saturating loss: the generated images are to be called real, by each head there is (a sum, not halved)."""
+    loss = as_real(fake.conditional)
+    return loss if fake.unconditional is None else loss + as_real(fake.unconditional)
+
+
+def kl_divergence(mu: Tensor, log_sigma: Tensor) -> Tensor:
+    """KL(N(mu, sigma^2) || N(0, 1)) of (N, D), its mean over rows AND dimensions, as in both of the authors' codes.
+
+    The textbook divergence sums over the D dimensions and is D times as large.
+    """
+    mu, log_sigma = _at_least_float32(mu), _at_least_float32(log_sigma)
+    return ((mu.square() + (2 * log_sigma).exp() - 1) / 2 - log_sigma).mean()
+
+
+def colour_difference(image: Tensor, low_resolution: Tensor) -> Tensor:
+    """How far the colours of Stage-II images (N, 3, S, S) are from those of their Stage-I images (N, 3, 64, 64).
+
+    Both in [-1, 1]. |mean - mean|^2 + 5 |covariance - covariance|^2 over the pixels of each image, a mean over the
+    rows: the colour consistency of StackGAN-v2 (arXiv 1710.10916, section 3.3 with its lambda 1 and 5).
+    """
+    (mean, covariance), (low_mean, low_covariance) = map(_colours, (image, low_resolution))
+    mean_part = (mean - low_mean).square().sum(1)
+    covariance_part = (covariance - low_covariance).square().sum((1, 2))
+    return (mean_part + 5 * covariance_part).mean()
+
+
+def reconstruction_error(rebuilt: Tensor, pictures: Tensor) -> Tensor:
+    """Mean absolute difference of what Stage-II made of shrunken pictures and the pictures, both (N, 3, S, S)."""
+    return F.l1_loss(_at_least_float32(rebuilt), _at_least_float32(pictures))
+
+
+def _colours(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean (N, 3) and covariance (N, 3, 3) of the pixels of images (N, 3, S, S)."""
+    pixels = _at_least_float32(images).flatten(2)
+    mean = pixels.mean(2)
+    centred = pixels - mean[:, :, None]
+    return mean, centred @ centred.transpose(1, 2) / pixels.shape[2]
+
+
+def _at_least_float32(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

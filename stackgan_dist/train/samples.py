@@ -1,0 +1,47 @@
+"""Grids of fixed captions and noise, drawn while a run trains: the same birds, getting better."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from stackgan_dist.data.captions import CaptionSet
+from stackgan_dist.generation.generate import choose_caption, draw, places_of
+from stackgan_dist.generation.grid import labelled_grid, to_picture, to_pixels
+from stackgan_dist.models import Generator, ModelConfig
+from stackgan_dist.randomness import Stream, permutation
+
+_CELL = 128
+
+
+class FixedSamples:
+    """Captions and noise that stay the same throughout a run.
+
+    Args:
+        captions: where to choose from, best of classes that are not trained on.
+        count: how many.
+        model: what the generators are.
+        seed: chooses captions and noise.
+    """
+
+    def __init__(self, captions: CaptionSet, count: int, model: ModelConfig, seed: int) -> None:
+        order = permutation(len(captions), seed, Stream.SCORE_SAMPLE)
+        chosen = [choose_caption(captions, number, seed, order) for number in range(count)]
+        self._sentences = [caption.sentence for caption in chosen]
+        self._text = np.stack([caption.embedding for caption in chosen])
+        self._place = places_of(chosen, model)
+        self._real = [Image.open(io.BytesIO(caption.jpeg)).convert("RGB") for caption in chosen]
+        self._model, self._seed = model, seed
+
+    def draw(self, generators: dict[str, Generator]) -> Image.Image:
+        """One column for each generator, after the Stage-I picture below it if any, beside the real picture."""
+        columns: dict[str, list[Image.Image]] = {}
+        for name, generator in generators.items():
+            fakes = draw(generator, self._model, self._text, range(len(self._text)), self._seed, self._place)
+            if fakes.low_resolution is not None:
+                columns.setdefault("stage-I", [to_picture(pixels) for pixels in to_pixels(fakes.low_resolution)])
+            columns[name] = [to_picture(pixels) for pixels in to_pixels(fakes.image)]
+        columns["real"] = self._real
+        return labelled_grid(list(zip(*columns.values(), strict=True)), self._sentences, list(columns), _CELL)

@@ -1,0 +1,146 @@
+"""Everything that a run changes while it trains: built fresh, saved and loaded as one."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from stackgan_dist.config import Config
+from stackgan_dist.data.batch import Batch
+from stackgan_dist.distributed.process_group import Ranks
+from stackgan_dist.engines import Engine
+from stackgan_dist.engines.ddp import DDPEngine
+from stackgan_dist.engines.deepspeed import DeepSpeedEngine
+from stackgan_dist.engines.deepspeed_config import load_deepspeed_config
+from stackgan_dist.models import Generator, ModelConfig, build_discriminator, build_generator
+from stackgan_dist.models.matching import MatchingAware
+from stackgan_dist.models.upsampling import forms_taken
+from stackgan_dist.runs.checkpoint import to_host
+from stackgan_dist.train.ema import MovingAverage
+from stackgan_dist.train.precision import Precision
+from stackgan_dist.train.step import StepReport, train_step
+
+
+class TrainingState:
+    """Both networks with their optimizers, and the generator's moving average.
+
+    Args:
+        config: the run.
+        text_dim: width of its text embeddings.
+        stage1: for Stage-II, the model configuration and the weights of the frozen Stage-I generator.
+        ranks: who takes part; all build the same weights from the seed.
+        precision: number formats.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        text_dim: int,
+        stage1: tuple[ModelConfig, dict[str, torch.Tensor]] | None,
+        ranks: Ranks,
+        precision: Precision,
+    ) -> None:
+        training = config.training
+        torch.manual_seed(training.seed)
+        generator = build_generator(config.model, text_dim, stage1[0] if stage1 else None)
+        if stage1 is not None:
+            generator.stage1.load_state_dict(stage1[1])  # type: ignore[union-attr]
+        discriminator = MatchingAware(build_discriminator(config.model, text_dim))
+        # cuDNN's half-precision convolutions want channels last; on CPUs it gains nothing (docs/speed.md), and ZeRO
+        # cuts weights as they lie in memory.
+        channels_last = ranks.device.type == "cuda" and config.engine == "ddp"
+        memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        for network in (generator, discriminator):
+            network.to(device=ranks.device, dtype=precision.weights, memory_format=memory_format)  # type: ignore[call-overload]
+        self.ema = MovingAverage(generator, training.ema_half_life_images)
+        betas = (training.adam_beta1, training.adam_beta2)
+        self.generator: Engine
+        self.discriminator: Engine
+        if config.engine == "deepspeed":
+            content = load_deepspeed_config(config.deepspeed_config)
+            self.generator, self.discriminator = (
+                DeepSpeedEngine(
+                    network,
+                    ranks,
+                    betas,
+                    content,
+                    rows=math.ceil(training.batch_size / ranks.world_size),
+                    autocast_to=precision.autocast_to,
+                    timeout_s=config.run.timeout_s,
+                )
+                for network in (generator, discriminator)
+            )
+        else:
+            self.generator, self.discriminator = (
+                DDPEngine(network, ranks, betas, scale_loss=precision.scale_loss)
+                for network in (generator, discriminator)
+            )
+        if training.compile:
+            self.generator.module.compile()
+            self.discriminator.module.compile()
+        self._config, self._ranks, self._precision = config, ranks, precision
+
+    def step(self, batch: Batch, step: int, steps_per_epoch: int) -> StepReport:
+        """Train on this rank's rows of global batch `step`."""
+        training = self._config.training
+        generator_rows = training.batch_size + (training.batch_size // 2 if training.interpolated_texts else 0)
+        report = train_step(
+            self.generator,
+            self.discriminator,
+            batch,
+            learning_rate=learning_rate(config=self._config, epoch=step // steps_per_epoch),
+            kl_weight=training.kl_weight,
+            colour_weight=training.colour_weight,
+            reconstruction_weight=training.reconstruction_weight,
+            share=len(batch.images) * self._ranks.world_size / training.batch_size,
+            generator_share=len(batch.text) * self._ranks.world_size / generator_rows,
+            precision=self._precision,
+        )
+        self.ema.update(self.generator.module, (step + 1) * training.batch_size, training.batch_size)
+        return report
+
+    def rehearse(self, batch: Batch) -> None:
+        """One step whose effects are undone.
+
+        DDP arranges its gradients anew after the first backward pass, by which sums over three or more ranks change
+        in their last bit. After a rehearsal a resumed run's first step is already like any other, hence bit-equal to
+        that of a run that never stopped.
+        """
+        if not self.generator.rehearses:
+            return
+        before = to_host(self.state_dict())
+        self.step(batch, 0, 1)
+        self.load_state_dict(before)
+
+    def up_sampling(self, batch: Batch) -> list[str]:
+        """What form each up-sampling layer of the generator takes here, see models/upsampling.py."""
+        inputs = (batch.text, batch.z, batch.eps, *(() if batch.place is None else (batch.place,)))
+        with self._precision.autocast():
+            return forms_taken(self.ema.network, *(tensor[:1].to(self._precision.weights) for tensor in inputs))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values only. Every rank has to call it; it is whole on rank 0."""
+        return {
+            "generator": self.generator.state_dict(),
+            "discriminator": self.discriminator.state_dict(),
+            "ema": self.ema.network.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put back what rank 0's `state_dict` returned, on any number of ranks."""
+        self.generator.load_state_dict(state["generator"])
+        self.discriminator.load_state_dict(state["discriminator"])
+        self.ema.network.load_state_dict(state["ema"])
+
+    @property
+    def drawing_generators(self) -> dict[str, Generator]:
+        """The generators to draw samples with, by name."""
+        return {"ema": self.ema.network, "raw": self.generator.module}  # type: ignore[dict-item]
+
+
+def learning_rate(config: Config, epoch: int) -> float:
+    """Adam's learning rate in `epoch`: halved at every multiple of `halve_every_epochs`."""
+    every = config.training.halve_every_epochs
+    return config.training.learning_rate * 0.5 ** (epoch // every if every else 0)

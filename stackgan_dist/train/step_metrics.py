@@ -1,0 +1,83 @@
+"""What a step measured, over all ranks, read by the host without keeping the device waiting.
+
+On CUDA the host runs ahead of the device, and reading a number makes it wait until the device has caught up. So a
+report is read one step late there: while the device works on step t + 1, the host looks at step t. Whoever is about to
+save or show something asks for all of them first. On CPUs a report is there at once and nothing is late.
+
+Every rank reads the same reports at the same steps, so all of them stop alike.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import deque
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from stackgan_dist.distributed.process_group import Ranks
+from stackgan_dist.train.step import StepReport
+
+METRICS = tuple(field.name for field in dataclasses.fields(StepReport))
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """One step's report, the same on every rank."""
+
+    step: int
+    """Its number, from 0."""
+    means: Tensor
+    """Of METRICS over the global batch, float64, on the CPU."""
+    stop: bool
+    """Whether any rank had been asked to stop when it took the step."""
+
+    def is_finite(self, metrics: tuple[str, ...]) -> bool:
+        """Whether none of these `metrics` is NaN or infinite."""
+        return all(math.isfinite(self.means[METRICS.index(name)]) for name in metrics)
+
+
+class Reports:
+    """Takes in the ranks' reports and gives back what they agree on.
+
+    Args:
+        ranks: who takes part; every one of them has to make the same calls.
+        weight: this rank's rows over those of the global batch.
+        late: how many of the newest reports may stay unread; the default is 1 on CUDA and 0 on CPUs.
+    """
+
+    def __init__(self, ranks: Ranks, weight: float, late: int | None = None) -> None:
+        self._ranks, self._weight = ranks, weight
+        self._late = (1 if ranks.device.type == "cuda" else 0) if late is None else late
+        self._unread: deque[tuple[int, Tensor, torch.cuda.Event | None]] = deque()
+
+    def put(self, step: int, report: StepReport, *, stop: bool) -> None:
+        """Add up what the ranks have of `step`, by one collective that also carries their wish to `stop`."""
+        values = torch.stack([getattr(report, name).double() for name in METRICS]) * self._weight
+        message = torch.cat([values, torch.full_like(values[:1], float(stop))])
+        if self._ranks.gather is not None:
+            message = self._ranks.gather(message).sum(0)
+        elif self._ranks.distributed:
+            dist.all_reduce(message)
+        copied = None
+        if message.is_cuda:
+            message = torch.empty_like(message, device="cpu", pin_memory=True).copy_(message, non_blocking=True)
+            copied = torch.cuda.Event()
+            copied.record()
+        self._unread.append((step, message, copied))
+
+    def read(self, *, everything: bool = False) -> list[Agreed]:
+        """The reports that are due, oldest first: all but the newest, or `everything`.
+
+        A wish to stop makes everything due, since the step that was taken meanwhile is going to be saved.
+        """
+        agreed: list[Agreed] = []
+        while len(self._unread) > (0 if everything or any(one.stop for one in agreed) else self._late):
+            step, message, copied = self._unread.popleft()
+            if copied is not None:
+                copied.synchronize()
+            agreed.append(Agreed(step, message[:-1], bool(message[-1] > 0)))
+        return agreed

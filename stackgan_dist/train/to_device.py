@@ -1,0 +1,48 @@
+"""Batches from the loader to the device that trains on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+
+from stackgan_dist.data.batch import Batch
+from stackgan_dist.errors import UserError
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """`batch` on `device`."""
+    present = {name: tensor for name, tensor in batch._asdict().items() if tensor is not None}
+    return Batch(**{name: tensor.to(device, non_blocking=True) for name, tensor in present.items()})
+
+
+def batches_on(device: torch.device, batches: Iterable[Batch | UserError]) -> Iterator[Batch | UserError]:
+    """`batches` on `device`; errors among them as they are.
+
+    On CUDA each is copied from its pinned memory by a stream of its own while the step before it computes.
+    """
+    if device.type != "cuda":
+        for batch in batches:
+            yield batch if isinstance(batch, UserError) else to_device(batch, device)
+        return
+    side = torch.cuda.Stream(device)
+    ahead: Batch | UserError | None = None
+    for batch in batches:
+        with torch.cuda.stream(side):
+            copied = batch if isinstance(batch, UserError) else to_device(batch, device)
+        if ahead is not None:
+            yield _ready(ahead, side)
+        ahead = copied
+    if ahead is not None:
+        yield _ready(ahead, side)
+
+
+def _ready(batch: Batch | UserError, side: torch.cuda.Stream) -> Batch | UserError:
+    if isinstance(batch, UserError):
+        return batch
+    here = torch.cuda.current_stream(side.device)
+    here.wait_stream(side)
+    for tensor in batch:
+        if tensor is not None:
+            tensor.record_stream(here)  # else its memory could serve the next copy while the step still reads it
+    return batch

@@ -1,0 +1,127 @@
+"""Which runs the paper's tables need, and the commands that train them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stackgan_dist.config import DataConfig
+from stackgan_dist.data.dataset import open_packed
+from stackgan_dist.data.index import load_index
+from stackgan_dist.errors import UserError
+from stackgan_dist.presets import PAINTED_PARTS, PRESETS, parse, preset
+from stackgan_dist.reproduce.cells import Cell, Places, Row, cell_name, cells_of, rows_of
+from stackgan_dist.reproduce.commands import flags
+from stackgan_dist.reproduce.paper import TABLE1, TABLE2
+from stackgan_dist.reproduce.scale import SCALES
+
+BIRDS = Places(True, tuple(sorted(PAINTED_PARTS)))
+FLOWERS = Places(False, ())
+small = SCALES["small"]
+
+
+def _cells(packed: Path, table: Any, places: Places = BIRDS, scale: Any = "small", **changes: Any) -> dict[str, Cell]:
+    given = {"url": str(packed), "folder": "runs/reproduce/painted-small", "seed": 3} | changes
+    return cells_of(rows_of(table, "painted", places), places=places, scale=SCALES[scale], **given)
+
+
+def test_the_data_say_what_gawwn_can_be_told(packed: Path) -> None:
+    assert Places.of(open_packed(DataConfig(url=str(packed)), 128)) == BIRDS
+
+
+def test_table_1_has_a_row_for_each_method_and_says_why_one_is_empty() -> None:
+    rows = {row.method: row for row in rows_of("table1", "oxford102", FLOWERS)}
+    assert list(rows) == ["GAN-INT-CLS", "GAWWN, box", "GAWWN, keypoints", "StackGAN"]
+    assert [row.published for row in rows.values()] == [(2.66, 0.03), None, None, (3.20, 0.01)]
+    assert rows["GAWWN, box"].missing == "no boxes in the data"
+    assert rows["GAWWN, keypoints"].missing == "no keypoints in the data"
+    assert all(row.missing is None for row in rows_of("table1", "cub", BIRDS))
+    assert {row.published for row in rows_of("table1", "own", BIRDS)} == set(TABLE1["cub"].values())
+
+
+def test_a_stage1_comes_first_and_is_trained_once(packed: Path) -> None:
+    for table in ("table1", "table2"):
+        names = list(cells := _cells(packed, table))
+        for name, cell in cells.items():
+            assert cell.stage1 is None or names.index(cell.stage1) < names.index(name)
+    assert {cell.stage1 for cell in cells.values()} == {None, "stage1-64", "stage1-64-no-ca"}
+    assert cells["stackgan-128-no-ca"].stage1 == "stage1-64-no-ca"
+    assert cells["stackgan-128-text-once"].config.stage1 == "runs/reproduce/painted-small/seed-3/stage1-64"
+
+
+def test_rows_that_are_one_run_at_a_scale_share_a_cell(packed: Path) -> None:
+    both = "ablation-stackgan-128", "ablation-stackgan-256"
+    assert [cell_name(name, small) for name in both] == ["stackgan-128"] * 2
+    assert [cell_name(name, SCALES["paper"]) for name in both] == ["stackgan-128", "stackgan-256"]
+    assert len(_cells(packed, "table2")) == 7
+    assert len({cell_name(name, SCALES["paper"]) for name in TABLE2}) == 10
+    one, other = _cells(packed, "table1")["stackgan-128"], _cells(packed, "table2")["stackgan-128"]
+    assert replace(one, preset="") == replace(other, preset="")
+
+
+@pytest.mark.parametrize("scale", ["smoke", "small"])
+def test_every_training_sees_the_same_pictures(packed: Path, scale: str) -> None:
+    cells = [*_cells(packed, "table1", scale=scale).values(), *_cells(packed, "table2", scale=scale).values()]
+    seen = {(cell.last_step, cell.config.training.batch_size, cell.config.training.learning_rate) for cell in cells}
+    assert len(seen) == 1
+    steps, batch_size, _ = seen.pop()
+    assert steps * batch_size >= (short := SCALES[scale].short).images  # type: ignore[union-attr]
+    assert batch_size == short.batch_size  # type: ignore[union-attr]
+    assert {cell.config.training.seed for cell in cells} == {3}
+
+
+def test_widths_keep_the_papers_proportions(packed: Path) -> None:
+    cells = _cells(packed, "table1")
+    widths = {name: (cell.config.model.generator_width, cell.config.model.discriminator_width)
+              for name, cell in cells.items()}  # fmt: skip
+    assert widths == {
+        "gan-int-cls": (16, 8), "gawwn-box": (16, 16), "gawwn-keypoints": (16, 16),
+        "stage1-64": (16, 8), "stackgan-128": (16, 8),
+    }  # fmt: skip
+    assert cells["gawwn-keypoints"].config.model.keypoints == BIRDS.keypoints
+
+
+def test_at_the_papers_scale_only_data_names_and_seed_differ_from_the_presets(
+    packed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = load_index(str(packed / "train" / "152"))
+    monkeypatch.setattr(
+        "stackgan_dist.reproduce.cells.open_packed",
+        lambda data, size, split=None: replace(open_packed(data, 128, split), index=index),
+    )
+    for name, cell in _cells(packed, "table2", scale="paper", seed=0).items():
+        given = preset(f"ablation-{name}")
+        expected = replace(given, data=cell.config.data, run=cell.config.run, stage1=cell.config.stage1)
+        assert cell.config == expected
+        assert cell.config.model.image_size == given.model.image_size
+
+
+@pytest.mark.parametrize("table", ["table1", "table2"])
+@pytest.mark.parametrize("scale", ["smoke", "small"])
+def test_the_flags_make_the_configuration(packed: Path, table: str, scale: str) -> None:
+    for cell in _cells(packed, table, scale=scale).values():
+        assert parse(["--preset", cell.preset, *flags(cell.config, preset(cell.preset))]) == cell.config
+
+
+def test_flags_write_every_kind_of_value() -> None:
+    base = preset("painted-stage1")
+    for name in PRESETS:
+        assert parse(["--preset", "painted-stage1", *flags(preset(name), base)]) == preset(name), name
+    model = replace(base.model, conditioning_augmentation=False, detail_layer=True)
+    written = flags(replace(base, model=model), base)
+    assert written == ["--model.detail-layer", "--model.no-conditioning-augmentation"]
+
+
+def test_a_missing_size_is_answered_with_the_command_that_packs_it(packed: Path) -> None:
+    with pytest.raises(UserError, match=r"pack painted --out .* --sizes 304"):
+        _cells(packed, "table2", scale="paper")
+
+
+def test_a_row_is_titled_as_in_the_paper() -> None:
+    rows: list[Row] = rows_of("table2", "painted", BIRDS)
+    assert [row.method for row in rows] == (
+        ["64x64 Stage-I GAN"] * 2 + ["256x256 Stage-I GAN"] * 2 + ["128x128 StackGAN"] * 3 + ["256x256 StackGAN"] * 3
+    )

@@ -1,0 +1,127 @@
+"""The losses against values worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from stackgan_dist.models import Scores
+from stackgan_dist.train.losses import (
+    as_fake,
+    as_real,
+    colour_difference,
+    discriminator_loss,
+    generator_loss,
+    kl_divergence,
+    reconstruction_error,
+)
+
+
+def logits(*probabilities: float) -> Tensor:
+    return torch.logit(torch.tensor(probabilities, dtype=torch.float64))
+
+
+REAL = Scores(logits(0.5, 0.25), logits(0.8, 0.8))
+WRONG = Scores(logits(0.75, 0.5), logits(0.1, 0.1))
+FAKE = Scores(logits(0.5, 0.5), logits(0.2, 0.4))
+
+
+def conditional_only(scores: Scores) -> Scores:
+    return Scores(scores.conditional, None)
+
+
+def test_cross_entropy() -> None:
+    assert as_real(logits(0.5, 0.25)).item() == pytest.approx(1.5 * math.log(2))
+    assert as_fake(logits(0.75, 0.5)).item() == pytest.approx(1.5 * math.log(2))
+
+
+def test_discriminator_halves_the_two_ways_to_be_fake() -> None:
+    found = discriminator_loss(*map(conditional_only, (REAL, WRONG, FAKE)))
+    assert found.item() == pytest.approx((1.5 + (1.5 + 1) / 2) * math.log(2))
+
+
+def test_discriminator_with_unconditional_scores() -> None:
+    real = 1.5 * math.log(2) - math.log(0.8)
+    fake = 1.5 * math.log(2) + math.log(2) - (math.log(0.8) + math.log(0.6)) / 2
+    assert discriminator_loss(REAL, WRONG, FAKE).item() == pytest.approx(real / 2 + fake / 3)
+
+
+def test_the_real_images_of_wrong_pairs_are_not_called_fake() -> None:
+    other = WRONG._replace(unconditional=logits(0.9, 0.9))
+    assert torch.equal(discriminator_loss(REAL, WRONG, FAKE), discriminator_loss(REAL, other, FAKE))
+
+
+def test_generator_is_non_saturating_and_sums_its_heads() -> None:
+    assert generator_loss(conditional_only(FAKE)).item() == pytest.approx(math.log(2))
+    unconditional = -(math.log(0.2) + math.log(0.4)) / 2
+    assert generator_loss(FAKE).item() == pytest.approx(math.log(2) + unconditional)
+    hopeless = torch.tensor([-100.0], requires_grad=True)
+    generator_loss(Scores(hopeless, None)).backward()
+    assert hopeless.grad is not None
+    assert hopeless.grad.item() == pytest.approx(-1.0)
+
+
+def test_kl_against_torch_and_the_prior() -> None:
+    torch.manual_seed(0)
+    mu, log_sigma = torch.randn(2, 3, 4, dtype=torch.float64)
+    normal = torch.distributions.Normal
+    expected = torch.distributions.kl_divergence(
+        normal(mu, log_sigma.exp()), normal(torch.zeros_like(mu), torch.ones_like(mu))
+    )
+    assert kl_divergence(mu, log_sigma).item() == pytest.approx(expected.mean().item())
+    assert kl_divergence(torch.zeros(3, 4), torch.zeros(3, 4)).item() == 0.0
+    by_hand = (0.5 * (1 + 1 - 1) + (0.5 * (math.e**2 - 1) - 1)) / 2  # (mu 1, sigma 1) and (mu 0, sigma e)
+    assert kl_divergence(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])).item() == pytest.approx(by_hand)
+
+
+def test_colour_difference_against_numpy() -> None:
+    image, low = torch.rand(2, 3, 8, 8, dtype=torch.float64), torch.rand(2, 3, 4, 4, dtype=torch.float64)
+    expected = 0.0
+    for large, small in zip(image.flatten(2).numpy(), low.flatten(2).numpy(), strict=True):
+        expected += np.square(large.mean(1) - small.mean(1)).sum() / 2
+        expected += 5 * np.square(np.cov(large, bias=True) - np.cov(small, bias=True)).sum() / 2
+    assert colour_difference(image, low).item() == pytest.approx(expected)
+
+
+def test_the_same_picture_enlarged_has_the_same_colours() -> None:
+    low = torch.rand(2, 3, 4, 4)
+    assert colour_difference(low.repeat_interleave(2, 2).repeat_interleave(2, 3), low).item() < 1e-12
+    assert colour_difference(low.flip(1), low).item() > 1e-3
+
+
+def test_reconstruction_error_by_hand() -> None:
+    assert reconstruction_error(torch.tensor([[[[1.0, -1.0]]]]), torch.tensor([[[[0.5, 1.0]]]])).item() == 1.25
+
+
+@pytest.mark.parametrize(
+    ("given", "computed"),
+    [
+        (torch.float16, torch.float32),
+        (torch.bfloat16, torch.float32),
+        (torch.float32, torch.float32),
+        (torch.float64, torch.float64),
+    ],
+)
+def test_half_precision_is_widened(given: torch.dtype, computed: torch.dtype) -> None:
+    values = torch.tensor([300.0, -300.0], dtype=given)
+    scores = Scores(values, None)
+    losses = (
+        discriminator_loss(scores, scores, scores),
+        generator_loss(scores),
+        kl_divergence(values, values / 300),
+        colour_difference(values.expand(1, 3, 2, 2), values.expand(1, 3, 2, 2)),
+        reconstruction_error(values.expand(1, 3, 2, 2), values.expand(1, 3, 2, 2)),
+    )
+    assert [loss.dtype for loss in losses] == [computed] * 5
+    assert losses[0].item() == 300.0  # 150 for the matching pairs and for each of the others, none of it lost
+    assert all(loss.isfinite() for loss in losses)
+
+
+def test_means_over_rows_of_parts_make_the_mean_of_the_whole() -> None:
+    """So that ranks with unequal shares can weight their losses by their rows."""
+    rows = logits(0.1, 0.6, 0.7, 0.2, 0.9)
+    assert (3 * as_real(rows[:3]) + 2 * as_real(rows[3:])).item() / 5 == pytest.approx(as_real(rows).item())

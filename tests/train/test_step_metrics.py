@@ -1,0 +1,90 @@
+"""What ranks agree on, how late it is read, and what reaches the device."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from stackgan_dist.data.batch import Batch
+from stackgan_dist.distributed.gather import gather_alone
+from stackgan_dist.distributed.process_group import Ranks
+from stackgan_dist.errors import UserError
+from stackgan_dist.train.step import StepReport
+from stackgan_dist.train.step_metrics import METRICS, Reports
+from stackgan_dist.train.to_device import batches_on
+
+ALONE = Ranks(0, 1, torch.device("cpu"), gather_alone)
+
+
+def _report(value: float) -> StepReport:
+    return StepReport(*(torch.tensor(value + n) for n in range(len(METRICS))))
+
+
+def _steps(reports: Reports, *, everything: bool = False) -> list[int]:
+    return [agreed.step for agreed in reports.read(everything=everything)]
+
+
+def test_on_a_cpu_nothing_is_late() -> None:
+    reports = Reports(ALONE, 1.0)
+    for step in range(3):
+        reports.put(step, _report(step), stop=False)
+        (agreed,) = reports.read()
+        assert agreed.step == step
+        assert agreed.means.tolist() == [step + n for n in range(len(METRICS))]
+        assert agreed.means.dtype == torch.float64
+
+
+def test_late_reports_keep_the_newest_back() -> None:
+    reports = Reports(ALONE, 1.0, late=1)
+    read = []
+    for step in range(3):
+        reports.put(step, _report(step), stop=False)
+        read.append(_steps(reports))
+    assert read == [[], [0], [1]]
+    assert _steps(reports, everything=True) == [2]
+    assert _steps(reports, everything=True) == []
+
+
+def test_a_stop_makes_the_step_after_it_due() -> None:
+    reports = Reports(ALONE, 1.0, late=1)
+    reports.put(0, _report(0), stop=True)
+    assert _steps(reports) == []
+    reports.put(1, _report(1), stop=False)
+    agreed = reports.read()
+    assert [(one.step, one.stop) for one in agreed] == [(0, True), (1, False)]
+
+
+def test_ranks_add_up_and_any_of_them_stops() -> None:
+    """This rank has 3 of 4 rows; the other one has 10 everywhere and wants to stop."""
+
+    def gather(part: Tensor) -> Tensor:
+        other = torch.full_like(part, 10 * 0.25)
+        other[-1] = 1
+        return torch.stack([part, other])
+
+    reports = Reports(Ranks(0, 2, torch.device("cpu"), gather), 0.75)
+    reports.put(7, _report(2), stop=False)
+    (agreed,) = reports.read()
+    assert agreed.stop
+    torch.testing.assert_close(agreed.means[0], torch.tensor(0.75 * 2 + 2.5, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_what_is_not_finite_is_seen_where_it_is_watched(bad: float) -> None:
+    reports = Reports(ALONE, 1.0)
+    report = _report(0)
+    report.fake = torch.tensor(bad)
+    reports.put(0, report, stop=False)
+    (agreed,) = reports.read()
+    assert not agreed.is_finite(METRICS)
+    assert agreed.is_finite(METRICS[: METRICS.index("real")])
+
+
+def test_batches_and_errors_come_in_order() -> None:
+    batch = Batch(*(torch.zeros(1) for _ in range(6)))
+    error = UserError("broken")
+    first, second = batches_on(torch.device("cpu"), [batch, error])
+    assert isinstance(first, Batch)
+    assert first.place is None
+    assert second is error
