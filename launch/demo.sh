@@ -5,7 +5,7 @@
 # download but packages. Call it again after an interruption: it goes on where it was.
 # How large and how long: the presets demo-stage1 and demo-stage2 in stackgan_dist/presets.py.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
 ranks=2
 inception_samples=500

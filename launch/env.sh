@@ -6,7 +6,7 @@
 #
 # PYTHON=... chooses the interpreter (3.11 or newer).
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
 level=${1:-demo}
 case $level in
@@ -27,7 +27,7 @@ fail() { echo "error: $*" >&2; exit 1; }
 
 # Jobs that start together must not install into each other.
 exec 9<launch
-flock 9
+flock 9 2>/dev/null || echo "environment: this file system has no locks (flock); start one job at a time until it is made" >&2
 if is_ready; then exit 0; fi
 
 python=${PYTHON:-}
@@ -45,6 +45,8 @@ begin=$SECONDS
 echo "environment: installing $(pin torch) and the rest into .venv, once; takes a few minutes (log: .venv/pip.log)"
 rm -f $stamp
 [ -x .venv/bin/pip ] || "$python" -m venv --clear .venv
+# A user's settings for other environments (PIP_USER) must not send packages elsewhere.
+export PIP_USER=0
 pip_install() {
   .venv/bin/python -m pip --disable-pip-version-check --no-input install "$compile" "$@" >>.venv/pip.log 2>&1 || {
     tail -n 25 .venv/pip.log >&2

@@ -4,7 +4,7 @@
 # What only several nodes show can be tried on one machine, without root. NPROC_PER_NODE and the other settings of
 # launch/torchrun.sh apply; NNODES=MIN:N makes the group elastic: end one node's torchrun and see.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 count=${1:-}
 [[ $count =~ ^[1-9][0-9]*$ && $# -gt 1 ]] || {
   echo "usage: bash launch/nodes.sh NODES -m MODULE [ARGUMENTS], e.g. bash launch/nodes.sh 3 -m stackgan_dist.train" >&2
@@ -13,14 +13,14 @@ count=${1:-}
 shift
 
 free_port='import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
-MASTER_PORT=${MASTER_PORT:-$("${PYTHON:-.venv/bin/python}" -c "$free_port")}
+MASTER_PORT=${MASTER_PORT:-$("${PYTHON:-$root/.venv/bin/python}" -c "$free_port")}
 export MASTER_ADDR=127.0.0.1 LOCAL_ADDR=127.0.0.1 MASTER_PORT NNODES=${NNODES:-$count}
 
 agents=()
 pass_on() { kill -s "$1" "${agents[@]}" 2>/dev/null || true; }
-for signal in INT TERM USR1; do trap "pass_on $signal" "$signal"; done
+for signal in INT TERM HUP USR1; do trap "pass_on $signal" "$signal"; done
 for ((node = 0; node < count; node++)); do
-  NODE_RANK=$node bash launch/torchrun.sh "$@" > >(sed -u "s/^/[node $node] /") 2>&1 &
+  NODE_RANK=$node bash "$root/launch/torchrun.sh" "$@" > >(sed -u "s/^/[node $node] /") 2>&1 &
   agents+=($!)
   echo "[node $node] torchrun is process $!"
 done

@@ -8,7 +8,9 @@
 #   sbatch --nodes=4 --gpus-per-node=8 slurm/inception_score.sh runs/oxford102-stage2 --classifier inception_v3.pth
 #
 # The number of nodes does not change the score.
-source "${SLURM_SUBMIT_DIR:?this is a job: sbatch slurm/inception_score.sh}/slurm/lib.sh"
+# The checkout is where this script lies, of which Slurm runs a copy.
+here=$(scontrol show job "${SLURM_JOB_ID:?this is a job: sbatch slurm/inception_score.sh}" | sed -nE 's|^ *Command=(.*)/slurm/[a-z0-9_]+\.sh.*|\1|p;T;q')
+source "${here:-$SLURM_SUBMIT_DIR}/slurm/lib.sh"
 
 case ${1:-} in
   '' | -*) set -- runs/painted-stage2 "$@" ;;

@@ -1,4 +1,4 @@
-# Shared by the jobs of this folder, which source it. They are submitted from the checkout's root.
+# Shared by the jobs of this folder, which source it. They may be submitted from any folder; paths count from there.
 #
 # PYTHON       interpreter on every node; default: the checkout's .venv, made by the first job that misses it
 # MASTER_PORT  free port on the first node; default: derived from the job's id
@@ -6,13 +6,13 @@ set -uo pipefail
 
 fail() { echo "error: $*" >&2; exit 2; }
 
-cd "${SLURM_SUBMIT_DIR:?this is a job: sbatch slurm/NAME.sh}" || exit
-[ -f stackgan_dist/train/__main__.py ] || fail "submitted from $PWD; submit from the checkout's root: sbatch slurm/NAME.sh"
+root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
+[ -f "$root/stackgan_dist/train/__main__.py" ] || fail "$root is no checkout of stackgan_dist; submit slurm/NAME.sh of one"
 if [ -z "${PYTHON:-}" ]; then
-  bash launch/env.sh demo || exit
-  PYTHON=$PWD/.venv/bin/python
+  bash "$root/launch/env.sh" demo || exit
+  PYTHON=$root/.venv/bin/python
 fi
-export PYTHON
+export PYTHON root PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
 
 say() { echo "[$(date '+%F %T') job ${SLURM_JOB_ID} start $((${SLURM_RESTART_COUNT:-0} + 1))] $*"; }
 
@@ -31,7 +31,7 @@ on_every_node() {
   # srun does not take --cpus-per-task from the job by itself.
   srun --kill-on-bad-exit=0 --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" bash -c '
     export NODE_RANK=$SLURM_NODEID LOCAL_ADDR=$(node_address "$SLURMD_NODENAME")
-    exec bash launch/torchrun.sh -m "$@"' torchrun "$@" &
+    exec bash "$root/launch/torchrun.sh" -m "$@"' torchrun "$@" &
   step=$!
   # A trapped signal interrupts the wait, not the step.
   while kill -0 "$step" 2>/dev/null; do wait "$step"; done

@@ -12,9 +12,10 @@
 # TRAIN_OPTIONS  further options of both stages, e.g. "--training.epochs 100 --training.seed 1"
 # SCORE_OPTIONS  further options of the score, e.g. "--classifier inception_v3.pth"
 #
-# pack -> Stage-I -> Stage-II -> Inception Score. If one fails, those behind it leave the queue.
+# pack -> Stage-I -> Stage-II -> Inception Score. If one fails, those behind it leave the queue. Paths count from the
+# folder in which it is called.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+jobs=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
 name=${1:-painted}
 shift $(($# > 0))
 read -ra train_options <<<"${TRAIN_OPTIONS:-}"
@@ -39,7 +40,7 @@ submit() {
   last=${last%%;*}
   echo "job $last: $*"
 }
-submit slurm/pack.sh "$recipe" --out "$data" "$@"
-submit slurm/stage1.sh --preset "$name-stage1" "${train_options[@]}"
-submit slurm/stage2.sh --preset "$name-stage2" --stage1 "$runs/$stage1" "${train_options[@]}"
-submit slurm/inception_score.sh "$runs/$stage2" ${score_options[@]+"${score_options[@]}"}
+submit "$jobs"/pack.sh "$recipe" --out "$data" "$@"
+submit "$jobs"/stage1.sh --preset "$name-stage1" "${train_options[@]}"
+submit "$jobs"/stage2.sh --preset "$name-stage2" --stage1 "$runs/$stage1" "${train_options[@]}"
+submit "$jobs"/inception_score.sh "$runs/$stage2" ${score_options[@]+"${score_options[@]}"}

@@ -7,12 +7,12 @@
 # A cell starts once the classifier, and the Stage-I that it needs, are done; the last job prints the table with what
 # there is. Submitted again, what is finished is left out, and what was interrupted goes on.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 if [ -z "${PYTHON:-}" ]; then
-  bash launch/env.sh demo
-  PYTHON=$PWD/.venv/bin/python
+  bash "$root/launch/env.sh" demo
+  PYTHON=$root/.venv/bin/python
 fi
-export PYTHON
+export PYTHON PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
 
 plan=$("$PYTHON" -m stackgan_dist.reproduce "$@" --plan)
 declare -A job_of=()
@@ -30,11 +30,11 @@ while IFS= read -r line; do
   options=(--cell "${name##*/}")
   [[ $name != */* ]] || options+=(--seed "${name%%/*}")
   job=$(sbatch --parsable ${after:+"--dependency=afterok$after"} --kill-on-invalid-dep=yes \
-    slurm/reproduce_cell.sh "$@" "${options[@]}")
+    "$root/slurm/reproduce_cell.sh" "$@" "${options[@]}")
   job_of[$name]=${job%%;*}
   all+=:${job_of[$name]}
   echo "job ${job_of[$name]}: $name${needs:+ after $needs}"
 done <<<"$plan"
 
-job=$(sbatch --parsable --nodes=1 ${all:+"--dependency=afterany$all"} slurm/reproduce_cell.sh "$@" --show)
+job=$(sbatch --parsable --nodes=1 ${all:+"--dependency=afterany$all"} "$root/slurm/reproduce_cell.sh" "$@" --show)
 echo "job ${job%%;*}: the table"

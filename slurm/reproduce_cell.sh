@@ -12,7 +12,9 @@
 #
 # Or, with --show instead of --cell, the table. slurm/reproduce.sh submits all of that. A training requeues itself as
 # stage1.sh does; what is finished stays.
-source "${SLURM_SUBMIT_DIR:?this is a job: sbatch slurm/reproduce_cell.sh}/slurm/lib.sh"
+# The checkout is where this script lies, of which Slurm runs a copy.
+here=$(scontrol show job "${SLURM_JOB_ID:?this is a job: sbatch slurm/reproduce_cell.sh}" | sed -nE 's|^ *Command=(.*)/slurm/[a-z0-9_]+\.sh.*|\1|p;T;q')
+source "${here:-$SLURM_SUBMIT_DIR}/slurm/lib.sh"
 
 case " $* " in
   *' --show '*) exec "$PYTHON" -m stackgan_dist.reproduce "$@" ;;

@@ -8,7 +8,9 @@
 #   sbatch --nodes=1 --gpus-per-node=1 slurm/scores.sh runs/oxford102-stage2 --watch
 #
 # The number of nodes does not change the scores.
-source "${SLURM_SUBMIT_DIR:?this is a job: sbatch slurm/scores.sh}/slurm/lib.sh"
+# The checkout is where this script lies, of which Slurm runs a copy.
+here=$(scontrol show job "${SLURM_JOB_ID:?this is a job: sbatch slurm/scores.sh}" | sed -nE 's|^ *Command=(.*)/slurm/[a-z0-9_]+\.sh.*|\1|p;T;q')
+source "${here:-$SLURM_SUBMIT_DIR}/slurm/lib.sh"
 
 case ${1:-} in
   '' | -*) set -- runs/painted-stage2 "$@" ;;

@@ -12,6 +12,8 @@
 #
 # The number of nodes does not change what is learned. Before the time limit (and when it is preempted) the job
 # saves, requeues itself and goes on, until the run is done. Cancelled, it saves if KillWait allows, and stays away.
-source "${SLURM_SUBMIT_DIR:?this is a job: sbatch slurm/stage1.sh}/slurm/lib.sh"
+# The checkout is where this script lies, of which Slurm runs a copy.
+here=$(scontrol show job "${SLURM_JOB_ID:?this is a job: sbatch slurm/stage1.sh}" | sed -nE 's|^ *Command=(.*)/slurm/[a-z0-9_]+\.sh.*|\1|p;T;q')
+source "${here:-$SLURM_SUBMIT_DIR}/slurm/lib.sh"
 
 train --preset painted-stage1 "$@"

@@ -11,6 +11,8 @@
 #   sbatch --nodes=4 --gpus-per-node=8 --cpus-per-task=64 --time=4:00:00 slurm/stage2.sh --preset oxford102-stage2
 #
 # Starts from the preset's Stage-I run, or from another one (--stage1 runs/NAME). Requeues itself as stage1.sh does.
-source "${SLURM_SUBMIT_DIR:?this is a job: sbatch slurm/stage2.sh}/slurm/lib.sh"
+# The checkout is where this script lies, of which Slurm runs a copy.
+here=$(scontrol show job "${SLURM_JOB_ID:?this is a job: sbatch slurm/stage2.sh}" | sed -nE 's|^ *Command=(.*)/slurm/[a-z0-9_]+\.sh.*|\1|p;T;q')
+source "${here:-$SLURM_SUBMIT_DIR}/slurm/lib.sh"
 
 train --preset painted-stage2 "$@"

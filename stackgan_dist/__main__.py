@@ -56,7 +56,7 @@ def _show_help() -> None:
 def _become_torchrun(ranks: str, name: str, arguments: list[str]) -> None:
     # Unset, torchrun would choose the same and warn about it.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", ranks]
+    torchrun = [sys.executable, "-m", "stackgan_dist.launcher", "--standalone", "--nproc-per-node", ranks]
     sys.stdout.flush()
     os.execv(sys.executable, [*torchrun, "-m", f"stackgan_dist.{name}", *arguments])
 

@@ -1,4 +1,4 @@
-"""Errors that a user can act on, and the one place where a front door turns them into an exit code.
+"""Errors that a user can act on, and how a command ends.
 
 A message says what was found, what was needed and what to change. Nobody needs a traceback for that.
 """
@@ -6,6 +6,9 @@ A message says what was found, what was needed and what to change. Nobody needs 
 from __future__ import annotations
 
 EXIT_USER_ERROR = 2
+"""Of a command that refused something which the user can mend."""
+EXIT_PREEMPTED = 75
+"""Of a training that was stopped with a checkpoint and is to be started again: EX_TEMPFAIL of sysexits.h."""
 
 
 class UserError(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import sys
@@ -15,7 +16,53 @@ def available_cores() -> set[int]:
 
 def cores_of_this_rank() -> int:
     """CPU cores for each of the ranks of this machine, at least 1."""
-    return max(1, len(available_cores()) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def usable_cores() -> int:
+    """How many cores this process can keep busy: those that it may run on, but no more than its cgroup's quota of CPU
+    time, which containers and batch systems set; at least 1."""
+    quota = _quota(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))
+    cores = len(available_cores())
+    return max(1, math.ceil(quota)) if quota < cores else cores
+
+
+def _quota(own: Path, root: Path) -> float:
+    """CPU seconds that a second may take in the cgroup that `own` names below `root`; infinite without a limit.
+
+    The limits of all groups around it count as well. Both versions of the kernel's interface are read.
+    """
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:
+        return math.inf
+    limits = [math.inf]
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            top = root
+        elif "cpu" in controllers.split(","):
+            top = root / controllers if (root / controllers).is_dir() else root / "cpu"
+        else:
+            continue
+        group = top / path.lstrip("/")
+        # In a container the path is often that of the host, and its own group lies at the top.
+        for folder in (group, *group.parents):
+            limits.append(_limit(folder))
+            if folder == top:
+                break
+    return min(limits)
+
+
+def _limit(group: Path) -> float:
+    try:
+        if (group / "cpu.max").exists():
+            quota, period = (group / "cpu.max").read_text().split()
+        else:
+            quota, period = ((group / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period"))
+        return math.inf if quota in ("max", "-1") else int(quota) / int(period)
+    except (OSError, ValueError, ZeroDivisionError):
+        return math.inf
 
 
 def peak_memory_bytes() -> int:

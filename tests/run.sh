@@ -2,7 +2,7 @@
 # All checks, as CI runs them: `bash tests/run.sh [PYTEST ARGUMENTS]`, e.g. `bash tests/run.sh -k checkpoint -x`.
 # Without arguments two workers share the tests, file by file: much of their time is waiting.
 set -uo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 bash launch/env.sh dev || exit
 
 failed=()

@@ -25,6 +25,8 @@ for door in sys.argv[1:]:
         runpy.run_module(f"stackgan_dist.{door}", run_name="__main__", alter_sys=True)
     except SystemExit as end:
         print("exit", end.code, flush=True)
+    else:
+        print("exit 0", flush=True)
 """
 
 

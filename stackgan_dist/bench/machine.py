@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 
 from stackgan_dist.bench.timing import in_turns
-from stackgan_dist.machine import available_cores, peak_memory_bytes
+from stackgan_dist.machine import peak_memory_bytes, usable_cores
 
 T = TypeVar("T")
 
@@ -25,7 +25,7 @@ def describe_machine(device: torch.device | None = None) -> dict[str, Any]:
     """What a figure depends on: processor, threads, device, versions."""
     facts: dict[str, Any] = {
         "cpu": _cpu_model(),
-        "cores": len(available_cores()),
+        "cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),

@@ -20,7 +20,7 @@ from stackgan_dist.bench.machine import describe_machine, pick_device
 from stackgan_dist.bench.report import Report, Table
 from stackgan_dist.engines.ddp import BUCKETS
 from stackgan_dist.errors import UserError
-from stackgan_dist.machine import available_cores
+from stackgan_dist.machine import usable_cores
 
 _MODELLED = (1, 2, 4, 8, 16, 64, 256, 1024)
 _TIMEOUT_S = 1800
@@ -86,7 +86,7 @@ def _group(ranks: int, options: step_benchmark.Options) -> dict[str, Any]:
 
 
 def _measured(found: list[dict[str, Any]], options: step_benchmark.Options) -> Table:
-    cores = len(available_cores())
+    cores = usable_cores()
     on_cpu = pick_device().type == "cpu"
     rows = []
     for group in found:

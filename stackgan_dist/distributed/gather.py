@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from stackgan_dist.machine import available_cores
+from stackgan_dist.machine import usable_cores
 
 _SPIN_S = 0.002
 """How long to poll without sleeping. Longer waits are no hurry: a peer is busy with something else."""
@@ -49,7 +49,7 @@ class SmallGather:
         dist.all_gather_object(hosts, _host())
         self._one_host = len(set(hosts)) == 1
         # More ranks than cores: whoever spins keeps a peer from the very work it waits for.
-        cores = len(available_cores())
+        cores = usable_cores()
         self._spin_s = _SPIN_S if self._world_size <= cores else 0.0
         self._peers: dict[int, socket.socket] = self._connect() if self._one_host else {}
 

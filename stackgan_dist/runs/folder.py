@@ -127,6 +127,11 @@ class RunFolder:
         }
         write_bytes(join(self.url, "config.json"), (json.dumps(fields, indent=1) + "\n").encode())
 
+    def ending(self) -> Ending | None:
+        """How the last start ended, by the marker that it left; None while one runs, or where one failed."""
+        endings: tuple[Ending, ...] = ("DONE", "PREEMPTED")
+        return next((each for each in endings if exists(join(self.url, each))), None)
+
     def mark(self, ending: Ending | None, text: str = "") -> None:
         """Leave the marker of how a start ended; None clears it when a start begins."""
         for name in ("DONE", "PREEMPTED"):

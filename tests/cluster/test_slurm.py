@@ -44,8 +44,14 @@ def with_epochs(tiny: list[str], epochs: int) -> list[str]:
     return [*tiny, "--training.epochs", str(epochs)]
 
 
-def test_four_nodes_train_one_stage1(slurm: SlurmCluster, submit: Submit, tiny: list[str], tmp_path: Path) -> None:
-    job = slurm.wait(submit("--nodes=4", "slurm/stage1.sh", *tiny), START_S)
+def test_four_nodes_train_one_stage1_and_paths_count_from_where_it_was_submitted(
+    slurm: SlurmCluster, tiny: list[str], tmp_path: Path
+) -> None:
+    number = slurm.sbatch(
+        "--output=out", "--nodes=4", str(ROOT / "slurm/stage1.sh"), *tiny, "--run.folder", ".",
+        cwd=tmp_path, PYTHON=sys.executable,
+    )  # fmt: skip
+    job = slurm.wait(number, START_S)
     output = (tmp_path / "out").read_text()
     assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "0"), output
     assert "4 rank(s)" in output

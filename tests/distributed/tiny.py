@@ -31,6 +31,13 @@ BATCH = 7
 STEPS_PER_EPOCH = 5
 """Of the packed set of the tests."""
 
+TINY_FLAGS = [
+    "--model.generator-width", "4", "--model.discriminator-width", "4", "--model.condition-dim", "4",
+    "--model.noise-dim", "4", "--training.batch-size", str(BATCH), "--training.captions-per-text", "1",
+    "--run.sample-captions", "1", "--run.tick-steps", "1", "--run.timeout-s", "60", "--data.workers", "0",
+]  # fmt: skip
+"""A run of a few thousand weights for the trainer's command line."""
+
 
 def tiny_model(**changes: Any) -> ModelConfig:
     """A model of a few thousand weights."""

@@ -17,7 +17,7 @@ from stackgan_dist.human_rank.study.rating import Rating
 from stackgan_dist.human_rank.web.app import create_app
 from stackgan_dist.human_rank.web.limits import Limits
 from stackgan_dist.human_rank.web.security import LOOPBACK
-from stackgan_dist.machine import available_cores
+from stackgan_dist.machine import usable_cores
 
 if TYPE_CHECKING:
     from stackgan_dist.human_rank.web.try_routes import TryRoutes
@@ -71,7 +71,7 @@ def _trial(run: str, raw: bool, device: str | None, limits: Limits) -> TryRoutes
 
     trained = load_trained(run, print, raw=raw)
     # One core stays free to answer: drawing must not hold up votes.
-    torch.set_num_threads(max(1, min(torch.get_num_threads(), len(available_cores()) - 1)))
+    torch.set_num_threads(max(1, min(torch.get_num_threads(), usable_cores() - 1)))
     where = usable_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     return TryRoutes(Artist(trained, where), limits)
 

@@ -1,0 +1,77 @@
+"""torchrun, but its exit code says how a training ended: `python -m stackgan_dist.launcher [OPTIONS] -m MODULE ...`.
+
+The options are those of torchrun.
+
+torchrun itself ends with 1 whatever happened to its ranks, or with 0 where they stopped half-way. This ends with 0 only
+when the run is DONE, with 75 when it was stopped and is to be started again, with 2 for an error that the user can
+mend, and with 1 for everything else. `stackgan --ranks N` and launch/torchrun.sh start ranks by it.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+
+from stackgan_dist.doors import front_door
+from stackgan_dist.errors import EXIT_PREEMPTED, EXIT_USER_ERROR, UserError
+from stackgan_dist.presets import parse
+from stackgan_dist.runs.folder import RunFolder
+from stackgan_dist.storage.files import join
+
+_HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)
+"""What is passed on to the ranks. torchrun would die of SIGUSR1, Slurm's early warning, if it were not told to."""
+_TRAINER = "stackgan_dist.train"
+
+
+@front_door
+def main() -> None:
+    """Run torchrun in this process, then look at the run."""
+    # torch is loaded only now: what imports this module for its names does not wait for it.
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import parse_args, run
+
+    arguments = sys.argv[1:]
+    folder = _run_folder(arguments)
+    if folder is not None:
+        folder.mark(None)  # what an earlier start left behind must not speak for this one
+    # A signal that is ignored here, as SIGHUP under nohup, stays so.
+    handled = [each.name for each in _HANDLED if signal.getsignal(each) is not signal.SIG_IGN]
+    code = 0
+    try:
+        run(parse_args(["--signals-to-handle", ",".join(handled), *arguments]))
+    except ChildFailedError as error:
+        codes = {failure.exitcode for failure in error.failures.values()}
+        code = next((each for each in (EXIT_USER_ERROR, EXIT_PREEMPTED) if codes == {each}), 1)
+        if code == 1:
+            print(error, file=sys.stderr, flush=True)
+    except SignalException as caught:
+        code = 128 + caught.sigval
+    sys.exit(code if folder is None else _exit_code(folder, code))
+
+
+def _run_folder(arguments: Sequence[str]) -> RunFolder | None:
+    """Where the training that is started here writes; None where something else is started, or ranks will refuse."""
+    if _TRAINER not in arguments:
+        return None
+    try:
+        run = parse(list(arguments[arguments.index(_TRAINER) + 1 :])).run
+    except (UserError, SystemExit):
+        return None
+    return RunFolder(join(run.folder, run.name))
+
+
+def _exit_code(folder: RunFolder, code: int) -> int:
+    """`code` of torchrun, corrected by the marker that the run's end left."""
+    match folder.ending():
+        case "DONE":
+            return 0
+        case "PREEMPTED":
+            return EXIT_PREEMPTED
+        case _:
+            return code or 1
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""The exit code of ranks that were started by `stackgan --ranks` or launch/torchrun.sh, and who meets whom."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from distributed.harness import REPOSITORY
+from distributed.tiny import TINY_FLAGS
+
+from stackgan_dist.errors import EXIT_PREEMPTED, EXIT_USER_ERROR
+
+START_S = 120
+
+
+@contextmanager
+def _started(command: Sequence[str], folder: Path, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
+    """`command` in `folder` and in a session of its own, which is killed at the end."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "PYTHON": sys.executable, **variables}
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def _until(folder: Path, text: str) -> None:
+    end = time.monotonic() + START_S
+    while text not in (log := (folder / "log").read_text(errors="replace")):
+        assert time.monotonic() < end, log
+        time.sleep(0.05)
+
+
+def _train(folder: Path, packed: Path, *arguments: str) -> list[str]:
+    flags = [*TINY_FLAGS, "--data.url", str(packed), "--run.folder", "runs", "--run.name", "one", *arguments]
+    return [sys.executable, "-m", "stackgan_dist", "--ranks", "2", "train", *flags]
+
+
+def test_done_preempted_refused_and_lost_have_codes_of_their_own(packed: Path, tmp_path: Path) -> None:
+    with _started(_train(tmp_path, packed, "--training.epochs", "100000"), tmp_path) as process:
+        _until(tmp_path, "step 2/")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == EXIT_PREEMPTED, (tmp_path / "log").read_text()
+    assert (tmp_path / "runs" / "one" / "PREEMPTED").exists()
+
+    with _started(_train(tmp_path, packed, "--training.epochs", "0"), tmp_path) as process:
+        assert process.wait(START_S) == EXIT_USER_ERROR
+    log = (tmp_path / "log").read_text()
+    assert "--training.epochs is 0" in log
+    assert "Traceback" not in log
+    assert not (tmp_path / "runs" / "one" / "PREEMPTED").exists(), "an earlier start's marker does not speak for this"
+
+    with _started(_train(tmp_path, packed, "--training.epochs", "100000"), tmp_path) as process:
+        _until(tmp_path, "resumed at step")
+        _until(tmp_path, "step ")
+        (rank, *_) = _children(process.pid)
+        os.kill(rank, signal.SIGKILL)
+        assert process.wait(60) == 1
+    assert "SIGKILL" in (tmp_path / "log").read_text()
+
+
+def test_a_finished_run_ends_with_zero_and_hangup_is_ignored_under_nohup(packed: Path, tmp_path: Path) -> None:
+    command = ["nohup", *_train(tmp_path, packed, "--training.epochs", "40")]
+    with _started(command, tmp_path) as process:
+        _until(tmp_path, "step 2/")
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(120) == 0, (tmp_path / "log").read_text()
+    assert (tmp_path / "runs" / "one" / "DONE").exists()
+
+
+def _children(parent: int) -> list[int]:
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if int((folder / "stat").read_text().rpartition(")")[2].split()[1]) == parent:
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return sorted(found)
+
+
+@pytest.mark.parametrize("nodes", ["1:2", "2"])
+def test_two_experiments_on_one_host_do_not_meet(packed: Path, tmp_path: Path, nodes: str) -> None:
+    """Each waits for its own second node, under an id and at a port of its own, and says so."""
+    meetings = []
+    for name in ("one", "two"):
+        folder = tmp_path / name
+        folder.mkdir()
+        flags = [*TINY_FLAGS, "--data.url", str(packed), "--run.folder", "runs", "--run.name", name]
+        script = ["bash", str(REPOSITORY / "launch/torchrun.sh"), "-m", "stackgan_dist.train", *flags]
+        with _started(script, folder, NNODES=nodes, MASTER_ADDR="127.0.0.1", JOIN_TIMEOUT_S="2"):
+            _until(folder, "launch: meeting")
+        meetings.append(re.search(r"at 127.0.0.1:(\d+) as (\S+); waiting .* 2 s", (folder / "log").read_text()))
+    first, second = meetings
+    assert first
+    assert second
+    assert first.groups() != second.groups()
+    assert first[2] != second[2]
