@@ -10,9 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from stackgan_dist.data.shared_memory import handed_over, received
 from stackgan_dist.models.config import Placement
 
 _ALIGNED = 64
@@ -63,11 +66,12 @@ class Batch(NamedTuple):
     """Where the object is, (n + m, *placement.shape), float32, for models that are told."""
 
     def __reduce__(self) -> Any:
-        return _batch, joined(self)
+        piece, places = joined(self)
+        return _batch, (handed_over(piece), places)
 
 
-def _batch(piece: Tensor, places: Sequence[Place | None]) -> Batch:
-    return Batch(*taken_apart(piece, places))  # type: ignore[arg-type]  # None where it was
+def _batch(piece: Tensor | NDArray[np.uint8], places: Sequence[Place | None]) -> Batch:
+    return Batch(*taken_apart(received(piece), places))  # type: ignore[arg-type]  # None where it was
 
 
 class Place(NamedTuple):
