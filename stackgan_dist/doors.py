@@ -22,6 +22,7 @@ import tyro
 
 from stackgan_dist.distributed.environment import is_main_rank, ranks_from_environment
 from stackgan_dist.errors import EXIT_USER_ERROR, RankError, UserError
+from stackgan_dist.machine import check_open_files, raise_open_files_limit
 
 T = TypeVar("T")
 
@@ -92,10 +93,12 @@ def front_door(main: Callable[[], None]) -> Callable[[], None]:
             sys.exit(_EXIT_UNREAD)
 
     def explained() -> None:
+        raise_open_files_limit()
         try:
             try:
                 main()
             except OSError as error:
+                check_open_files(error)
                 if error.errno not in _DISK_FULL:
                     raise
                 where = f" for {error.filename}" if error.filename else ""

@@ -160,14 +160,16 @@ class TestTrain:
         assert "holds 38 samples, fewer than one global batch of 39; lower --training.batch-size" in message
 
     def test_more_ranks_than_rows(self, train: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("WORLD_SIZE", "9")
+        for name, value in (("WORLD_SIZE", "9"), ("LOCAL_RANK", "0"), ("MASTER_ADDR", "127.0.0.1")):
+            monkeypatch.setenv(name, value)
         assert "9 ranks share a global batch of 8 rows" in train()
 
     def test_other_ranks_keep_quiet(
         self, packed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         monkeypatch.setenv("RANK", "1")
-        monkeypatch.setenv("WORLD_SIZE", "9")
+        for name, value in (("WORLD_SIZE", "9"), ("LOCAL_RANK", "0"), ("MASTER_ADDR", "127.0.0.1")):
+            monkeypatch.setenv(name, value)
         for arguments in (["--training.batch-size", "8"], ["--no-such-option"], ["--preset", "cub"]):
             assert run(monkeypatch, "train", *arguments) == EXIT_USER_ERROR
         assert capsys.readouterr() == ("", "")

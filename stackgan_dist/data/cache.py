@@ -19,6 +19,7 @@ from typing import BinaryIO
 from stackgan_dist.data.cache_folder import CacheFolder, Unavailable
 from stackgan_dist.data.index import Index, Shard
 from stackgan_dist.errors import UserError
+from stackgan_dist.machine import check_open_files
 from stackgan_dist.storage.files import join, local_path
 from stackgan_dist.storage.retry import Attempts, Patience, WrongSizeError, describe
 from stackgan_dist.storage.stream import ObjectStream
@@ -190,6 +191,7 @@ class ShardCache:
             return work()
         except (_CannotKeepError, OSError) as fault:
             error = fault.error if isinstance(fault, _CannotKeepError) else fault
+            check_open_files(error)
             raise UserError(
                 f"cannot keep {shard.name} ({shard.bytes} bytes) in the cache {self._folder.folder}: "
                 f"{error.strerror or error}; make room there, or give another folder (--data.cache) or a smaller "
@@ -203,6 +205,7 @@ class ShardCache:
         try:
             file = path.open("rb")
         except OSError as error:
+            check_open_files(error)
             raise UserError(f"cannot open {url}: {error.strerror}; the index lists it, pack the set again") from error
         found = os.fstat(file.fileno()).st_size
         if found != shard.bytes:

@@ -198,6 +198,10 @@ class _nothing:  # noqa: N801
     def __exit__(self, *_: object) -> None: ...
 
 
+GROUP = {"LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
+"""What torchrun says to both of two ranks."""
+
+
 def test_under_torchrun_every_rank_is_a_part(whole: dict[str, bytes], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "stackgan_dist.pack", "painted", "--out", str(tmp_path / "out"), "--sizes", "16"]
     command += [
@@ -211,10 +215,7 @@ def test_under_torchrun_every_rank_is_a_part(whole: dict[str, bytes], tmp_path: 
         "--options",
         "pictures=240",
     ]
-    ranks = [
-        subprocess.Popen(command, env={**os.environ, "RANK": rank, "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "2"})
-        for rank in ("0", "1")
-    ]
+    ranks = [subprocess.Popen(command, env={**os.environ, "RANK": rank, **GROUP}) for rank in ("0", "1")]
     assert [rank.wait(300) for rank in ranks] == [0, 0]
     ours = {name: data for name, data in _files(tmp_path / "out").items() if not name.endswith("index.json")}
     assert ours == {name: data for name, data in whole.items() if not name.endswith("index.json")}
