@@ -22,6 +22,7 @@ import tyro
 
 from stackgan_dist.distributed.environment import is_main_rank, ranks_from_environment
 from stackgan_dist.errors import EXIT_USER_ERROR, RankError, UserError
+from stackgan_dist.interruption import Interrupted, interruptible
 from stackgan_dist.machine import check_open_files, raise_open_files_limit
 
 T = TypeVar("T")
@@ -76,14 +77,16 @@ def front_door(main: Callable[[], None]) -> Callable[[], None]:
     """Wrap a command's `main`: a UserError ends it with one message from rank 0 and exit code 2.
 
     Under torchrun the message also goes into the agent's error file, so that it stands in the summary which
-    torchrun prints last. Output that nobody reads any more (`... | head`) ends it silently.
+    torchrun prints last. Output that nobody reads any more (`... | head`) ends it silently. Ctrl-C, SIGTERM and SIGHUP
+    end it in order with 128 + their number, unless the command itself makes something else of them.
     """
 
     @functools.wraps(main)
     def guarded() -> None:
         try:
             try:
-                explained()
+                with interruptible():
+                    explained()
             finally:
                 sys.stdout.flush()  # what is left to the interpreter's end ends in a message of its own
         except BrokenPipeError:
@@ -114,8 +117,15 @@ def front_door(main: Callable[[], None]) -> Callable[[], None]:
                 print(f"error: {error}", file=sys.stderr, flush=True)
             _tell_torchrun(error)
             sys.exit(EXIT_USER_ERROR)
-        except KeyboardInterrupt:
-            sys.exit(130)
+        except (Interrupted, KeyboardInterrupt) as end:
+            number = end.number if isinstance(end, Interrupted) else signal.SIGINT
+            if is_main_rank():
+                print(
+                    f"stopped by {signal.Signals(number).name}; started again, the same command goes on where it can",
+                    file=sys.stderr,
+                    flush=True,
+                )
+            sys.exit(128 + number)
 
     return guarded
 

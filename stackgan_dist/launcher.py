@@ -9,9 +9,12 @@ mend, and with 1 for everything else. `stackgan --ranks N` and launch/torchrun.s
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
 from stackgan_dist.doors import front_door
 from stackgan_dist.errors import EXIT_PREEMPTED, EXIT_USER_ERROR, UserError
@@ -47,6 +50,8 @@ def main() -> None:
         if code == 1:
             print(error, file=sys.stderr, flush=True)
     except SignalException as caught:
+        # Asked twice, torchrun leaves its ranks behind; whoever asks twice wants no end of theirs but the quickest.
+        _kill_what_is_left()
         code = 128 + caught.sigval
     sys.exit(code if folder is None else _exit_code(folder, code))
 
@@ -60,6 +65,14 @@ def _run_folder(arguments: Sequence[str]) -> RunFolder | None:
     except (UserError, SystemExit):
         return None
     return RunFolder(join(run.folder, run.name))
+
+
+def _kill_what_is_left() -> None:
+    """Kill the ranks that torchrun has not ended, with all that they started: each is in a session of its own."""
+    for children in Path("/proc/self/task").glob("*/children"):
+        for child in children.read_text().split():
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(int(child), signal.SIGKILL)
 
 
 def _exit_code(folder: RunFolder, code: int) -> int:

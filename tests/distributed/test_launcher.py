@@ -18,7 +18,7 @@ from distributed.tiny import TINY_FLAGS
 
 from stackgan_dist.errors import EXIT_PREEMPTED, EXIT_USER_ERROR
 
-START_S = 120
+START_S = 240
 
 
 @contextmanager
@@ -57,7 +57,7 @@ def test_done_preempted_refused_and_lost_have_codes_of_their_own(packed: Path, t
     with _started(_train(tmp_path, packed, "--training.epochs", "100000"), tmp_path) as process:
         _until(tmp_path, "step 2/")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == EXIT_PREEMPTED, (tmp_path / "log").read_text()
+        assert process.wait(START_S) == EXIT_PREEMPTED, (tmp_path / "log").read_text()
     assert (tmp_path / "runs" / "one" / "PREEMPTED").exists()
 
     with _started(_train(tmp_path, packed, "--training.epochs", "0"), tmp_path) as process:
@@ -72,7 +72,7 @@ def test_done_preempted_refused_and_lost_have_codes_of_their_own(packed: Path, t
         _until(tmp_path, "step ")
         (rank, *_) = _children(process.pid)
         os.kill(rank, signal.SIGKILL)
-        assert process.wait(60) == 1
+        assert process.wait(START_S) == 1
     assert "SIGKILL" in (tmp_path / "log").read_text()
 
 
@@ -81,7 +81,7 @@ def test_a_finished_run_ends_with_zero_and_hangup_is_ignored_under_nohup(packed:
     with _started(command, tmp_path) as process:
         _until(tmp_path, "step 2/")
         process.send_signal(signal.SIGHUP)
-        assert process.wait(120) == 0, (tmp_path / "log").read_text()
+        assert process.wait(START_S) == 0, (tmp_path / "log").read_text()
     assert (tmp_path / "runs" / "one" / "DONE").exists()
 
 
