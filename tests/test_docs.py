@@ -56,7 +56,8 @@ def code_of(page: Path) -> Iterator[str]:
 
 def calls_in(code: str) -> Iterator[tuple[str, list[str]]]:
     """Every stackgan command in a piece of code, with its arguments."""
-    for found in re.finditer(r"(?:-m|--module) stackgan_dist\.([a-z]\w*)|(?<!\S)stackgan(?: --ranks \S+)? ([a-z_]+)", code):
+    module, script = r"(?:-m|--module) stackgan_dist\.([a-z]\w*)", r"(?<!\S)stackgan(?: --ranks \S+)? ([a-z_]+)"
+    for found in re.finditer(f"{module}|{script}", code):
         yield found[1] or found[2], _arguments(code[found.end() :])
     for script, command in BEHIND_SCRIPTS.items():
         if script in code:
