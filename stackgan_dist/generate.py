@@ -19,7 +19,7 @@ from stackgan_dist.data.placement import place_from_words
 from stackgan_dist.doors import front_door
 from stackgan_dist.errors import UserError
 from stackgan_dist.generation.generate import draw, usable_device
-from stackgan_dist.generation.grid import labelled_grid, to_picture, to_pixels, to_png
+from stackgan_dist.generation.grid import labelled_grid, to_pictures, to_png
 from stackgan_dist.models import ModelConfig
 from stackgan_dist.runs.trained import load_trained
 from stackgan_dist.storage.files import join, write_bytes
@@ -77,9 +77,9 @@ def main() -> None:
             embeddings = text[number : number + 1].repeat(len(numbers), axis=0)
             places = None if place is None else np.stack([place] * len(numbers))
             fakes = draw(generator, trained.config.model, embeddings, numbers, options.seed, places)
-            finals += [to_picture(pixels) for pixels in to_pixels(fakes.image)]
+            finals += to_pictures(fakes.image)
             if fakes.low_resolution is not None:
-                lows += [to_picture(pixels) for pixels in to_pixels(fakes.low_resolution)]
+                lows += to_pictures(fakes.low_resolution)
         for picture_number, picture in enumerate(finals):
             save(picture, f"{number:03d}-{picture_number:03d}.png")
         for picture_number, picture in enumerate(lows):

@@ -148,7 +148,7 @@ def test_other_options_do_not_go_on_with_a_training(
     encoders: Path, packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     common = ["--data", packed, *TINY, "--run.folder", encoders]
-    with pytest.raises(UserError, match=r"another kind \(learning_rate: 0.5 here, 0.01 there\)"):
+    with pytest.raises(UserError, match=r"another configuration \(learning_rate: 0.5 here, 0.01 there\)"):
         _door(monkeypatch, "train_text_encoder", *common, "--run.name", "tiny", "--recipe.learning-rate", 0.5)
     with pytest.raises(UserError, match="has no checkpoint to evaluate"):
         _door(monkeypatch, "train_text_encoder", *common, "--run.name", "none", "--evaluate")

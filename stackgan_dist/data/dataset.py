@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from stackgan_dist.config import DataConfig
+from stackgan_dist.config import DataConfig, TrainingConfig
 from stackgan_dist.data.cache import ShardCache
 from stackgan_dist.data.cache_folder import default_cache_folder
 from stackgan_dist.data.captions import CaptionSet
 from stackgan_dist.data.index import Index, load_index, stored_size
+from stackgan_dist.data.plan import Plan
 from stackgan_dist.errors import UserError
 from stackgan_dist.storage.files import join
 
@@ -31,6 +32,10 @@ class PackedSet:
     def captions(self) -> CaptionSet:
         """A way to its captions."""
         return CaptionSet(self.index, self.cache())
+
+    def plan(self, training: TrainingConfig) -> Plan:
+        """The order in which a run reads its samples; UserError when they do not fill one batch."""
+        return Plan([shard.samples for shard in self.index.shards], training.seed, training.batch_size)
 
 
 def open_packed(data: DataConfig, image_size: int, split: str | None = None) -> PackedSet:

@@ -1,4 +1,4 @@
-"""A run's page in TensorBoard, which a full disk may leave with gaps but must not end the run."""
+"""A run's page in TensorBoard: a full disk or a fault of TensorBoard leaves gaps in it, and does not end the run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Board:
         lost: is told of what could not be written.
     """
 
-    def __init__(self, folder: Path, purge_step: int, lost: Callable[[OSError], None]) -> None:
+    def __init__(self, folder: Path, purge_step: int, lost: Callable[[Exception], None]) -> None:
         self._folder = folder
         self._purge_step: int | None = purge_step
         self._lost = lost
@@ -38,7 +38,7 @@ class Board:
                 self._writer = SummaryWriter(str(self._folder), purge_step=self._purge_step)
                 self._purge_step = None
             entry(self._writer)
-        except OSError as error:
+        except Exception as error:
             self._abandon()
             self._lost(error)
 
@@ -48,13 +48,13 @@ class Board:
             if self._writer is not None:
                 self._writer.close()
                 self._writer = None
-        except OSError as error:
+        except Exception as error:
             self._abandon()
             self._lost(error)
 
     def _abandon(self) -> None:
         writer, self._writer = self._writer, None
-        with suppress(OSError):
+        with suppress(Exception):
             if writer is not None:
                 writer.close()
 

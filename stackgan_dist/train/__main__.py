@@ -15,7 +15,6 @@ import torch
 
 from stackgan_dist.config import Config
 from stackgan_dist.data.dataset import PackedSet, open_packed
-from stackgan_dist.data.plan import Plan
 from stackgan_dist.distributed.environment import ranks_from_environment
 from stackgan_dist.distributed.process_group import main_first, process_group
 from stackgan_dist.distributed.stop import listen_for_stop
@@ -46,7 +45,7 @@ def main() -> None:
         import_deepspeed()
     folder = RunFolder(join(config.run.folder, config.run.name))
     data = open_packed(config.data, config.model.image_size)
-    Plan([shard.samples for shard in data.index.shards], config.training.seed, config.training.batch_size)
+    plan = data.plan(config.training)
     has_checkpoint = bool(list_steps(folder.checkpoints))
     if config.resume == "never" and has_checkpoint:
         raise UserError(f"{folder.url} has checkpoints and --resume is never; choose another --run.name")
@@ -67,7 +66,7 @@ def main() -> None:
                 keep_file(encoder, find_file(encoder, encoder_folders), folder.url)
 
         main_first(own, ranks)
-        train(config, data, _captions_to_show(config, data), stage1, folder, ranks, stop)
+        train(config, data, plan, _captions_to_show(config, data), stage1, folder, ranks, stop)
 
 
 def _load_stage1(config: Config, data: PackedSet) -> tuple[ModelConfig, dict[str, torch.Tensor]]:

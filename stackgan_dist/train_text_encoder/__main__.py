@@ -30,6 +30,7 @@ from stackgan_dist.distributed.stop import listen_for_stop
 from stackgan_dist.doors import front_door, parse_options
 from stackgan_dist.errors import UserError
 from stackgan_dist.runs.folder import RunFolder
+from stackgan_dist.runs.keeper import WritePolicy
 from stackgan_dist.storage.files import join, write_bytes
 from stackgan_dist.text import TextEncoder, load_encoder
 from stackgan_dist.text.char_cnn_rnn import CharCNNRNNEncoder, to_file
@@ -37,7 +38,7 @@ from stackgan_dist.text.files import FILE_NAME, name_of
 from stackgan_dist.train_text_encoder.batches import ClassBatches
 from stackgan_dist.train_text_encoder.contents import Pictures, embedded_captions, look_at_pictures, spelled_captions
 from stackgan_dist.train_text_encoder.retrieval import Retrieval, retrieval
-from stackgan_dist.train_text_encoder.training import Learning, Recipe, Reports, identity_of, learn
+from stackgan_dist.train_text_encoder.training import EncoderIdentity, Learning, Recipe, learn, take_newest
 
 TRAINED = "char-cnn-rnn"
 
@@ -117,7 +118,7 @@ def main() -> None:
         if ranks.world_size > batches.batch_size:
             raise UserError(f"{ranks.world_size} ranks share {batches.batch_size} classes; start fewer")
         learning = Learning(options.recipe, batches, pictures.features, texts, frozen is not None, ranks)
-        identity = identity_of(
+        identity = EncoderIdentity.of(
             options.recipe,
             data=train_set.index.digest,
             encoder=frozen.name if frozen else TRAINED,
@@ -133,19 +134,13 @@ def main() -> None:
                     folder.mark(None)
 
             main_first(own, ranks)
-            ending = learn(
-                learning,
-                options.recipe,
-                Reports(run.tick_steps, run.checkpoint_steps, run.keep_last),
-                identity,
-                _describe(options, train_set, batches, ranks),
-                folder,
-                ranks,
-                stop,
-                go_on=not options.evaluate,
-            )
-        if ending == "PREEMPTED":
-            return
+            if options.evaluate:
+                take_newest(learning, identity, folder, ranks)
+            else:
+                writes = WritePolicy(run.tick_steps, run.checkpoint_steps, run.keep_last)
+                description = _describe(options, train_set, batches, ranks)
+                if learn(learning, writes, identity, description, folder, ranks, stop) == "PREEMPTED":
+                    return
 
         # What it has learned, tried on classes that it has not seen.
         encoder: TextEncoder

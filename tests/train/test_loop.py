@@ -14,6 +14,7 @@ import torch
 from distributed.tiny import assert_equal, final_state, tiny_config
 
 from stackgan_dist.config import Config
+from stackgan_dist.data.captions import Caption, CaptionSet
 from stackgan_dist.data.dataset import PackedSet, open_packed
 from stackgan_dist.distributed.process_group import Ranks, process_group
 from stackgan_dist.distributed.stop import StopRequest
@@ -25,7 +26,10 @@ from stackgan_dist.train import loop, step_metrics
 
 
 def _train(
-    config: Config, change: Callable[[PackedSet], PackedSet] = lambda data: data, stop: StopRequest | None = None
+    config: Config,
+    change: Callable[[PackedSet], PackedSet] = lambda data: data,
+    stop: StopRequest | None = None,
+    captions: PackedSet | None = None,
 ) -> tuple[str, Path]:
     """How the run ended, and where it is."""
     data = change(open_packed(config.data, config.model.image_size))
@@ -33,7 +37,8 @@ def _train(
     folder.path.mkdir(parents=True, exist_ok=True)
     with process_group(60) as ranks:
         assert isinstance(ranks, Ranks)
-        return loop.train(config, data, data, None, folder, ranks, stop or StopRequest()), folder.path
+        plan = data.plan(config.training)
+        return loop.train(config, data, plan, captions or data, None, folder, ranks, stop or StopRequest()), folder.path
 
 
 @pytest.fixture
@@ -237,3 +242,51 @@ def test_a_stop_is_saved_at_the_step_that_was_taken_last(
 def test_the_forms_of_up_sampling_are_in_the_log(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
     _train(config)
     assert "up-sampling on cpu, by the rule of docs/speed.md: " in capsys.readouterr().out
+
+
+class TestFaultsOfWhatIsShown:
+    """A run goes on without, and trains what it would have trained."""
+
+    def _equals_an_undisturbed_run(self, config: Config, run: Path) -> None:
+        undisturbed = dataclasses.replace(config, run=dataclasses.replace(config.run, name="undisturbed"))
+        _, other = _train(undisturbed)
+        assert_equal(final_state(run), final_state(other))
+
+    def test_captions_of_another_encoder(self, config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+        """As of a test split that was packed anew with another one: its embeddings do not fit the generator."""
+        config = dataclasses.replace(config, run=dataclasses.replace(config.run, sample_steps=2))
+        data = open_packed(config.data, config.model.image_size)
+
+        class Narrow(CaptionSet):
+            def caption(self, picture: int, number: int) -> Caption:
+                caption = super().caption(picture, number)
+                return caption._replace(embedding=caption.embedding[:5])
+
+        class Other(PackedSet):
+            def captions(self) -> CaptionSet:
+                return Narrow(self.index, self.cache())
+
+        ending, run = _train(config, captions=Other(**vars(data)))
+        assert ending == "DONE"
+        said = capsys.readouterr().out
+        assert said.count("pictures (samples/) could not be made (RuntimeError: ") == 1
+        assert committed_steps(str(run / "checkpoints")) == [2, 4, 5]
+        # The generator was in the middle of drawing: it must have gone back to training.
+        self._equals_an_undisturbed_run(config, run)
+
+    def test_captions_that_cannot_be_read(self, config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+        data = open_packed(config.data, config.model.image_size)
+        ending, run = _train(config, captions=dataclasses.replace(data, url=f"{data.url}-lost"))
+        assert ending == "DONE"
+        assert capsys.readouterr().out.count("pictures (samples/) could not be made (UserError: ") == 1
+        assert not (run / "samples").exists()
+        self._equals_an_undisturbed_run(config, run)
+
+    def test_a_picture_is_drawn_after_its_step_is_saved(self, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+        config = dataclasses.replace(config, run=dataclasses.replace(config.run, sample_steps=2))
+        order: list[str] = []
+        save, draw = checkpoint.Checkpointer.save, loop.FixedSamples.draw
+        monkeypatch.setattr(checkpoint.Checkpointer, "save", lambda *a: order.append(f"save {a[1]}") or save(*a))
+        monkeypatch.setattr(loop.FixedSamples, "draw", lambda *a: order.append("draw") or draw(*a))
+        _train(config)
+        assert order == ["save 2", "draw", "save 4", "draw", "save 5", "draw"]
