@@ -21,7 +21,7 @@ from typing import TextIO, TypeVar
 import tyro
 
 from stackgan_dist.distributed.environment import is_main_rank, ranks_from_environment
-from stackgan_dist.errors import EXIT_USER_ERROR, RankError, UserError
+from stackgan_dist.errors import EXIT_PREEMPTED, EXIT_USER_ERROR, RankError, UserError
 from stackgan_dist.interruption import Interrupted, interruptible
 from stackgan_dist.machine import check_open_files, raise_open_files_limit
 
@@ -128,6 +128,16 @@ def front_door(main: Callable[[], None]) -> Callable[[], None]:
             sys.exit(128 + number)
 
     return guarded
+
+
+def end_preempted() -> None:
+    """End a training that was stopped with a checkpoint: with 75, that whoever watches it starts it again.
+
+    Where torchrun itself starts again what ends otherwise than with 0 (--max-restarts), the ranks end with 0: they were
+    asked to stop. stackgan_dist.launcher, which looks at the run's marker, still ends with 75.
+    """
+    if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) == 0:
+        sys.exit(EXIT_PREEMPTED)
 
 
 def _is_unread(stream: TextIO) -> bool:

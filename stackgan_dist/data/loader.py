@@ -158,7 +158,7 @@ def make_loader(
 
 
 def in_time(
-    loader: DataLoader[Batch | UserError], timeout_s: float, is_stopping: Callable[[], bool]
+    loader: DataLoader[Batch | UserError], timeout_s: float, is_stopping: Callable[[], bool], *, may_stop: bool = False
 ) -> Iterator[Batch | UserError]:
     """The batches of `loader`; a RankError where one does not come, however the loader's processes have ended.
 
@@ -166,6 +166,7 @@ def in_time(
         loader: what `make_loader` returned.
         timeout_s: the longest wait for a batch.
         is_stopping: whether this rank has been asked to stop; then the wait ends after a few seconds.
+        may_stop: whether the batches may end there, rather than in an error.
     """
     if loader.num_workers:
         loader.timeout = _LOOK_S
@@ -187,6 +188,8 @@ def in_time(
             if "timed out" not in str(error):
                 raise
             asked_s = min(asked_s, waited_s if is_stopping() else math.inf)
+            if may_stop and asked_s < math.inf:
+                return
             if waited_s > min(timeout_s, asked_s + _STOPPING_S):
                 raise RankError(
                     f"no batch came from the loader's processes for {waited_s:.0f} s ({describe_shared_memory()}); "

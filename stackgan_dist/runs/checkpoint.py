@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -70,6 +70,7 @@ class Checkpointer:
         self._before_commit = before_commit
         self._thread: threading.Thread | None = None
         self._snapshot: dict[str, Any] | None = None  # of the last save, to be written over by the next
+        self._fault: UserError | None = None  # of the last save, where training must not go on
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Copy `state` to host memory and write it in the background; waits only for a save that is under way."""
@@ -93,13 +94,26 @@ class Checkpointer:
             self._report(f"unfinished checkpoints could not be removed from {self._url}: {error}")
 
     def wait(self) -> None:
-        """Wait until the save under way, if any, is committed or has failed."""
+        """Wait until the save under way, if any, is committed or has failed.
+
+        Raises UserError where its state held numbers that are not finite, of which no checkpoint is written.
+        """
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+        fault, self._fault = self._fault, None
+        if fault is not None:
+            raise fault
 
     def _write(self, step: int, snapshot: dict[str, Any]) -> None:
         folder = checkpoint_url(self._url, step)
+        if names := non_finite(snapshot):
+            self._fault = UserError(
+                f"at step {step:,} the training's state is not finite in {len(names)} tensors ({', '.join(names[:3])}"
+                f"{', ...' if len(names) > 3 else ''}), so no checkpoint of it was written to {self._url}; those that "
+                "lie there are good. Lower the learning rate, or raise the batch size, then start again"
+            )
+            return
         try:
             # A damaged checkpoint of this step may lie here: its record must not stand beside the new state.
             remove(join(folder, _COMMIT))
@@ -243,6 +257,18 @@ def unpack(data: bytes, where: str) -> dict[str, Any]:
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:
         raise UserError(f"{where} holds no state of tensors and plain values: {error}") from error
+
+
+def non_finite(value: Any, name: str = "") -> list[str]:
+    """Names of the tensors of a nested state that hold NaN or infinity, as "ema.stage1.weight"."""
+    if isinstance(value, Tensor):
+        return [] if not value.is_floating_point() or bool(value.isfinite().all()) else [name]
+    items: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list | tuple):
+        items = enumerate(value)
+    return [found for key, item in items for found in non_finite(item, f"{name}.{key}" if name else str(key))]
 
 
 def to_host(value: Any, into: Any = None) -> Any:

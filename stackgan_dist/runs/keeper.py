@@ -151,9 +151,11 @@ class Keeper:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._checkpointer.wait()
-        if self._monitor is not None:
-            self._monitor.close()
+        try:
+            self._checkpointer.wait()
+        finally:
+            if self._monitor is not None:
+                self._monitor.close()
 
     def say(self, message: str) -> None:
         """One line on rank 0's terminal."""
@@ -236,6 +238,11 @@ class Keeper:
         monitor = self._monitor
         if monitor is not None and self._is_due(step, self._training.writes.picture_steps):
             self.attempt(f"pictures ({tag}/)", lambda: monitor.picture(step, tag, draw()))
+
+    def stop_before(self, step: int) -> None:
+        """Stop before step number `step` is taken, where nobody waits for this rank; what was done so far is saved."""
+        self.stopped = True
+        self.save(step)
 
     def close(self, step: int) -> Ending:
         """End after `step` steps; returns how. The marker is left only once the last checkpoint is safe."""

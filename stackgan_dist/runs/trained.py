@@ -12,7 +12,7 @@ from stackgan_dist.config import Config, from_json
 from stackgan_dist.errors import UserError
 from stackgan_dist.models import Discriminator, Generator, ModelConfig, build_discriminator, build_generator
 from stackgan_dist.models.matching import MatchingAware
-from stackgan_dist.runs.checkpoint import FoundCheckpoint, find_newest, read_checkpoint, unpack
+from stackgan_dist.runs.checkpoint import FoundCheckpoint, find_newest, non_finite, read_checkpoint, unpack
 from stackgan_dist.runs.folder import DataIdentity, RunFolder, find_run
 from stackgan_dist.storage.files import exists, join
 from stackgan_dist.text import TextEncoder, load_encoder
@@ -63,6 +63,12 @@ def load_trained(path: str, report: Callable[[str], None], *, raw: bool = False)
 def trained_from(found: FoundCheckpoint, folder: RunFolder, *, raw: bool = False) -> Trained:
     """The generator in the checkpoint `found` of the run `folder`; UserError when it holds none."""
     content = unpack(found.data, found.url)
+    weights = _weights(content["state"], raw)
+    if names := non_finite(weights):
+        raise UserError(
+            f"checkpoint {found.url} holds numbers that are not finite ({len(names)} tensors, {names[0]} among them): "
+            "nothing can be generated with it; take an earlier checkpoint, or train again with a lower learning rate"
+        )
     return Trained(
         folder=folder,
         checkpoint=found.url,
@@ -70,7 +76,7 @@ def trained_from(found: FoundCheckpoint, folder: RunFolder, *, raw: bool = False
         config=from_json(content["config"], found.url),
         stage1_model=ModelConfig(**content["stage1_model"]) if content["stage1_model"] else None,
         data=DataIdentity(**content["data"]),
-        weights=_weights(content["state"], raw),
+        weights=weights,
     )
 
 

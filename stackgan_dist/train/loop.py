@@ -7,7 +7,7 @@ import torch
 from stackgan_dist.config import Config, to_json
 from stackgan_dist.data.batch import BatchShape, blank_batch
 from stackgan_dist.data.dataset import PackedSet
-from stackgan_dist.data.loader import StepDataset, make_loader
+from stackgan_dist.data.loader import StepDataset, in_time, make_loader
 from stackgan_dist.data.plan import Plan, rows_of_rank
 from stackgan_dist.distributed.process_group import Ranks, explained_peer_loss
 from stackgan_dist.distributed.stop import StopRequest
@@ -89,7 +89,9 @@ def train(
         # Train.
         loader = make_loader(dataset, step, last_step, config.data.workers, pin_memory=ranks.device.type == "cuda")
         reports = Reports(ranks, len(rows) / training.batch_size)
-        for batch in batches_on(ranks.device, keeper.watch(loader)):
+        # Alone, a rank that waits for data may stop; with peers it has to take the step that they are in.
+        coming = in_time(loader, run.timeout_s, lambda: stop.raised, may_stop=not ranks.distributed)
+        for batch in batches_on(ranks.device, keeper.watch(coming)):
             if isinstance(batch, UserError):
                 raise RankError(f"at step {step:,}: {batch}")
             with explained_peer_loss(f"at step {step:,}"):
@@ -105,6 +107,8 @@ def train(
                 keeper.picture(step, "samples", lambda: samples.draw(state.drawing_generators))
             if keeper.stopped:
                 break
+        if step < last_step and not keeper.stopped:
+            keeper.stop_before(step)
         return keeper.close(step)
 
 

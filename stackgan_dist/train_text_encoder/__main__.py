@@ -20,14 +20,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from stackgan_dist import __version__
 from stackgan_dist.classifiers.classifier import NetworkClassifier, load_classifier
 from stackgan_dist.config import DataConfig
 from stackgan_dist.data.dataset import PackedSet, open_packed
+from stackgan_dist.distributed.agreement import check_agreement, code_digest
 from stackgan_dist.distributed.collectives import one_thread_per_rank
 from stackgan_dist.distributed.environment import ranks_from_environment
 from stackgan_dist.distributed.process_group import Ranks, main_first, process_group
 from stackgan_dist.distributed.stop import listen_for_stop
-from stackgan_dist.doors import front_door, parse_options
+from stackgan_dist.doors import end_preempted, front_door, parse_options
 from stackgan_dist.errors import UserError
 from stackgan_dist.runs.folder import RunFolder
 from stackgan_dist.runs.keeper import WritePolicy
@@ -126,6 +128,7 @@ def main() -> None:
             views=options.views,
             classifier=classifier.weights_sha256,
         )
+        check_agreement({**identity.values, "version": f"{__version__} ({code_digest()})"}, ranks)
         with listen_for_stop() as stop:  # only here is there something to save first
 
             def own() -> None:
@@ -140,6 +143,7 @@ def main() -> None:
                 writes = WritePolicy(run.tick_steps, run.checkpoint_steps, run.keep_last)
                 description = _describe(options, train_set, batches, ranks)
                 if learn(learning, writes, identity, description, folder, ranks, stop) == "PREEMPTED":
+                    end_preempted()
                     return
 
         # What it has learned, tried on classes that it has not seen.

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import json
+import math
 import os
 import pickle
 import resource
@@ -22,14 +23,18 @@ from stackgan_dist.errors import UserError
 from stackgan_dist.runs import checkpoint
 from stackgan_dist.runs.checkpoint import (
     Checkpointer,
+    FoundCheckpoint,
     committed_steps,
     find_newest,
     list_steps,
+    non_finite,
     pack,
     read_checkpoint,
     to_host,
     unpack,
 )
+from stackgan_dist.runs.folder import RunFolder
+from stackgan_dist.runs.trained import trained_from
 from stackgan_dist.storage.files import read_bytes
 
 NOBODY = 65534
@@ -404,3 +409,24 @@ def test_the_record_is_plain_to_read(run: Run) -> None:
     record = json.loads(run.file(4, "commit.json").read_text())
     assert sorted(record) == ["bytes", "sha256", "step"]
     assert (record["step"], record["bytes"]) == (4, run.file(4, "state.pt").stat().st_size)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_no_checkpoint_of_numbers_that_are_not_finite_is_written(tmp_path: Path, value: float) -> None:
+    """Such as the running variance of a batch of one row, whose losses are finite all the while."""
+    checkpointer = Checkpointer(str(tmp_path), keep_last=3, milestone_steps=0, report=print)
+    checkpointer.save(1, _state(1))
+    bad = {"ema": {"norm.running_var": torch.tensor([1.0, value])}, "count": torch.tensor(3), "plain": [1, "a"]}
+    checkpointer.save(2, bad)
+    with pytest.raises(UserError, match=r"at step 2 .* not finite in 1 tensors \(ema.norm.running_var\)"):
+        checkpointer.wait()
+    checkpointer.wait()  # it is said once
+    assert committed_steps(str(tmp_path)) == [1]
+    assert non_finite(_state(1)) == []
+
+
+def test_a_committed_checkpoint_of_such_numbers_generates_nothing(tmp_path: Path) -> None:
+    state = {"ema": {"weight": torch.tensor([math.nan])}, "generator": {"network": {"weight": torch.ones(1)}}}
+    found = FoundCheckpoint("runs/old/step-1", 1, pack({"state": state}))
+    with pytest.raises(UserError, match=r"runs/old/step-1 holds numbers that are not finite \(1 tensors, weight among"):
+        trained_from(found, RunFolder(tmp_path))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import torch
 from distributed.tiny import assert_equal, final_state, tiny_config
 
 from stackgan_dist.config import Config
+from stackgan_dist.data import loader
 from stackgan_dist.data.captions import Caption, CaptionSet
 from stackgan_dist.data.dataset import PackedSet, open_packed
 from stackgan_dist.distributed.process_group import Ranks, process_group
@@ -55,6 +58,27 @@ def test_a_run_ends_with_a_checkpoint_and_a_marker(config: Config) -> None:
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5]
     assert [row["learning_rate"] for row in rows] == [2e-4] * 5
+
+
+def test_a_stop_while_waiting_for_data_saves_what_was_done(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that makes no batch after the third does not keep a single rank from its end."""
+    stop = StopRequest()
+    monkeypatch.setattr(loader, "_LOOK_S", 0.05)
+    make = loader.StepDataset._make
+
+    def slow(self: loader.StepDataset, step: int) -> Any:
+        time.sleep(4 * (step >= 3))
+        return make(self, step)
+
+    monkeypatch.setattr(loader.StepDataset, "_make", slow)
+    threading.Timer(1.5, stop.ask, ["SIGTERM"]).start()
+    began = time.monotonic()
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, workers=1))
+    ending, run = _train(config, stop=stop)
+    assert ending == "PREEMPTED"
+    assert time.monotonic() - began < 12
+    assert committed_steps(str(run / "checkpoints")) == [2, 3]
+    assert (run / "PREEMPTED").read_text() == "step 3 of 5\n"
 
 
 def test_a_run_that_is_done_stays_as_it_is(config: Config, capsys: pytest.CaptureFixture[str]) -> None:

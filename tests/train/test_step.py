@@ -167,6 +167,7 @@ def test_the_step_knows_of_no_files() -> None:
         assert {name for name in loaded if name == room or name.startswith(f"{room}.")} <= {
             "stackgan_dist.data",
             "stackgan_dist.data.batch",
+            "stackgan_dist.data.shared_memory",  # by which a batch travels
         }
 
 
