@@ -45,9 +45,10 @@ def main() -> None:
     try:
         run(parse_args(["--signals-to-handle", ",".join(handled), *arguments]))
     except ChildFailedError as error:
-        codes = {failure.exitcode for failure in error.failures.values()}
-        code = next((each for each in (EXIT_USER_ERROR, EXIT_PREEMPTED) if codes == {each}), 1)
-        if code == 1:
+        # The first one to fail says why; torchrun ends the others by signals.
+        code = error.get_first_failure()[1].exitcode
+        if code not in (EXIT_USER_ERROR, EXIT_PREEMPTED):
+            code = 1
             print(error, file=sys.stderr, flush=True)
     except SignalException as caught:
         # Asked twice, torchrun leaves its ranks behind; whoever asks twice wants no end of theirs but the quickest.
