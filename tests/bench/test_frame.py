@@ -81,7 +81,7 @@ def _take(size: int) -> int:
 
 
 def test_the_door_lists_benchmarks_without_torch(tmp_path: Path) -> None:
-    code = "import sys; from stackgan_dist.bench import main; main(); assert 'torch' not in sys.modules"
+    code = "import sys; from stackgan_dist.bench.__main__ import main; main(); assert 'torch' not in sys.modules"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert found.returncode == 0, found.stderr
     assert all(name in found.stdout for name in bench.BENCHMARKS)
