@@ -14,4 +14,4 @@
 # saves, requeues itself and goes on, until the run is done. Cancelled, it saves if KillWait allows, and stays away.
 source "${SLURM_SUBMIT_DIR:?this is a job: sbatch slurm/stage1.sh}/slurm/lib.sh"
 
-train --preset painted-stage1 "$@"
+train "$@"  # by default the preset painted-stage1

@@ -13,4 +13,8 @@
 # Starts from the preset's Stage-I run, or from another one (--stage1 runs/NAME). Requeues itself as stage1.sh does.
 source "${SLURM_SUBMIT_DIR:?this is a job: sbatch slurm/stage2.sh}/slurm/lib.sh"
 
-train --preset painted-stage2 "$@"
+case " $*" in
+  *" --preset"* | *" --config"*) ;;
+  *) set -- --preset painted-stage2 "$@" ;;
+esac
+train "$@"

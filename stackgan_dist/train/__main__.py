@@ -14,6 +14,7 @@ from contextlib import ExitStack
 import torch
 
 from stackgan_dist.config import Config
+from stackgan_dist.config_source import parse
 from stackgan_dist.data.dataset import PackedSet, open_packed
 from stackgan_dist.data.plan import Plan
 from stackgan_dist.distributed.environment import ranks_from_environment
@@ -24,7 +25,6 @@ from stackgan_dist.engines.deepspeed import import_deepspeed
 from stackgan_dist.engines.deepspeed_config import load_deepspeed_config
 from stackgan_dist.errors import UserError
 from stackgan_dist.models import ModelConfig, build_discriminator, build_generator
-from stackgan_dist.presets import parse
 from stackgan_dist.runs.checkpoint import list_steps
 from stackgan_dist.runs.folder import RunFolder
 from stackgan_dist.runs.trained import load_trained
