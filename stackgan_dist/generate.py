@@ -1,4 +1,4 @@
-"""Draw pictures for new sentences: `python -m stackgan_dist.generate --run runs/demo "a small red bird ..." ...`.
+"""Generate pictures of new sentences: `python -m stackgan_dist.generate --run runs/demo "a small red bird ..." ...`.
 
 Writes one PNG per picture, and a grid of all of them with Stage-I beside Stage-II.
 """
@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stackgan_dist.data.placement import place_from_words
-from stackgan_dist.doors import front_door
+from stackgan_dist.doors import front_door, parse_options
 from stackgan_dist.errors import UserError
 from stackgan_dist.generation.generate import draw, usable_device
 from stackgan_dist.generation.grid import labelled_grid, to_pictures, to_png
 from stackgan_dist.models import ModelConfig
+from stackgan_dist.ranges import Range, Seed
 from stackgan_dist.runs.trained import load_trained
 from stackgan_dist.storage.files import join, write_bytes
 
@@ -30,32 +31,33 @@ _SMALLEST_CELL = 128
 
 @dataclass(frozen=True)
 class Options:
-    """What to draw."""
+    """What to generate."""
 
-    sentences: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """Sentences, each in quotes."""
+    sentences: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="SENTENCE ...")]
+    """The sentences, each in quotes."""
     run: str
-    """A run, a folder with the runs of both stages (the last stage is taken), or a checkpoint."""
+    """The run that generates: its folder, a folder with the runs of both stages (the last stage is taken), or a
+    checkpoint."""
     place: tuple[str, ...] = ()
     """For a model that is told where the object is (GAWWN): LEFT TOP WIDTH HEIGHT of its box, or NAME=X,Y of some of
     its keypoints, in fractions of the picture's side."""
-    count: int = 4
-    """Pictures per sentence; they differ by their noise."""
-    seed: int = 0
-    """Another seed gives other pictures."""
+    count: Annotated[int, Range(at_least=1)] = 4
+    """The number of pictures of each sentence; they differ by their noise."""
+    seed: Seed = 0
+    """The seed of the noise; another one gives other pictures."""
     out: str | None = None
-    """Folder or URL for the pictures (default: generated/ in the run)."""
+    """The folder or URL for the pictures. The default is generated/ in the run."""
     weights: Literal["ema", "raw"] = "ema"
-    """The generator's moving average, or its weights as they were at the last step."""
+    """ema takes the generator's moving average, raw its weights as they were at the last step."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
-    """Where to draw."""
+    """The device to generate on, such as cpu or cuda:1."""
 
 
 @front_door
 def main() -> None:
-    """Parse, load, draw, write."""
-    options = tyro.cli(Options, prog="python -m stackgan_dist.generate", description=__doc__)
-    _check(options.sentences, options.count)
+    """Parse, load, generate, write."""
+    options = parse_options(Options, "generate", __doc__)
+    _check(options.sentences)
     trained = load_trained(options.run, print, raw=options.weights == "raw")
     place = _place(trained.config.model, options.place)
     text = trained.encoder().encode(options.sentences)
@@ -105,14 +107,12 @@ def _place(model: ModelConfig, words: tuple[str, ...]) -> NDArray[np.float32] | 
     return place_from_words(words, model.placement)
 
 
-def _check(sentences: Sequence[str], count: int) -> None:
+def _check(sentences: Sequence[str]) -> None:
     if not sentences:
         raise UserError('there is nothing to draw; give one or more sentences, e.g. "a small red bird"')
     for number, sentence in enumerate(sentences, 1):
         if not sentence.strip():
             raise UserError(f'sentence {number} is empty; say what to draw, e.g. "a small red bird"')
-    if count < 1:
-        raise UserError(f"--count is {count}, it must be at least 1")
 
 
 if __name__ == "__main__":

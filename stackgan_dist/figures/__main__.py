@@ -1,22 +1,21 @@
 """The figures of a run: `python -m stackgan_dist.figures --run runs/demo`.
 
 Stage-I beside Stage-II; one sentence with many noises; from one sentence to another; one word changed; the training
-pictures nearest to what is drawn. Writes a PNG for each and index.html with all of them.
+pictures nearest to what is generated. Writes a PNG for each and index.html with all of them.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-import tyro
 
 from stackgan_dist.config import DataConfig
 from stackgan_dist.data.dataset import open_packed
 from stackgan_dist.data.pictures import RealPictures
-from stackgan_dist.doors import front_door
+from stackgan_dist.doors import front_door, parse_options
 from stackgan_dist.errors import UserError
 from stackgan_dist.figures.figures import (
     Figure,
@@ -34,6 +33,7 @@ from stackgan_dist.figures.page import page
 from stackgan_dist.generation.generate import choose_caption, usable_device
 from stackgan_dist.generation.grid import to_png
 from stackgan_dist.randomness import Stream, permutation
+from stackgan_dist.ranges import Range, Seed
 from stackgan_dist.runs.trained import Trained, load_discriminator, load_trained
 from stackgan_dist.storage.files import join, write_bytes
 
@@ -43,43 +43,41 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class Options:
-    """What to draw."""
+    """What to show."""
 
     run: str
-    """A run, a folder with the runs of both stages (the last stage is taken), or a checkpoint."""
+    """The run that generates: its folder, a folder with the runs of both stages (the last stage is taken), or a
+    checkpoint."""
     sentences: tuple[str, ...] = ()
-    """Sentences to draw, each in quotes (default: captions of the data set)."""
+    """The sentences to show, two or more, each in quotes. By default they are captions of the data set."""
     words: str | None = None
-    """A sentence with one word to change, as "a {red,blue} bird" (default: the first colour in a sentence)."""
+    """A sentence with one word to change, as "a {red,blue} bird". By default the first colour in a sentence changes."""
     without_ca: str | None = None
     """A run of the same data without conditioning augmentation, for the figure of many noises."""
     data: str | None = None
-    """Packed data set (default: the run's own)."""
+    """The packed data set. The default is the run's own."""
     split: str = "test"
-    """Its split that captions are taken from; best one that was not trained on."""
-    texts: int = 4
-    """Sentences to take from the data set."""
-    count: int = 6
-    """Pictures in a row."""
-    training_pictures: int | None = None
-    """Search the nearest among so many (default: all)."""
-    seed: int = 0
-    """Another seed gives other sentences and noises."""
+    """The split that captions are taken from, preferably one that was not trained on."""
+    texts: Annotated[int, Range(at_least=2)] = 4
+    """The number of sentences to take from the data set."""
+    count: Annotated[int, Range(at_least=2)] = 6
+    """The number of pictures in a row."""
+    training_pictures: Annotated[int, Range(at_least=1)] | None = None
+    """The nearest training pictures are searched among this many. The default is all of them."""
+    seed: Seed = 0
+    """The seed of sentences and noises; another one gives others."""
     out: str | None = None
-    """Folder or URL to write to (default: figures/ in the run)."""
+    """The folder or URL to write to. The default is figures/ in the run."""
     weights: Literal["ema", "raw"] = "ema"
-    """The generator's moving average, or its weights as they were at the last step."""
+    """ema takes the generator's moving average, raw its weights as they were at the last step."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
-    """Where to draw."""
+    """The device to generate on, such as cpu or cuda:1."""
 
 
 @front_door
 def main() -> None:
-    """Parse, load, draw each figure, write."""
-    options = tyro.cli(Options, prog="python -m stackgan_dist.figures", description=__doc__)
-    for flag, value, least in (("--texts", options.texts, 2), ("--count", options.count, 2)):
-        if value < least:
-            raise UserError(f"{flag} is {value}, it must be at least {least}")
+    """Parse, load, make each figure, write."""
+    options = parse_options(Options, "figures", __doc__)
     if len(options.sentences) == 1:
         raise UserError("--sentences has 1 sentence, it needs 2 or more: a figure goes from one to another")
     trained = load_trained(options.run, print, raw=options.weights == "raw")

@@ -44,9 +44,8 @@ def reshard(
 
     Raises UserError when `url` is damaged, or something is at `out` already.
     """
-    given = [value for value in (samples_per_shard, shard_mb, shards) if value is not None]
-    if len(given) != 1 or not given[0] > 0:
-        raise UserError("give exactly one of --samples-per-shard, --shard-mb and --shards, above 0")
+    if sum(value is not None for value in (samples_per_shard, shard_mb, shards)) != 1:
+        raise UserError("give exactly one of --samples-per-shard, --shard-mb and --shards")
     folders = packed_folders(url)
     for below in folders:
         target = join(out, below) if below else out

@@ -42,7 +42,7 @@ class Reproduction:
     _given: Judge | None = field(init=False)
 
     def __post_init__(self) -> None:
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             given = " ".join(map(str, self.seeds))
             raise UserError(f"--seed is {given!r}; it must be one number from 0 on, or several different ones")
         self.scale = SCALES[self.scale_name]

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import sys
 
+from stackgan_dist.config_source import parse
 from stackgan_dist.doors import front_door
 from stackgan_dist.errors import UserError
-from stackgan_dist.presets import parse
 from stackgan_dist.storage.files import join, read_bytes, remove
 
 _MARKERS = ("DONE", "PREEMPTED")

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from stackgan_dist.config import Config
+from stackgan_dist.config_source import parse
 from stackgan_dist.data.dataset import PackedSet, open_packed
 from stackgan_dist.distributed.agreement import check_agreement
 from stackgan_dist.distributed.environment import is_main_rank, ranks_from_environment
@@ -25,7 +26,6 @@ from stackgan_dist.engines.deepspeed import import_deepspeed
 from stackgan_dist.engines.deepspeed_config import load_deepspeed_config
 from stackgan_dist.errors import UserError
 from stackgan_dist.models import ModelConfig, build_discriminator, build_generator
-from stackgan_dist.presets import parse
 from stackgan_dist.runs.checkpoint import list_steps
 from stackgan_dist.runs.folder import DataIdentity, RunFolder
 from stackgan_dist.runs.trained import load_trained

@@ -15,7 +15,7 @@ import datetime
 import json
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -31,6 +31,8 @@ from stackgan_dist.distributed.process_group import Ranks, main_first, process_g
 from stackgan_dist.distributed.stop import listen_for_stop
 from stackgan_dist.doors import end_preempted, front_door, parse_options
 from stackgan_dist.errors import UserError
+from stackgan_dist.models.config import ImageSize
+from stackgan_dist.ranges import Range, Timeout
 from stackgan_dist.runs.folder import RunFolder
 from stackgan_dist.runs.keeper import WritePolicy
 from stackgan_dist.storage.files import join, write_bytes
@@ -50,17 +52,19 @@ class RunOptions:
     """Where a training writes, and how often. Changes nothing in the mathematics."""
 
     name: str | None = None
-    """The training lives in FOLDER/NAME (default: DATA-ENCODER); give this folder to `pack --encoder`."""
+    """The name of the training, which is written to FOLDER/NAME; that folder is what `pack --encoder` takes. The
+    default is DATA-ENCODER."""
     folder: str = "encoders"
-    """Folder of all trainings, or a URL; the features of the pictures are kept in it for all of them."""
-    tick_steps: int = 50
-    """Steps between two status lines, rows of metrics.jsonl and points in TensorBoard."""
-    checkpoint_steps: int = 500
-    """Steps between two checkpoints; one more is written when the training ends or is stopped."""
-    keep_last: int = 2
-    """Checkpoints kept."""
-    timeout_s: float = 300.0
-    """A rank that does not answer for this long is taken for lost, and the training stops (to be started again)."""
+    """The folder of all trainings, or a URL; the features of the pictures are kept in it for all of them."""
+    tick_steps: Annotated[int, Range(at_least=1)] = 50
+    """The number of steps between two status lines, rows of metrics.jsonl and points in TensorBoard."""
+    checkpoint_steps: Annotated[int, Range(at_least=1)] = 500
+    """The number of steps between two checkpoints; one more is written when the training ends or is stopped."""
+    keep_last: Annotated[int, Range(at_least=1)] = 2
+    """This many of the newest checkpoints are kept."""
+    timeout_s: Timeout = 300.0
+    """A rank that does not answer for this many seconds is taken for lost, and the training stops (to be started
+    again)."""
 
 
 @dataclass(frozen=True)
@@ -68,19 +72,19 @@ class Options:
     """What to train, and on what."""
 
     data: str = "data/painted"
-    """Packed data set with classes, by any encoder: its captions and pictures count, its embeddings do not (unless they
-    are those of --encoder, which then need not be made again)."""
+    """The packed data set, with classes, by any encoder: its captions and pictures count, its embeddings do not (unless
+    they are those of --encoder, which then need not be made again)."""
     encoder: str = TRAINED
-    """char-cnn-rnn: train one. Any other encoder (minilm, ngrams, a trained one's folder) stays as it is, and is held
-    against the pictures by a linear map of theirs."""
+    """char-cnn-rnn trains one. Any other encoder (minilm, ngrams, a trained one's folder) stays as it is, and a linear
+    map of the pictures' features is fitted to it."""
     evaluate: bool = False
     """Do not train; evaluate the newest checkpoint."""
-    image_size: int = 128
-    """Side of the crops that the classifier looks at (64, 128 or 256)."""
-    views: int = 4
-    """Views of a training picture: its middle, and crops at random, some mirrored."""
+    image_size: ImageSize = 128
+    """The side in pixels of the crops that the classifier looks at."""
+    views: Annotated[int, Range(at_least=1)] = 4
+    """The number of views of a training picture: its middle, and crops at random, some mirrored."""
     classifier: str = "efficientnet-lite0"
-    """Whose features of the pictures to learn from, as for the scores."""
+    """The classifier whose features of the pictures are learned from, as for the scores."""
     recipe: Recipe = field(default_factory=Recipe)
     run: RunOptions = field(default_factory=RunOptions)
 
@@ -88,7 +92,7 @@ class Options:
 @front_door
 def main() -> None:
     """Parse, validate, connect, look at the pictures, train, evaluate, write."""
-    options = parse_options(Options, "stackgan_dist.train_text_encoder", __doc__)
+    options = parse_options(Options, "train_text_encoder", __doc__)
     _check(options)
     train_set, test_set = (
         open_packed(DataConfig(url=options.data), options.image_size, split) for split in ("train", "test")
@@ -168,18 +172,8 @@ def main() -> None:
 
 def _check(options: Options) -> None:
     options.recipe.validate(ranks_from_environment().world_size)
-    run = options.run
-    for flag, value in (
-        ("--views", options.views),
-        ("--run.tick-steps", run.tick_steps),
-        ("--run.checkpoint-steps", run.checkpoint_steps),
-        ("--run.keep-last", run.keep_last),
-        ("--run.timeout-s", run.timeout_s),
-    ):
-        if not value > 0:
-            raise UserError(f"{flag} is {value}, it must be above 0")
-    if run.folder.startswith(("http://", "https://")):
-        raise UserError(f"--run.folder is {run.folder}, which can only be read; give a folder, or s3://, gs://, az://")
+    if (folder := options.run.folder).startswith(("http://", "https://")):
+        raise UserError(f"--run.folder is {folder}, which can only be read; give a folder, or s3://, gs://, az://")
 
 
 def _look(options: Options, packed: PackedSet, views: int, classifier: NetworkClassifier, ranks: Ranks) -> Pictures:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from stackgan_dist.distributed.stop import StopRequest
 from stackgan_dist.engines.ddp import DDPEngine
 from stackgan_dist.errors import UserError
 from stackgan_dist.randomness import Stream, uniform
+from stackgan_dist.ranges import Range, Seed
 from stackgan_dist.runs.checkpoint import to_host
 from stackgan_dist.runs.folder import Ending, RunFolder
 from stackgan_dist.runs.keeper import Keeper, Training, WritePolicy, resume
@@ -51,48 +52,36 @@ _BETAS = (0.9, 0.999)
 class Recipe:
     """The mathematics of a training."""
 
-    seed: int = 0
-    """Seed of everything random: weights, pictures, captions, views, dropout."""
-    steps: int = 16_400
-    """Length of the training; Reed's for Oxford-102 is 200 epochs of 82 steps."""
-    batch_size: int = 40
-    """Different classes in the GLOBAL batch, a picture and a caption of each; all, where there are fewer."""
-    learning_rate: float = 7e-4
-    """Of Adam, at the first step."""
-    last_learning_rate: float = 0.02
-    """Its share that is left at the last step; it falls exponentially (Reed: by 2 % in each of 200 epochs)."""
-    dropout: float = 0.0
-    """Share of the recurrent cell's outputs that are left out of a row."""
-    width: int = 512
-    """Channels of the char-CNN-RNN."""
-    dim: int = 1024
-    """Of its embeddings."""
+    seed: Seed = 0
+    """The seed of everything random: weights, pictures, captions, views and dropout."""
+    steps: Annotated[int, Range(at_least=1)] = 16_400
+    """The length of the training; Reed's for Oxford-102 is 200 epochs of 82 steps."""
+    batch_size: Annotated[int, Range(at_least=2)] = 40
+    """The number of different classes in the GLOBAL batch, with a picture and a caption of each; all of them, where
+    there are fewer. Texts are told apart, so there must be two."""
+    learning_rate: Annotated[float, Range(above=0)] = 7e-4
+    """The learning rate of Adam at the first step."""
+    last_learning_rate: Annotated[float, Range(above=0)] = 0.02
+    """The share of the learning rate that is left at the last step; it falls exponentially (Reed: by 2 % in each of 200
+    epochs)."""
+    dropout: Annotated[float, Range(at_least=0, below=1)] = 0.0
+    """The share of the recurrent cell's outputs that are left out of a row."""
+    width: Annotated[int, Range(at_least=4, at_most=65_536)] = 512
+    """The channels of the char-CNN-RNN, a multiple of 4."""
+    dim: Annotated[int, Range(at_least=1, at_most=65_536)] = 1024
+    """The dimensions of its embeddings."""
     precision: Literal["fp32", "fp64"] = "fp32"
-    """fp64 is for equality tests."""
+    """The number format of the training; fp64 is for equality tests."""
 
     def validate(self, world_size: int) -> None:
-        """Refuse what cannot work; raises UserError."""
-        for flag, value in (
-            ("--recipe.steps", self.steps),
-            ("--recipe.learning-rate", self.learning_rate),
-            ("--recipe.last-learning-rate", self.last_learning_rate),
-            ("--recipe.dim", self.dim),
-        ):
-            if not value > 0:
-                raise UserError(f"{flag} is {value}, it must be above 0")
-        if self.batch_size < 2:
-            raise UserError(f"--recipe.batch-size is {self.batch_size}, it must be at least 2: texts are told apart")
+        """Refuse what cannot work on `world_size` ranks; raises UserError."""
         if world_size > self.batch_size:
             raise UserError(
                 f"{world_size} ranks share a global batch of {self.batch_size} rows: some would get none; start fewer "
                 "ranks or raise --recipe.batch-size"
             )
-        if self.width < 4 or self.width % 4:
+        if self.width % 4:
             raise UserError(f"--recipe.width is {self.width}, it must be a multiple of 4 (the first layer has 3/4)")
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"--recipe.dropout is {self.dropout}, it must be a share from 0 to below 1")
-        if self.seed < 0:
-            raise UserError(f"--recipe.seed is {self.seed}, it must not be negative")
 
 
 @dataclass(frozen=True)
