@@ -28,7 +28,7 @@ from stackgan_dist.presets import parse
 from stackgan_dist.runs.checkpoint import list_steps
 from stackgan_dist.runs.folder import RunFolder
 from stackgan_dist.runs.trained import load_trained
-from stackgan_dist.storage.files import join
+from stackgan_dist.storage.folder import Folder
 from stackgan_dist.text.files import find_file, is_trained, keep_file
 from stackgan_dist.train.loop import train
 
@@ -44,7 +44,7 @@ def main() -> None:
     if config.engine == "deepspeed":
         load_deepspeed_config(config.deepspeed_config)
         import_deepspeed()
-    folder = RunFolder(join(config.run.folder, config.run.name))
+    folder = RunFolder(Folder.at(config.run.folder) / config.run.name)
     data = open_packed(config.data, config.model.image_size)
     Plan([shard.samples for shard in data.index.shards], config.training.seed, config.training.batch_size)
     has_checkpoint = bool(list_steps(folder.checkpoints))

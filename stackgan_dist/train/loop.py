@@ -181,7 +181,7 @@ def _resume(
     if data is None:
         return 0
     content = unpack(data, f"the newest checkpoint of {folder.url}")
-    changed = differences(config, from_json(content["config"], folder.checkpoints))
+    changed = differences(config, from_json(content["config"], folder.checkpoints.url))
     if (theirs := content["data"]["digest"]) != data_digest:
         changed.append(f"digest of the data's index: {data_digest[:12]} here, {theirs[:12]} there")
     if changed:
