@@ -41,6 +41,9 @@ class Folder:
     def __str__(self) -> str:
         return self.url
 
+    def __repr__(self) -> str:
+        return f"Folder({self.url!r})"
+
     @property
     def url(self) -> str:
         """Its path or URL, for messages and records."""

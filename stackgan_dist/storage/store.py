@@ -1,8 +1,9 @@
 """Files on a store, by their keys, which are taken literally.
 
-fsspec's rm, glob, find, expand_path, get and put read `*`, `?`, `[`, `]` in a path as a pattern, and its URLs may
+fsspec's rm, glob, expand_path, get, put and cat take a path that holds `*`, `?` or `[` for a pattern, and its URLs may
 chain file systems by `::`. Here a path is made of the store's root and a key, and only calls that take one path as it
-is are used. Every call is patient: a store that fails is asked again.
+is are used: a tree is removed by listing it and deleting exactly what was listed. Every call is patient: a store that
+fails is asked again.
 """
 
 from __future__ import annotations
@@ -99,6 +100,8 @@ class StoreFiles:
         url = self.url(key)
         if not {".", ".."}.isdisjoint(key.split("/")):
             raise UserError(f"{url} has a part '.' or '..', which no store follows; give the URL without it")
+        if "\\" in key:
+            raise UserError(f"{url} has a backslash, which some stores (Azure, SeaweedFS) take for a slash; rename it")
         if _CONTROL.search(key):
             raise UserError(f"{url!r} holds control characters, which listings of stores cannot hold; rename it")
         if any(0xD800 <= ord(character) < 0xE000 for character in key):
