@@ -15,8 +15,9 @@ from pathlib import Path
 import fsspec
 
 from stackgan_dist.errors import UserError
+from stackgan_dist.storage.connect import split_url
 from stackgan_dist.storage.local import LocalFiles
-from stackgan_dist.storage.store import StoreFiles, split_url
+from stackgan_dist.storage.store import StoreFiles
 
 Files = LocalFiles | StoreFiles
 """A file system, with the same operations on its keys wherever it is."""

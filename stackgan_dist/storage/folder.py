@@ -115,12 +115,20 @@ class Folder:
         return sorted(self.files.files_below(self.key))
 
     def walk(self, depth: int) -> Iterator[tuple[str, Folder]]:
-        """This folder, by the name "", and those below it down to `depth`, by their names."""
+        """This folder, by the name "", and those below it down to `depth`, by their names.
+
+        What others have put into a store under names that are refused here is passed over.
+        """
         yield "", self
-        if depth:
-            for name in sorted(name for name, size in self.files.entries(self.key).items() if size is None):
-                for below, folder in (self / name).walk(depth - 1):
-                    yield f"{name}/{below}".rstrip("/"), folder
+        if not depth:
+            return
+        for name in sorted(name for name, size in self.files.entries(self.key).items() if size is None):
+            try:
+                inner = self / name
+            except UserError:
+                continue
+            for below, folder in inner.walk(depth - 1):
+                yield f"{name}/{below}".rstrip("/"), folder
 
     def exists(self, name: str) -> bool:
         """Whether there is a file or folder of that name."""

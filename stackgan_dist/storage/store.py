@@ -18,18 +18,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import fsspec
-from fsspec.core import url_to_fs
-
 from stackgan_dist.errors import UserError
+from stackgan_dist.storage.connect import connected
 from stackgan_dist.storage.retry import Attempts, StoreError, patiently
 
-S3_TIMEOUTS = {"connect_timeout": 5, "read_timeout": 15}
-"""Seconds without a connection, or without a byte, after which a request has failed."""
-_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "az": "az", "abfs": "az", "https": "https"}
 _KEYS_PER_DELETE = 1000
 """S3 takes no more at once."""
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _VERSION = re.compile(r"\?versionid=", re.IGNORECASE)
 
@@ -51,7 +45,7 @@ class StoreFiles:
         self._connect()
 
     def _connect(self) -> None:
-        self._fs, self._top = _connected(self.root)
+        self._fs, self._top = connected(self.root)
         self.protocols = (self._fs.protocol,) if isinstance(self._fs.protocol, str) else tuple(self._fs.protocol)
         self._process = os.getpid()  # last: other threads connect too until it is known
 
@@ -282,41 +276,6 @@ class StoreFiles:
 
     def remove_temporary(self, key: str) -> None:
         """Nothing: a killed `write` leaves nothing on a store."""
-
-
-def split_url(url: str) -> tuple[str, str] | None:
-    """The store's root and the key of `url`; None for a path of the local file system.
-
-    Raises UserError for a URL in which file systems are chained by `::`.
-    """
-    scheme, separator, rest = url.partition("://")
-    host, _, key = rest.partition("/")
-    if not separator or scheme in ("file", "local"):
-        return None
-    if not _SCHEME.fullmatch(scheme) and "::" not in scheme:
-        return None
-    if "::" in scheme or "::" in host:
-        raise UserError(f"cannot open {url}: file systems are not chained by '::'; give the URL of the folder itself")
-    return f"{scheme}://{host}", key.rstrip("/")
-
-
-def _connected(root: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The file system that serves `root`, and the path of `root` on it."""
-    scheme = root.partition("://")[0]
-    # Retries are made here, where they are counted; s3fs keeps those of the parts of a large upload.
-    options: dict[str, Any] = (
-        {"config_kwargs": {**S3_TIMEOUTS, "retries": {"total_max_attempts": 1}}, "use_listings_cache": False}
-        if scheme in ("s3", "s3a")
-        else {}
-    )
-    try:
-        fs, top = url_to_fs(root, **options)
-    except ImportError as error:
-        extra = f" (pip install 'stackgan_dist[{_EXTRAS[scheme]}]')" if scheme in _EXTRAS else ""
-        raise UserError(f"{error}{extra}") from error
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    return fs, top.rstrip("/")
 
 
 def _is_below(name: str, path: str) -> bool:

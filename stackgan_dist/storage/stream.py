@@ -17,9 +17,10 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import quote
 
+from stackgan_dist.storage.connect import S3_TIMEOUTS
 from stackgan_dist.storage.folder import Folder
 from stackgan_dist.storage.retry import WrongSizeError
-from stackgan_dist.storage.store import S3_TIMEOUTS, StoreFiles
+from stackgan_dist.storage.store import StoreFiles
 
 _PIECE_BYTES = 2**18
 _BLOCK_BYTES = 8 * 2**20

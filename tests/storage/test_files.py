@@ -11,7 +11,7 @@ import fsspec
 import pytest
 
 from stackgan_dist.errors import UserError
-from stackgan_dist.storage import store
+from stackgan_dist.storage import connect
 from stackgan_dist.storage.files import join, local_path, read_bytes, remove, write_bytes
 from stackgan_dist.storage.folder import Folder
 
@@ -114,6 +114,6 @@ def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
     def fail(url: str, **_: object) -> None:
         raise ImportError("Install s3fs to access S3")
 
-    monkeypatch.setattr(store, "url_to_fs", fail)
+    monkeypatch.setattr(connect, "url_to_fs", fail)
     with pytest.raises(UserError, match=r"pip install 'stackgan_dist\[s3\]'"):
         read_bytes("s3://bucket/key")

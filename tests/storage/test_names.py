@@ -191,6 +191,16 @@ def test_a_bucket_is_emptied_but_stays() -> None:
     assert (bucket.names(), other.files_below()) == ([], ["a/file"])
 
 
+def test_foreign_names_are_passed_over() -> None:
+    memory = fsspec.filesystem("memory")
+    memory.store.clear()
+    top = Folder.at("memory://foreign")
+    top.write("a/file", b"")
+    memory.pipe_file("/foreign/b\\c/file", b"")
+    assert [below for below, _ in top.walk(2)] == ["", "a"]
+    assert top.names() == ["a", "b\\c"]
+
+
 def test_parents() -> None:
     for url, parent in [
         ("runs/demo/checkpoints", "runs/demo"),

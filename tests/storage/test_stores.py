@@ -24,7 +24,7 @@ from stackgan_dist.errors import UserError
 from stackgan_dist.pack.data_set import pack
 from stackgan_dist.pack.recipe import Recipe
 from stackgan_dist.pack.sources.webdataset import WebDatasetTars
-from stackgan_dist.storage import retry, store
+from stackgan_dist.storage import connect, retry
 from stackgan_dist.storage.files import exists, join, open_filesystem, read_bytes, remove, write_bytes
 from stackgan_dist.storage.folder import Folder
 from stackgan_dist.storage.retry import Patience, StoreError
@@ -43,7 +43,7 @@ def folder(network: FaultyNetwork, request: pytest.FixtureRequest) -> str:
 @pytest.fixture(autouse=True)
 def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A stall is found out after 1 s."""
-    monkeypatch.setitem(store.S3_TIMEOUTS, "read_timeout", 1)
+    monkeypatch.setitem(connect.S3_TIMEOUTS, "read_timeout", 1)
     yield
     open_filesystem("s3://bucket")[0].clear_instance_cache()
 
@@ -180,7 +180,7 @@ def test_an_object_that_changed_is_refused(folder: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("fault", [Fault.STALL, Fault.SLOW_DOWN], ids=lambda fault: fault.name)
 def test_a_wait_does_not_hold_up_signals(network: FaultyNetwork, folder: str, tmp_path: Path, fault: Fault) -> None:
     """Whether the store stalls in mid-body or a pause between two attempts is due."""
-    store.S3_TIMEOUTS["read_timeout"] = 15
+    connect.S3_TIMEOUTS["read_timeout"] = 15
     index, _ = _shards(folder)
     network.decide = lambda request: fault
     arrived: list[float] = []
