@@ -77,7 +77,7 @@ def main() -> None:
                 **{f"steps of {name}": pair for name, pair in sharpness.items()},
                 **subject.describe(),
             }
-            file = append_score(subject.trained.folder.url, row)
+            file = append_score(subject.trained.folder.root, row)
             parts = ", ".join(f"{part} {share:.1%}" for part, share in shares.items())
             steep = ", ".join(f"{name} {outlines:.1f} / {rest:.2f}" for name, (outlines, rest) in sharpness.items())
             print(

@@ -46,8 +46,8 @@ class TrainingConfig:
     seed: Seed = 0
     """The seed of everything random: initial weights, order of samples, crops, texts and noise."""
     batch_size: Annotated[int, Range(at_least=2)] = 64
-    """The rows of the GLOBAL batch, which the ranks share. The number of ranks does not change the mathematics. A single
-    row has no variance for batch norm."""
+    """The rows of the GLOBAL batch, which the ranks share. The number of ranks does not change the mathematics.
+    A single row has no variance for batch norm."""
     epochs: Annotated[int, Range(at_least=1)] = 600
     """The length of the run; an epoch is floor(samples / batch size) steps."""
     learning_rate: Annotated[float, Range(above=0)] = 2e-4

@@ -23,7 +23,7 @@ from stackgan_dist.generation.grid import labelled_grid, to_pictures, to_png
 from stackgan_dist.models import ModelConfig
 from stackgan_dist.ranges import Range, Seed
 from stackgan_dist.runs.trained import load_trained
-from stackgan_dist.storage.files import join, write_bytes
+from stackgan_dist.storage.folder import Folder
 
 _BATCH = 16
 _SMALLEST_CELL = 128
@@ -62,11 +62,11 @@ def main() -> None:
     place = _place(trained.config.model, options.place)
     text = trained.encoder().encode(options.sentences)
     generator = trained.generator(usable_device(options.device))
-    out = options.out or join(trained.folder.url, "generated")
+    out = Folder.at(options.out) if options.out else trained.folder.root / "generated"
 
     def save(picture: Image.Image, name: str) -> None:
         try:
-            write_bytes(join(out, name), to_png(picture))
+            out.write(name, to_png(picture))
         except OSError as error:
             raise UserError(f"cannot write to {out}: {error.strerror}; give another folder with --out") from error
 
@@ -94,7 +94,7 @@ def main() -> None:
     save(labelled_grid(rows, options.sentences, headings, cell), "grid.png")
     print(
         f"{len(rows) * options.count} pictures of {trained.config.model.image_size} px drawn by {trained.checkpoint} "
-        f"({options.weights}); all of them: {join(out, 'grid.png')}"
+        f"({options.weights}); all of them: {out.url_of('grid.png')}"
     )
 
 

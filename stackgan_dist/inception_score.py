@@ -58,7 +58,7 @@ def main() -> None:
         if ranks.is_main:
             score = sums.result()
             row = {"score": "inception", **asdict(score), **classifier.describe(), **subject.describe()}
-            file = append_score(subject.trained.folder.url, row)
+            file = append_score(subject.trained.folder.root, row)
             print(f"Inception Score {score}\n  of {subject.trained.checkpoint}, captions of {subject.captions.url}")
             print(f"  by {classifier.name}: {classifier.comparable_with}\n  recorded in {file}")
 

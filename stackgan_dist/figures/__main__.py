@@ -35,7 +35,7 @@ from stackgan_dist.generation.grid import to_png
 from stackgan_dist.randomness import Stream, permutation
 from stackgan_dist.ranges import Range, Seed
 from stackgan_dist.runs.trained import Trained, load_discriminator, load_trained
-from stackgan_dist.storage.files import join, write_bytes
+from stackgan_dist.storage.folder import Folder
 
 _WORDS = 5
 _BATCH = 64
@@ -100,7 +100,7 @@ def main() -> None:
         missing.append(f"One word changed is not shown: {error}.")
     figures.append(_nearest(options, trained, painter, sentences, device))
 
-    out = options.out or join(trained.folder.url, "figures")
+    out = Folder.at(options.out) if options.out else trained.folder.root / "figures"
     facts = {
         "checkpoint": f"{trained.checkpoint}, {options.weights} weights",
         "image size": f"{trained.config.model.image_size} px",
@@ -109,11 +109,11 @@ def main() -> None:
     }
     try:
         for figure in figures:
-            write_bytes(join(out, f"{figure.name}.png"), to_png(figure.picture))
-        write_bytes(join(out, "index.html"), page(f"Figures of {options.run}", facts, figures, missing).encode())
+            out.write(f"{figure.name}.png", to_png(figure.picture))
+        out.write("index.html", page(f"Figures of {options.run}", facts, figures, missing).encode())
     except OSError as error:
         raise UserError(f"cannot write to {out}: {error.strerror}; give another folder with --out") from error
-    print(f"{len(figures)} figures by {trained.checkpoint}; all of them: {join(out, 'index.html')}")
+    print(f"{len(figures)} figures by {trained.checkpoint}; all of them: {out.url_of('index.html')}")
     for reason in missing:
         print(f"  {reason}")
 

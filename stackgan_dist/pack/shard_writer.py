@@ -27,7 +27,7 @@ from stackgan_dist.errors import UserError
 from stackgan_dist.pack.pictures import Frame, PictureError, encode_jpeg, load_picture
 from stackgan_dist.pack.pool import AbandonedError, OnPicture
 from stackgan_dist.pack.sources import Record, Source
-from stackgan_dist.storage.files import join, local_path, open_filesystem
+from stackgan_dist.storage.folder import Folder
 from stackgan_dist.text import SentenceError, TextEncoder, load_encoder
 
 TEMPORARY_SUFFIX = ".tar.tmp"
@@ -48,8 +48,8 @@ class Task:
     """The encoder, a name or a file; None: the embeddings are given."""
     embeddings: tuple[NDArray[np.float16], ...]
     """Given ones of the records, (captions, dim) each."""
-    folders: tuple[tuple[int, str], ...]
-    """(side of the squares in pixels, URL of the folder), one tar for each."""
+    folders: tuple[tuple[int, Folder], ...]
+    """(side of the squares in pixels, the folder), one tar for each."""
     name: str
     """File name of the tars."""
 
@@ -87,7 +87,7 @@ def pack_shard(task: Task, on_picture: OnPicture = lambda: True) -> Packed:
     rejected: list[dict[str, str]] = []
     kept: list[Record] = []
     with ExitStack() as stack:
-        parts = {size: stack.enter_context(temporary_tar(url, task.name)) for size, url in task.folders}
+        parts = {size: stack.enter_context(temporary_tar(folder, task.name)) for size, folder in task.folders}
         tars = {
             size: stack.enter_context(tarfile.open(path, "w", format=tarfile.USTAR_FORMAT))
             for size, path in parts.items()
@@ -112,7 +112,7 @@ def pack_shard(task: Task, on_picture: OnPicture = lambda: True) -> Packed:
                 raise AbandonedError
         for tar in tars.values():
             tar.close()
-        shards = {size: publish_tar(parts[size], join(url, task.name), len(kept)) for size, url in task.folders if kept}
+        shards = {size: publish_tar(parts[size], folder, task.name, len(kept)) for size, folder in task.folders if kept}
     return Packed(
         shards=shards,
         text_dim=task.embeddings[0].shape[1] if encoder is None else encoder.dim,
@@ -214,9 +214,9 @@ def _meta(record: Record, frame: Frame) -> dict[str, Any]:
 
 
 @contextmanager
-def temporary_tar(folder: str, name: str) -> Iterator[Path]:
+def temporary_tar(folder: Folder, name: str) -> Iterator[Path]:
     """A file to write to, beside its destination if that is local (so that it can be renamed); gone afterwards."""
-    beside = local_path(folder)
+    beside = folder.path
     try:
         if beside is not None:
             beside.mkdir(parents=True, exist_ok=True)
@@ -230,20 +230,11 @@ def temporary_tar(folder: str, name: str) -> Iterator[Path]:
         Path(path).unlink(missing_ok=True)
 
 
-def publish_tar(part: Path, url: str, samples: int) -> Shard:
-    """Put the finished tar `part` at `url`, whole or not at all; returns its entry for the index."""
+def publish_tar(part: Path, folder: Folder, name: str, samples: int) -> Shard:
+    """Put the finished tar `part` into `folder` as `name`, whole or not at all; returns its entry for the index."""
     with part.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         os.fsync(file.fileno())
-    shard = Shard(name=url.rsplit("/", 1)[-1], bytes=part.stat().st_size, sha256=digest, samples=samples)
-    path = local_path(url)
-    if path is not None:
-        part.chmod(0o644)  # mkstemp's 0600 would hide it from the group
-        part.replace(path)
-        return shard
-    fs, remote = open_filesystem(url)
-    try:
-        fs.put_file(str(part), remote)
-    except Exception as error:  # every store has its own family of errors
-        raise UserError(f"cannot upload {url}: {type(error).__name__}: {error}") from error
+    shard = Shard(name=name, bytes=part.stat().st_size, sha256=digest, samples=samples)
+    folder.move_in(part, name)
     return shard

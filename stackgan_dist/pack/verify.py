@@ -7,10 +7,8 @@ import io
 import json
 import re
 import tarfile
-import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,14 +18,14 @@ from PIL import Image
 from stackgan_dist.data.index import Index, Shard, load_index, packed_folders
 from stackgan_dist.errors import UserError
 from stackgan_dist.pack.pool import AbandonedError, OnPicture, run_tasks
-from stackgan_dist.storage.files import join, list_names, local_path, open_filesystem
+from stackgan_dist.storage.folder import Folder
 
 _MEMBERS = ("emb.npy", "jpg", "json")
 
 
 @dataclass(frozen=True)
 class _Task:
-    folder: str
+    folder: Folder
     index: Index
     """Without its shards and classes, which a task does not need."""
     classes: frozenset[str]
@@ -47,7 +45,7 @@ def verify(url: str, workers: int) -> None:
     """
     faults = 0
     order: dict[str, dict[int, list[str]]] = {}
-    for below, folder in packed_folders(url).items():
+    for below, folder in packed_folders(Folder.at(url)).items():
         index = load_index(folder)
         found, keys = _verify_one(folder, index, workers)
         for fault in found:
@@ -70,10 +68,10 @@ def verify(url: str, workers: int) -> None:
         raise UserError(f"{url} has {faults} faults; they are listed above. Pack it again with --overwrite")
 
 
-def _verify_one(folder: str, index: Index, workers: int) -> tuple[list[str], list[str]]:
+def _verify_one(folder: Folder, index: Index, workers: int) -> tuple[list[str], list[str]]:
     """(faults, keys in the order of the shards) of one data set."""
     names = {shard.name for shard in index.shards}
-    stray = [name for name in list_names(folder) if re.fullmatch(r".*\.tar", name) and name not in names]
+    stray = [name for name in folder.names() if re.fullmatch(r".*\.tar", name) and name not in names]
     faults = [f"{name}: it is not in the index" for name in stray]
     bare = Index(**{**index.__dict__, "shards": (), "classes": ()})
     tasks = [_Task(folder, bare, frozenset(index.classes), shard) for shard in index.shards]
@@ -96,7 +94,7 @@ def verify_shard(task: _Task, on_picture: OnPicture = lambda: True) -> _Found:
     shard, faults = task.shard, []
     keys: list[str] = []
     try:
-        with _local_copy(join(task.folder, shard.name)) as path:
+        with task.folder.local_copy(shard.name) as path:
             size = path.stat().st_size
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -122,18 +120,6 @@ def verify_shard(task: _Task, on_picture: OnPicture = lambda: True) -> _Found:
     except Exception as error:  # every store has its own family of errors
         faults.append(f"cannot be read: {type(error).__name__}: {error}")
     return _Found(tuple(f"{shard.name}: {fault}" for fault in faults), tuple(keys))
-
-
-@contextmanager
-def _local_copy(url: str) -> Iterator[Path]:
-    """The path of `url`, or of a copy that is gone afterwards."""
-    if (path := local_path(url)) is not None:
-        yield path
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        fs, remote = open_filesystem(url)
-        fs.get_file(remote, f"{folder}/shard.tar")
-        yield Path(folder) / "shard.tar"
 
 
 def _samples(path: Path) -> Iterator[tuple[str, dict[str, bytes], str]]:

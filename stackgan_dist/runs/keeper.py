@@ -97,7 +97,7 @@ def resume(identity: Identity, state: State, folder: RunFolder, ranks: Ranks) ->
     if data is None:
         return 0, messages
     content = unpack(data, f"the newest checkpoint of {folder.url}")
-    if changed := identity.differences(content, folder.checkpoints):
+    if changed := identity.differences(content, folder.checkpoints.url):
         raise UserError(
             f"{folder.url} holds a run of another configuration ({'; '.join(changed)}); "
             "choose another --run.name, or go back to that configuration"

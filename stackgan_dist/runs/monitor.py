@@ -100,7 +100,7 @@ class Monitor:
         self._told: set[str] = set()
         self._board = Board(folder.path, first_step + 1, lambda error: self._lost("TensorBoard's events", error))
         self._uploader = (
-            Uploader(folder.path, folder.url, (folder.metrics_file,), self.say) if folder.is_remote else None
+            Uploader(folder.path, folder.root, (folder.metrics_file,), self.say) if folder.is_remote else None
         )
         self._handed_over = time.monotonic()
         self._bar = (

@@ -32,7 +32,7 @@ from stackgan_dist.runs.watch import new_checkpoints
 from stackgan_dist.scores.inception import InceptionScoreSums
 from stackgan_dist.scores.measure import ROWS, Protocol, RealSide, Scores, report_rows
 from stackgan_dist.scores.subject import OpenSubject, Subject, open_subject
-from stackgan_dist.storage.files import join, write_bytes
+from stackgan_dist.storage.folder import Folder
 
 
 @dataclass(frozen=True)
@@ -96,16 +96,16 @@ def _identity(opened: OpenSubject, classifier: Classifier, protocol: Protocol) -
 
 def _is_recorded(folder: RunFolder, identity: dict[str, Any]) -> bool:
     decisive = identity.keys() - {"time", "checkpoint", "captions"}  # paths may be written in another way
-    found = recorded_scores(folder.url, {name: identity[name] for name in decisive})
+    found = recorded_scores(folder.root, {name: identity[name] for name in decisive})
     return ROWS[-1] in found  # an unfinished set is made again
 
 
 def _report(scores: Scores, opened: OpenSubject, classifier: Classifier, protocol: Protocol) -> None:
     """Record, plot and print."""
-    url, step = opened.trained.folder.url, opened.trained.step
+    run, step = opened.trained.folder.root, opened.trained.step
     for row in report_rows(scores, _identity(opened, classifier, protocol)):
-        file = append_score(url, row)
-    _plot(scores, step, url)
+        file = append_score(run, row)
+    _plot(scores, step, run)
     print(f"{opened.trained.checkpoint}, captions of {opened.captions.url}")
     print(
         f"  Inception Score    {scores.inception}; real pictures {scores.inception_of_real}; "
@@ -122,7 +122,7 @@ def _report(scores: Scores, opened: OpenSubject, classifier: Classifier, protoco
     print(f"  recorded in {file}; peak memory of this rank {peak_memory_bytes() / 1e6:,.0f} MB", flush=True)
 
 
-def _plot(scores: Scores, step: int, url: str) -> None:
+def _plot(scores: Scores, step: int, run: Folder) -> None:
     """Into a folder of its own below the run's: TensorBoard follows only the newest event file of each folder, and the
     run may still be writing its own."""
     from torch.utils.tensorboard import SummaryWriter
@@ -132,7 +132,7 @@ def _plot(scores: Scores, step: int, url: str) -> None:
             for name, value in scores.named().items():
                 board.add_scalar(f"score/{name}", value, step)
         for file in Path(folder).iterdir():
-            write_bytes(join(url, "scores", file.name), file.read_bytes())
+            (run / "scores").write(file.name, file.read_bytes())
 
 
 if __name__ == "__main__":

@@ -11,21 +11,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stackgan_dist.errors import UserError
-from stackgan_dist.storage.files import join, write_bytes
+from stackgan_dist.storage.folder import Folder
 
 
 class Uploader:
-    """Copies files below `folder` to the same names below `url`.
+    """Copies files below `folder` to the same names in `target`.
 
     Args:
         folder: on this node.
-        url: of the run.
+        target: of the run, on a store.
         kept: files that go on growing; all others are removed once they have arrived.
         report: is told, in one line, about what could not be copied; it is tried again at the next occasion.
     """
 
-    def __init__(self, folder: Path, url: str, kept: tuple[Path, ...], report: Callable[[str], None]) -> None:
-        self._folder, self._url, self._kept, self._report = folder, url, kept, report
+    def __init__(self, folder: Path, target: Folder, kept: tuple[Path, ...], report: Callable[[str], None]) -> None:
+        self._folder, self._target, self._kept, self._report = folder, target, kept, report
         self._thread: threading.Thread | None = None
         self._arrived: dict[Path, int] = {}
 
@@ -51,10 +51,10 @@ class Uploader:
                     continue
                 with path.open("rb") as file:
                     content = file.read(size)
-                write_bytes(join(self._url, path.relative_to(self._folder).as_posix()), content)
+                self._target.write(path.relative_to(self._folder).as_posix(), content)
                 self._arrived[path] = size
                 if path not in self._kept:
                     path.unlink()
             except (UserError, OSError) as error:
-                self._report(f"{path.name} could not be copied to {self._url} yet: {error}")
+                self._report(f"{path.name} could not be copied to {self._target} yet: {error}")
                 return

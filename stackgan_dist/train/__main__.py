@@ -29,7 +29,7 @@ from stackgan_dist.models import ModelConfig, build_discriminator, build_generat
 from stackgan_dist.runs.checkpoint import list_steps
 from stackgan_dist.runs.folder import DataIdentity, RunFolder
 from stackgan_dist.runs.trained import load_trained
-from stackgan_dist.storage.files import join
+from stackgan_dist.storage.folder import Folder
 from stackgan_dist.text.files import find_file, is_trained, keep_file
 from stackgan_dist.train.identity import RunIdentity
 from stackgan_dist.train.loop import train
@@ -46,7 +46,7 @@ def main() -> None:
     if config.engine == "deepspeed":
         load_deepspeed_config(config.deepspeed_config)
         import_deepspeed()
-    folder = RunFolder(join(config.run.folder, config.run.name))
+    folder = RunFolder(Folder.at(config.run.folder) / config.run.name)
     data = open_packed(config.data, config.model.image_size)
     plan = data.plan(config.training)
     has_checkpoint = bool(list_steps(folder.checkpoints))

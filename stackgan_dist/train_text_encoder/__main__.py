@@ -35,7 +35,7 @@ from stackgan_dist.models.config import ImageSize
 from stackgan_dist.ranges import Range, Timeout
 from stackgan_dist.runs.folder import RunFolder
 from stackgan_dist.runs.keeper import WritePolicy
-from stackgan_dist.storage.files import join, write_bytes
+from stackgan_dist.storage.folder import Folder
 from stackgan_dist.text import TextEncoder, load_encoder
 from stackgan_dist.text.char_cnn_rnn import CharCNNRNNEncoder, to_file
 from stackgan_dist.text.files import FILE_NAME, name_of
@@ -105,7 +105,7 @@ def main() -> None:
             )
     frozen = load_encoder(options.encoder) if options.encoder != TRAINED else None
     name = options.run.name or f"{train_set.index.name}-{frozen.name if frozen else TRAINED}"
-    folder = RunFolder(join(options.run.folder, name))
+    folder = RunFolder(Folder.at(options.run.folder) / name)
     load_classifier(options.classifier)
 
     run = options.run
@@ -220,8 +220,8 @@ def _record(
 def _write(folder: RunFolder, encoder: bytes, record: dict[str, Any]) -> None:
     try:
         if encoder:
-            write_bytes(join(folder.url, FILE_NAME), encoder)
-        write_bytes(join(folder.url, "retrieval.json"), (json.dumps(record, indent=1) + "\n").encode())
+            folder.root.write(FILE_NAME, encoder)
+        folder.root.write("retrieval.json", (json.dumps(record, indent=1) + "\n").encode())
     except OSError as error:
         raise UserError(
             f"cannot write to {folder.url}: {error.strerror or error}; free space and start again"
@@ -242,7 +242,7 @@ def _report(
         print(f"  NOT held out: {len(known)} of these classes were trained on, such as {known[0]!r}")
     for line in found.lines():
         print(f"  {line}")
-    print(f"  recorded in {join(folder.url, 'retrieval.json')}")
+    print(f"  recorded in {folder.root.url_of('retrieval.json')}")
     if is_trained:
         print(f"  use it: python -m stackgan_dist.pack RECIPE --encoder {folder.url} ...")
 

@@ -19,7 +19,7 @@ from stackgan_dist.pack.data_set import Part, pack
 from stackgan_dist.pack.recipe import Recipe
 from stackgan_dist.pack.reshard import reshard
 from stackgan_dist.pack.shard_writer import Packed, Task, pack_shard
-from stackgan_dist.storage import files
+from stackgan_dist.storage.folder import Folder
 
 FEW = {"pictures": 240}
 """Listing thousands takes longer than packing twenty."""
@@ -78,19 +78,19 @@ def test_two_parts_that_finish_at_the_same_time_both_succeed(
     """Whatever one has found there the other may have written or removed a moment later."""
     out = tmp_path / "out"
     index_names = [out / "train" / size / "index.json" for size in ("8", "16")]
-    write_bytes, rm = data_set.write_bytes, shutil.rmtree
+    write, remove, rm = Folder.write, Folder.remove, shutil.rmtree
     turns = {"other part": 0, "removals": 0}
 
-    def written(url: str, data: bytes) -> None:
-        write_bytes(url, data)
-        if url.endswith("index.json") and not turns["other part"]:  # this part has read the receipts
+    def written(folder: Folder, name: str, data: bytes) -> None:
+        write(folder, name, data)
+        if name == "index.json" and not turns["other part"]:  # this part has read the receipts
             turns["other part"] += 1
             for path in index_names:
                 path.write_bytes(whole[str(path.relative_to(out))])
 
-    def removed(url: str) -> None:
-        assert not url.endswith("index.json")
-        files.remove(url)
+    def removed(folder: Folder, name: str) -> None:
+        assert name != "index.json"
+        remove(folder, name)
 
     def removed_by_both(path: object, *arguments: object, **options: object) -> None:
         if turns["removals"] % 2 == 0:
@@ -99,8 +99,8 @@ def test_two_parts_that_finish_at_the_same_time_both_succeed(
         rm(path, *arguments, **options)
 
     _pack(out, part=Part(0, 2))
-    monkeypatch.setattr(data_set, "write_bytes", written)
-    monkeypatch.setattr(data_set, "remove", removed)
+    monkeypatch.setattr(Folder, "write", written)
+    monkeypatch.setattr(Folder, "remove", removed)
     monkeypatch.setattr(shutil, "rmtree", removed_by_both)
     _pack(out, part=Part(1, 2))
     assert turns["other part"] == 1

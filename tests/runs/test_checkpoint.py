@@ -36,6 +36,7 @@ from stackgan_dist.runs.checkpoint import (
 from stackgan_dist.runs.folder import RunFolder
 from stackgan_dist.runs.trained import trained_from
 from stackgan_dist.storage.files import read_bytes
+from stackgan_dist.storage.folder import Folder
 
 NOBODY = 65534
 
@@ -189,13 +190,13 @@ def test_the_newest_are_kept_and_the_milestones(tmp_path: Path) -> None:
 
 def test_a_snapshot_does_not_change_while_it_is_written(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = torch.zeros(1000)
-    written = checkpoint.write_file
+    written = Folder.write_file
 
-    def late(url: str, fill: Any) -> None:
+    def late(folder: Folder, name: str, fill: Any) -> None:
         weights.fill_(9)
-        written(url, fill)
+        written(folder, name, fill)
 
-    monkeypatch.setattr(checkpoint, "write_file", late)
+    monkeypatch.setattr(Folder, "write_file", late)
     run.checkpointer.save(1, {"weights": weights})
     run.checkpointer.wait()
     assert weights[0] == 9
@@ -289,14 +290,14 @@ def test_leftovers_of_a_killed_save_are_removed_at_the_next_start(
     """Killed before the state, or before the record, had its name."""
     run.save(1)
 
-    def cut_short(url: str, _: Any) -> None:
-        path = Path(url)
+    def cut_short(folder: Folder, name: str, _: Any) -> None:
+        path = Path(folder.url_of(name))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.with_name(f".{path.name}.abc.tmp").write_bytes(b"half")
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, ["write_file", "write_bytes"][writes], cut_short)
+        patch.setattr(Folder, ["write_file", "write"][writes], cut_short)
         with pytest.raises(Killed):
             run.checkpointer._write(2, _state(2))
     run.file(1, ".state.pt.xyz.tmp").write_bytes(b"half")
@@ -324,10 +325,10 @@ def test_a_record_never_stands_beside_another_state(run: Run, monkeypatch: pytes
     """Killed between the two files of a step that was saved before: the old record must be gone."""
     run.save(1, 2)
 
-    def killed(url: str, fill: Any) -> None:
+    def killed(folder: Folder, name: str, fill: Any) -> None:
         raise Killed
 
-    monkeypatch.setattr(checkpoint, "write_file", killed)
+    monkeypatch.setattr(Folder, "write_file", killed)
     with pytest.raises(Killed):
         run.checkpointer._write(2, _state(2))
     assert committed_steps(run.url) == [1]

@@ -19,6 +19,7 @@ from stackgan_dist.runs.checkpoint import committed_steps, read_checkpoint, unpa
 from stackgan_dist.runs.folder import RunFolder
 from stackgan_dist.runs.keeper import Keeper, Training, WritePolicy, resume
 from stackgan_dist.runs.metrics import metric, metrics_of
+from stackgan_dist.storage.folder import Folder
 
 ALONE = Ranks(0, 1, torch.device("cpu"), None)
 OTHER = Ranks(1, 1, torch.device("cpu"), None)
@@ -197,7 +198,7 @@ def test_a_last_checkpoint_that_is_not_safe_leaves_no_marker(tmp_path: Path, mon
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("stackgan_dist.runs.checkpoint.write_file", full)
+    monkeypatch.setattr(Folder, "write_file", full)
     with pytest.raises(UserError, match=r"the last checkpoint \(step 7\) could not be written"):
         _count(tmp_path)
     assert not (tmp_path / "DONE").exists()

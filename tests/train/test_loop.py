@@ -25,6 +25,7 @@ from stackgan_dist.errors import UserError
 from stackgan_dist.runs import checkpoint
 from stackgan_dist.runs.checkpoint import committed_steps, list_steps
 from stackgan_dist.runs.folder import RunFolder
+from stackgan_dist.storage.folder import Folder
 from stackgan_dist.train import loop, step_metrics
 
 
@@ -159,14 +160,14 @@ def test_half_written_checkpoints_are_named_and_removed(config: Config, capsys: 
 def test_a_save_that_fails_does_not_end_the_run(
     config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    written = checkpoint.write_bytes
+    written = Folder.write
 
-    def full_at_first(url: str, data: bytes) -> None:
-        if "step-000000002" in url:
+    def full_at_first(folder: Folder, name: str, data: bytes) -> None:
+        if "step-000000002" in folder.url_of(name):
             raise OSError(28, "No space left on device")
-        written(url, data)
+        written(folder, name, data)
 
-    monkeypatch.setattr(checkpoint, "write_bytes", full_at_first)
+    monkeypatch.setattr(Folder, "write", full_at_first)
     ending, run = _train(config)
     assert ending == "DONE"
     assert "checkpoint of step 2 could not be written" in capsys.readouterr().out
@@ -175,15 +176,15 @@ def test_a_save_that_fails_does_not_end_the_run(
 
 def test_a_last_save_that_fails_is_no_end(config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Neither marker: whoever decides on a requeue must not take the run for safe."""
-    written = checkpoint.write_bytes
+    written = Folder.write
 
-    def full_at_last(url: str, data: bytes) -> None:
-        if "step-000000005/commit" in url:
+    def full_at_last(folder: Folder, name: str, data: bytes) -> None:
+        if "step-000000005/commit" in folder.url_of(name):
             raise OSError(28, "No space left on device")
-        written(url, data)
+        written(folder, name, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "write_bytes", full_at_last)
+        patch.setattr(Folder, "write", full_at_last)
         with pytest.raises(UserError, match=r"the last checkpoint \(step 5\) could not be written; free space"):
             _train(config)
     run = tmp_path / "run"
@@ -300,7 +301,7 @@ class TestFaultsOfWhatIsShown:
 
     def test_captions_that_cannot_be_read(self, config: Config, capsys: pytest.CaptureFixture[str]) -> None:
         data = open_packed(config.data, config.model.image_size)
-        ending, run = _train(config, captions=dataclasses.replace(data, url=f"{data.url}-lost"))
+        ending, run = _train(config, captions=dataclasses.replace(data, folder=data.folder / "lost"))
         assert ending == "DONE"
         assert capsys.readouterr().out.count("pictures (samples/) could not be made (UserError: ") == 1
         assert not (run / "samples").exists()

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 from stackgan_dist.errors import UserError
 from stackgan_dist.pack.sources import Record
-from stackgan_dist.storage.files import join, open_filesystem, read_bytes
+from stackgan_dist.storage.folder import Folder
 
 
 class Files:
@@ -26,20 +26,20 @@ class Files:
         if root is None:
             raise UserError(f"{source} reads files: add --root DIR (or a URL) with {layout} in it")
         self.root = root
+        self.folder = Folder.at(root)
         self._layout = layout
 
     def url(self, name: str) -> str:
         """URL of the file or folder `name`."""
-        return join(self.root, name)
+        return (self.folder / _plain(name)).url if name else self.root
 
     def read(self, name: str) -> bytes:
         """The content of a file. Raises OSError."""
-        return read_bytes(self.url(name))
+        return self.folder.read(_plain(name))
 
     def has(self, name: str) -> bool:
         """Whether there is a file or folder of that name."""
-        fs, path = open_filesystem(self.url(name))
-        return fs.exists(path)
+        return self.folder.exists(_plain(name))
 
     def needed(self, name: str, hint: str = "") -> bytes:
         """The content of a file that must be there; UserError when it is not."""
@@ -53,12 +53,15 @@ class Files:
 
     def names(self, folder: str = "") -> list[str]:
         """Names of all files in `folder` and below, relative to the root, sorted; UserError when it is not there."""
-        fs, top = open_filesystem(self.root)
-        top = top.rstrip("/")
-        below = f"{top}/{folder}".rstrip("/")
-        if not fs.isdir(below):
-            raise UserError(f"there is no folder {self.url(folder)}; --root must hold {self._layout}")
-        return sorted(path[len(top) + 1 :] for path in fs.find(below))
+        below = self.folder / folder if folder else self.folder
+        if not below.is_there():
+            raise UserError(f"there is no folder {below}; --root must hold {self._layout}")
+        return [f"{folder}/{name}" if folder else name for name in below.files_below()]
+
+
+def _plain(name: str) -> str:
+    """`name` as a foreign file or an option gives it, without the parts that mean nothing: ./a//b.jpg is a/b.jpg."""
+    return str(PurePosixPath(name))
 
 
 def is_inside(name: str) -> bool:

@@ -25,16 +25,9 @@ from stackgan_dist.errors import UserError
 from stackgan_dist.pack.sources import Record
 from stackgan_dist.pack.sources.files import Files, is_inside
 from stackgan_dist.pack.sources.folder import PICTURES, SPLITS, key_of, one_line
-from stackgan_dist.storage.files import (
-    join,
-    local_path,
-    open_filesystem,
-    patiently,
-    read_bytes,
-    read_range,
-    write_bytes,
-)
-from stackgan_dist.storage.retry import StoreError
+from stackgan_dist.storage.files import local_path, open_filesystem
+from stackgan_dist.storage.folder import Folder
+from stackgan_dist.storage.retry import StoreError, patiently
 
 _TARS_AT_ONCE = 8
 _BLOCK_BYTES = 4 * 2**20
@@ -55,11 +48,11 @@ class WebDatasetTars:
         if not 0.0 <= test_fraction < 1.0:
             raise UserError(f"webdataset: test_fraction is {test_fraction}; it must be at least 0 and below 1")
         self._test_fraction = test_fraction
-        self._kept: str | None = None
+        self._kept: Folder | None = None
 
     def keep_listing(self, folder: str) -> None:
         """Keep what is found in each tar in `folder`, a URL, and take from there what lies there already."""
-        self._kept = folder
+        self._kept = Folder.at(folder)
 
     def records(self, split: str) -> Sequence[Record]:
         """The records of `split`, in the order of the tars. Raises UserError for a tar that is cut short."""
@@ -81,7 +74,7 @@ class WebDatasetTars:
         """The picture, read out of its tar."""
         assert record.extent is not None
         name, offset, size = record.extent
-        return read_range(self._files.url(name), offset, size)
+        return self._files.folder.read_range(name, offset, size)
 
     def _tars(self, split: str) -> list[str]:
         tars = [name for name in self._files.names() if name.endswith(".tar")]
@@ -96,18 +89,17 @@ class WebDatasetTars:
         """The records of a tar, scanned unless its listing is kept."""
         if self._kept is None:
             return self._scan(name)
-        fs, path = open_filesystem(self._files.url(name))
-        seen = fs.info(path)  # a tar that was replaced has another size, time or tag
-        marks = [str(seen.get(mark)) for mark in ("size", "mtime", "LastModified", "ETag", "etag")]
+        marks = self._files.folder.marks(name)  # of a tar that was replaced they are others
         digest = hashlib.sha256(json.dumps([self._files.url(name), *marks]).encode()).hexdigest()
-        where = join(self._kept, f"{digest}.json")
+        kept = f"{digest}.json"
         try:
-            return [Record(**_with_tuples(fields)) for fields in json.loads(read_bytes(where))]
+            return [Record(**_with_tuples(fields)) for fields in json.loads(self._kept.read(kept))]
         except (FileNotFoundError, NotADirectoryError):
             records = self._scan(name)
         except (ValueError, TypeError) as error:
+            where = self._kept.url_of(kept)
             raise UserError(f"{where} is damaged ({error}); remove it, it will be made anew") from error
-        write_bytes(where, json.dumps([dataclasses.asdict(record) for record in records]).encode())
+        self._kept.write(kept, json.dumps([dataclasses.asdict(record) for record in records]).encode())
         return records
 
     def _scan(self, name: str) -> list[Record]:
