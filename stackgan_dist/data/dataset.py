@@ -9,7 +9,8 @@ from stackgan_dist.config import DataConfig
 from stackgan_dist.data.cache import ShardCache
 from stackgan_dist.data.cache_folder import default_cache_folder
 from stackgan_dist.data.captions import CaptionSet
-from stackgan_dist.data.index import Index, load_index, stored_size
+from stackgan_dist.data.index import Index, NoIndexError, load_index, stored_size
+from stackgan_dist.data.pack_command import missing_command
 from stackgan_dist.errors import UserError
 from stackgan_dist.storage.files import join
 
@@ -41,9 +42,10 @@ def open_packed(data: DataConfig, image_size: int, split: str | None = None) -> 
     size = stored_size(image_size)
     split = split or data.split
     url = join(data.url, split, str(size))
-    recipe = data.url.rstrip("/").rsplit("/", 1)[-1]
-    root = "" if recipe == "painted" else " --root DIR"
-    index = load_index(url, how_to_make=f"python -m stackgan_dist.pack {recipe}{root} --out {data.url} --sizes {size}")
+    try:
+        index = load_index(url)
+    except NoIndexError:
+        raise NoIndexError(url, missing_command(data.url, split, size)) from None
     if index.image_size != size:
         raise UserError(
             f"{url} holds pictures of {index.image_size} pixels, crops of {image_size} need {size}; "
