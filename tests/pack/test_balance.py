@@ -202,7 +202,8 @@ def few(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(
-    ("source", "message"), [(_Losing, r"9 files were found, 8 are accounted for"), (_Hasty, "3 pictures were listed, 4 a")]
+    ("source", "message"),
+    [(_Losing, r"9 files were found, 8 are accounted for"), (_Hasty, "3 pictures were listed, 4 a")],
 )
 def test_what_does_not_add_up_is_an_error(
     few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: type, message: str

@@ -218,6 +218,8 @@ class WebDatasetTars:
 
         try:
             found, others = samples() if local_path(url) else patiently(f"list {url}", samples)
+        except FileNotFoundError as error:
+            raise UserError(f"there is no {self._files.url(name)}; check --root") from error
         except (tarfile.TarError, OSError, StoreError) as error:
             if isinstance(error, StoreError) and not isinstance(error.__context__, tarfile.TarError):
                 raise
