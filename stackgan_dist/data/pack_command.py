@@ -24,7 +24,8 @@ def missing_command(url: str, split: str, size: int) -> str:
     size, must fit. DIR stands for the folder of the source, which an index does not know.
     """
     try:
-        found = [load_index(folder) for folder in packed_folders(url).values()]
+        every = [load_index(folder) for folder in packed_folders(url).values()]
+        found = [index for index in every if "source" in index.recipe]
     except (UserError, OSError):
         found = []
     if found:
@@ -38,14 +39,26 @@ def missing_command(url: str, split: str, size: int) -> str:
     return _command([*words, "--out", url, "--sizes", str(size)])
 
 
-def pack_command(url: str, like: Index, sizes: Sequence[int], splits: Sequence[str], *, overwrite: bool = False) -> str:
-    """What packs `splits` into the folder `url` at `sizes` as the set with the index `like` was packed."""
+def pack_command(
+    url: str,
+    like: Index,
+    sizes: Sequence[int],
+    splits: Sequence[str],
+    *,
+    encoder: str | None = None,
+    overwrite: bool = False,
+) -> str:
+    """What packs `splits` into the folder `url` at `sizes` as the set with the index `like` was packed.
+
+    `encoder` is a name, or a file or folder of a trained one, in place of that of `like`, whose file lies in `url`.
+    """
     recipe = like.recipe
-    source = recipe.get("source", "RECIPE")
+    source = recipe.get("source", "folder")  # the recipe of a set that does not say
     words = [source, *([] if source == "painted" else ["--root", "DIR"]), "--out", url]
     words += [] if like.name == source else ["--name", like.name]
-    encoder = like.text_encoder
-    words += ["--encoder", join(url, f"{encoder}.pt") if is_trained(encoder) else encoder]
+    if encoder is None:
+        encoder = join(url, f"{like.text_encoder}.pt") if is_trained(like.text_encoder) else like.text_encoder
+    words += ["--encoder", encoder]
     words += ["--sizes", *map(str, sizes), "--splits", *splits]
     if "samples_per_shard" in recipe:
         words += ["--samples-per-shard", str(recipe["samples_per_shard"])]

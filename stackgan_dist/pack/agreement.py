@@ -21,16 +21,14 @@ class Agreement:
     """What may be meant so."""
 
 
-def compare(url: str, indices: Sequence[Index], keys: Mapping[str, Set[str]]) -> Agreement:
-    """Compare `indices`, of the set at `url`, with the first of the split train; `keys` are those of each split."""
+def compare(out: str, indices: Sequence[Index], keys: Mapping[str, Set[str]]) -> Agreement:
+    """Compare `indices`, of the set at `out`, with the first of the split train; `keys` are those of each split."""
     ordered = sorted(indices, key=lambda index: (index.split != "train", index.split, index.image_size))
-    if not ordered:
-        return Agreement((), ())
     first = ordered[0]
     faults, remarks = [], []
     for other in ordered[1:]:
         names = f"{first.split}/{first.image_size} and {other.split}/{other.image_size}"
-        again = pack_command(url, first, [other.image_size], [other.split], overwrite=True)
+        again = _command(out, first, other)
         for what, one, two in _made_by(first, other):
             if one != two:
                 faults.append(
@@ -49,7 +47,7 @@ def compare(url: str, indices: Sequence[Index], keys: Mapping[str, Set[str]]) ->
     for split, index in sorted(one_of_each.items()):
         if split == first.split:
             continue
-        again = pack_command(url, first, [index.image_size], [split], overwrite=True)
+        again = _command(out, first, index)
         shared = keys.get(first.split, set()) & keys.get(split, set())
         if shared and index.recipe.get("source") != "webdataset":  # whose keys are only unique in a tar
             faults.append(
@@ -65,6 +63,10 @@ def compare(url: str, indices: Sequence[Index], keys: Mapping[str, Set[str]]) ->
             else:
                 remarks.append(said)
     return Agreement(tuple(faults), tuple(remarks))
+
+
+def _command(out: str, first: Index, other: Index) -> str:
+    return pack_command(out, first, [other.image_size], [other.split], overwrite=True)
 
 
 def _made_by(first: Index, other: Index) -> list[tuple[str, object, object]]:

@@ -79,8 +79,12 @@ def verify(url: str, workers: int) -> None:
                 f"{url}: the sizes {sorted(sizes)} of {split} hold different samples, or in another order", flush=True
             )
             faults += 1
+    above = 2 - min(
+        len(below.split("/")) if below else 0 for below in indices
+    )  # a split or a size may be verified alone
+    out = url.rstrip("/").rsplit("/", above)[0] if above else url
     agreement = compare(
-        url, list(indices.values()), {split: set().union(*sizes.values()) for split, sizes in order.items()}
+        out, list(indices.values()), {split: set().union(*sizes.values()) for split, sizes in order.items()}
     )
     for line in agreement.remarks + agreement.faults:
         print(f"{url}: {line}", flush=True)

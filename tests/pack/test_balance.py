@@ -6,7 +6,7 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -195,10 +195,10 @@ class _Hasty(Folder):
 
 
 @pytest.fixture
-def few(tmp_path: Path) -> Iterator[Path]:
+def few(tmp_path: Path) -> Path:
     for number in range(4):
         put(tmp_path / "few", f"{number}.jpg", jpeg(), f"number {number}")
-    yield tmp_path / "few"
+    return tmp_path / "few"
 
 
 @pytest.mark.parametrize(

@@ -207,10 +207,9 @@ def test_splits_that_share_pictures_or_classes(tmp_path: Path, capsys: pytest.Ca
         (root / f"kind{number % 2}/{number}.txt").write_text("a thing\n" * (1 + number % 2))
     own = Recipe("own", "folder", "ngrams", sizes=(16,), options={"classes": "folders"})
     pack(own, root=str(root), out=str(tmp_path / "own"), workers=1)
-    pack(
-        dataclasses.replace(own, splits=("test",), captions_per_image=1, options={"classes": "folders", "partial": True}),
-        root=str(root), out=str(tmp_path / "own"), workers=1, overwrite=True,
-    )  # fmt: skip
+    options = {"classes": "folders", "partial": True}
+    other = dataclasses.replace(own, splits=("test",), captions_per_image=1, options=options)
+    pack(other, root=str(root), out=str(tmp_path / "own"), workers=1, overwrite=True)
     capsys.readouterr()
     verify(str(tmp_path / "own"), 1)  # what may be meant so is said, and is no fault
     printed = capsys.readouterr().out
