@@ -12,10 +12,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from stackgan_dist.data.index import load_index
 from stackgan_dist.errors import UserError
 from stackgan_dist.pack.listing import Listing, Tally
 from stackgan_dist.pack.sources import AccountingSource, Source
 from stackgan_dist.pack.sources.account import Account, printable
+from stackgan_dist.storage.files import join, read_bytes
 
 BALANCE_NAME = "balance.json"
 """Beside the splits."""
@@ -78,6 +80,16 @@ class PackedSplit:
     """In its index."""
     rejected: Sequence[dict[str, str]]
     """The lines of its rejected.jsonl."""
+
+
+def read_split(name: str, listing: Listing, url: str, size: int) -> PackedSplit:
+    """What has become of the split in the folder `url`, whether by this pack or by an earlier one."""
+    index = load_index(join(url, str(size)))
+    try:
+        lines = read_bytes(join(url, REJECTED_NAME)).decode().splitlines()
+    except FileNotFoundError:
+        lines = []
+    return PackedSplit(name, listing, index.samples, [json.loads(line) for line in lines])
 
 
 def account_of(source: Source, listings: Mapping[str, Listing]) -> Account:

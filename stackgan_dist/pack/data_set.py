@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from stackgan_dist.data.index import INDEX_NAME, Index, parse_index
 from stackgan_dist.errors import UserError
-from stackgan_dist.pack.balance import BALANCE_NAME, REJECTED_NAME, PackedSplit, account_of, balance_of
+from stackgan_dist.pack.balance import BALANCE_NAME, REJECTED_NAME, account_of, balance_of, read_split
 from stackgan_dist.pack.listing import Listing, cut, list_split, samples_per_shard
 from stackgan_dist.pack.pool import run_tasks
 from stackgan_dist.pack.receipts import Receipt, read_receipts, remove_receipts, withdraw_receipts, write_receipt
@@ -125,7 +125,9 @@ def pack(
         return  # the part that finishes the set has its balance
     if isinstance(source, KeepingSource):
         remove(join(out, LISTING_NAME))
-    balance = balance_of(recipe.name, account, [_packed_split(job) for job in jobs])
+    balance = balance_of(
+        recipe.name, account, [read_split(job.split, job.listing, job.url, recipe.sizes[0]) for job in jobs]
+    )
     write_bytes(join(out, BALANCE_NAME), balance.to_bytes())
     print(balance, flush=True)
     balance.check()
@@ -140,17 +142,6 @@ def _not_empty(name: str, listings: Mapping[str, Listing]) -> dict[str, Listing]
         if split not in there:
             print(f"{name} has no pictures of the split {split}; it is packed without", flush=True)
     return there
-
-
-def _packed_split(job: _Job) -> PackedSplit:
-    """What has become of a split, whether by this pack or by an earlier one."""
-    folder = join(job.url, str(job.recipe.sizes[0]))
-    index = parse_index(read_bytes(join(folder, INDEX_NAME)), folder)
-    try:
-        lines = read_bytes(join(job.url, REJECTED_NAME)).decode().splitlines()
-    except FileNotFoundError:
-        lines = []
-    return PackedSplit(job.split, job.listing, index.samples, [json.loads(line) for line in lines])
 
 
 def _plan(

@@ -159,6 +159,11 @@ def test_captions_for_some_of_the_pictures(tmp_path: Path) -> None:
     (found, (what,)) = ledgers(tmp_path / "out")["rejected that stand for no picture"]
     assert found == 1
     assert what.endswith(": the picture is missing")
+    source = Folder(str(root), partial=True)
+    assert "gone.jpg" not in [record.source_id for split in ("train", "test") for record in source.records(split)]
+    assert source.account(["train"]).notes == [
+        "1 pictures that captions.jsonl names are missing, and were left out (partial)."
+    ]
 
 
 def test_limits_and_splits_that_were_not_asked_for(tmp_path: Path) -> None:

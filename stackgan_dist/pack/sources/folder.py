@@ -95,6 +95,9 @@ class Folder:
             for entry in entries
             if splits[entry.file] == split and not (self._partial and not entry.fault and entry.file not in present)
         ]
+        gone = sum(not entry.fault and entry.file not in present for entry in entries)
+        if gone and self._partial:
+            account.note(f"{gone} pictures that {chosen} names are missing, and were left out (partial).")
         self._count(tree.files, {entry.file for entry in entries}, texts, splits, chosen)
         return records
 
