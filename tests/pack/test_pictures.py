@@ -110,8 +110,13 @@ def test_endings_are_those_that_are_decoded() -> None:
     assert not {".heic", ".svg", ".eps", ".ps", ".pdf", ".wmf", ".psd"} & {*ENDINGS}  # some start other programs
 
 
-def _profile(red: tuple[float, float], green: tuple[float, float], blue: tuple[float, float], gamma: float) -> bytes:
-    """A matrix profile (ICC.1:2004) of these primaries, under the white of D50, to which ICC colours are adapted."""
+def _profile(
+    red: tuple[float, float], green: tuple[float, float], blue: tuple[float, float], gamma: float | None
+) -> bytes:
+    """A matrix profile (ICC.1:2004) of these primaries, under the white of D50, to which ICC colours are adapted.
+
+    Without a `gamma` it has the curve of sRGB.
+    """
 
     def number(value: float) -> bytes:
         return struct.pack(">i", round(value * 65536))
@@ -122,8 +127,12 @@ def _profile(red: tuple[float, float], green: tuple[float, float], blue: tuple[f
     tags = {
         b"desc": b"desc" + bytes(4) + struct.pack(">I", 5) + b"test\0" + bytes(78),
         b"wtpt": b"XYZ " + bytes(4) + b"".join(map(number, white)),
-        b"rTRC": b"curv" + bytes(4) + struct.pack(">IH", 1, round(gamma * 256)) + bytes(2),
     }
+    if gamma is None:
+        curve = b"".join(map(number, (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)))
+        tags[b"rTRC"] = b"para" + bytes(4) + struct.pack(">HH", 3, 0) + curve
+    else:
+        tags[b"rTRC"] = b"curv" + bytes(4) + struct.pack(">IH", 1, round(gamma * 256)) + bytes(2)
     for name, column in zip((b"rXYZ", b"gXYZ", b"bXYZ"), columns.T, strict=True):
         tags[name] = b"XYZ " + bytes(4) + b"".join(map(number, column))
     tags[b"gTRC"] = tags[b"bTRC"] = tags[b"rTRC"]
@@ -170,7 +179,8 @@ def test_profiles_that_change_nothing_or_are_damaged_leave_the_pixels() -> None:
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     pixels = np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8)
     image = Image.fromarray(pixels)
-    for profile in (srgb, b"no profile", WIDE[:140], WIDE[:-200], bytes(200)):
+    rounded = _profile((0.6488, 0.3309), (0.3212, 0.5979), (0.1559, 0.0660), None)  # sRGB, as others write it
+    for profile in (srgb, rounded, b"no profile", WIDE[:140], WIDE[:-200], bytes(200)):
         np.testing.assert_array_equal(np.asarray(load_picture(_file(image, "PNG", icc_profile=profile))), pixels)
     grey = Image.new("L", (4, 4), 90)  # of another colour space than its picture
     assert _pixel(_file(grey, "PNG", icc_profile=WIDE)) == (90, 90, 90)
@@ -186,6 +196,9 @@ def test_metadata_never_reject_pixels() -> None:
     for orientation in (0, 9, 65535):
         odd[0x0112] = orientation
         assert load_picture(_file(image, "JPEG", exif=odd)).size == (40, 20)
+    for kind in ("PNG", "WEBP"):
+        for data in (b"Exif\0\0garbage", b"Exif\0\0MM\0*"):
+            assert load_picture(_file(image, kind, exif=data)).size == (40, 20)
     # fields of other types than the standard's, beside an orientation: every one reads as a turned picture
     tags = (0x0100, 0x0102, 0x010F, 0x011A, 0x0132, 0x02BC, 0x829A, 0x8769, 0x8825, 0x927C, 0x9286, 0xA005)
     for tag, kind, count in itertools.product(tags, range(1, 14), (0, 1, 2, 4)):

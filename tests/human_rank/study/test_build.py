@@ -186,5 +186,7 @@ def test_the_commands_that_it_suggests(
     assert _call(monkeypatch, *(runs.get(word, word) for word in words), *ARGUMENTS) == 0
     words = shlex.split(capsys.readouterr().out.partition("stackgan_dist.human_rank serve ")[2].splitlines()[0])
     server = Server(tmp_path / "log", *words)
-    assert server.ask("GET", "/")[0] == 200
-    assert server.stop() == 0
+    try:
+        assert server.ask("GET", "/")[0] == 200
+    finally:
+        server.kill()
