@@ -166,6 +166,15 @@ def test_captions_for_some_of_the_pictures(tmp_path: Path) -> None:
     ]
 
 
+def test_pictures_that_are_enlarged_are_said(few: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    put(few, "large.png", _png(40, 40), "a large one")
+    recipe = Recipe("own", "folder", "ngrams", sizes=(16, 32), splits=("train",), options={"test_fraction": 0.0})
+    pack(recipe, root=str(few), out=str(tmp_path / "out"), workers=1)
+    printed = capsys.readouterr().out
+    assert "own train: 4 pictures are smaller than 32 px and were enlarged" in printed
+    assert "smaller than 16 px" not in printed
+
+
 def test_limits_and_splits_that_were_not_asked_for(tmp_path: Path) -> None:
     root, out = tmp_path / "root", tmp_path / "out"
     for number in range(9):

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from stackgan_dist.errors import UserError
 from stackgan_dist.pack.sources import Record
 from stackgan_dist.pack.sources.account import Account
-from stackgan_dist.pack.sources.files import Files, Tree, is_inside, settle_missing
+from stackgan_dist.pack.sources.files import Files, is_inside, settle_missing
 from stackgan_dist.pack.sources.published import embeddings_from_pickle, embeddings_from_t7, read_names
 from stackgan_dist.pack.sources.text_c10 import read_captions
 
@@ -49,7 +49,6 @@ class Cub:
         self._crop = crop
         self._partial = partial
         self._embeddings = embeddings
-        self._tree = Tree([], {})
         self._present: dict[str, int] = {}
         """Split -> how many of its pictures are there."""
         self._places: dict[str, str] = {}
@@ -71,14 +70,15 @@ class Cub:
         if without:
             raise UserError(f"CUB_200_2011/bounding_boxes.txt gives no box of {without[0]!r}; unpack it again")
         records = [self._record(name, boxes[numbers[name]], keypoints.get(numbers[name], {})) for name in names]
-        self._tree = self._files.tree("CUB_200_2011/images")
-        settled = settle_missing(records, self._tree.files, partial=self._partial, what=f"cub {split}")
+        there = self._files.names("CUB_200_2011/images")
+        settled = settle_missing(records, there, partial=self._partial, what=f"cub {split}")
         self._present[split] = sum(record.present for record in settled)
         return settled
 
     def account(self, splits: Sequence[str]) -> Account:
         """Of the files in CUB_200_2011/images/; see AccountingSource."""
-        return self._tree.account({split: self._present[split] for split in splits}, "the lists of file names")
+        present = {split: self._present[split] for split in splits}
+        return self._files.tree("CUB_200_2011/images").account(present, "the lists of file names")
 
     def picture(self, record: Record) -> bytes:
         """The photograph."""

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from stackgan_dist.errors import UserError
 from stackgan_dist.pack.sources import Record
 from stackgan_dist.pack.sources.account import Account
-from stackgan_dist.pack.sources.files import Files, Tree, settle_missing
+from stackgan_dist.pack.sources.files import Files, settle_missing
 from stackgan_dist.pack.sources.published import embeddings_from_pickle, embeddings_from_t7, read_names
 from stackgan_dist.pack.sources.text_c10 import read_captions
 
@@ -55,7 +55,6 @@ class Oxford102:
             raise UserError(f"oxford102: test_classes names {unknown}; the classes are 1 to 102")
         self._partial = partial
         self._embeddings = embeddings
-        self._tree = Tree([], {})
         self._present: dict[str, int] = {}
         """Split -> how many of its pictures are there."""
 
@@ -78,14 +77,14 @@ class Oxford102:
                         fault=fault,
                     )
                 )
-        self._tree = self._files.tree("jpg")
-        settled = settle_missing(records, self._tree.files, partial=self._partial, what=f"oxford102 {split}")
+        there = self._files.names("jpg")
+        settled = settle_missing(records, there, partial=self._partial, what=f"oxford102 {split}")
         self._present[split] = sum(record.present for record in settled)
         return settled
 
     def account(self, splits: Sequence[str]) -> Account:
         """Of the files in jpg/; see AccountingSource."""
-        return self._tree.account({split: self._present[split] for split in splits}, "the labels")
+        return self._files.tree("jpg").account({split: self._present[split] for split in splits}, "the labels")
 
     def picture(self, record: Record) -> bytes:
         """The photograph."""
