@@ -9,7 +9,8 @@ from stackgan_dist.config import DataConfig, TrainingConfig
 from stackgan_dist.data.cache import ShardCache
 from stackgan_dist.data.cache_folder import default_cache_folder
 from stackgan_dist.data.captions import CaptionSet
-from stackgan_dist.data.index import Index, load_index, stored_size
+from stackgan_dist.data.index import Index, NoIndexError, load_index, stored_size
+from stackgan_dist.data.pack_command import missing_command
 from stackgan_dist.data.plan import Plan
 from stackgan_dist.errors import UserError
 from stackgan_dist.storage.folder import Folder
@@ -51,10 +52,10 @@ def open_packed(data: DataConfig, image_size: int, split: str | None = None) -> 
     size = stored_size(image_size)
     split = split or data.split
     folder = Folder.at(data.url) / split / str(size)
-    recipe = data.url.rstrip("/").rsplit("/", 1)[-1]
-    root = "" if recipe == "painted" else " --root DIR"
-    command = f"python -m stackgan_dist.pack {recipe}{root} --out {data.url} --sizes {size}"
-    index = load_index(folder, how_to_make=command)
+    try:
+        index = load_index(folder)
+    except NoIndexError:
+        raise NoIndexError(folder.url, missing_command(data.url, split, size)) from None
     if index.image_size != size:
         raise UserError(
             f"{folder} holds pictures of {index.image_size} pixels, crops of {image_size} need {size}; "

@@ -93,17 +93,25 @@ def parse_index(data: bytes, where: str) -> Index:
     return index
 
 
-def load_index(where: FolderLike, *, how_to_make: str = "python -m stackgan_dist.pack RECIPE --out URL") -> Index:
+class NoIndexError(UserError):
+    """There is no data set in a folder; says how to make it."""
+
+    def __init__(self, url: str, how_to_make: str) -> None:
+        super().__init__(f"no shards at {url} ({INDEX_NAME} is missing). Make them:\n  {how_to_make}")
+
+
+def load_index(where: FolderLike, *, how_to_make: str = "python -m stackgan_dist.pack --help") -> Index:
     """The index of the data set in the folder `where`.
 
-    Raises UserError when there is none (with `how_to_make`, the command that helps) or it is not readable.
+    Raises NoIndexError when there is none (with `how_to_make`, the command that helps), UserError when it is not
+    readable.
     """
     folder = Folder.at(where)
     file = folder.url_of(INDEX_NAME)
     try:
         data = folder.read_settled(INDEX_NAME)
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"no shards at {folder} ({INDEX_NAME} is missing). Make them:\n  {how_to_make}") from None
+        raise NoIndexError(folder.url, how_to_make) from None
     except OSError as error:
         raise UserError(f"cannot read {file}: {error}") from error
     return parse_index(data, file)

@@ -7,6 +7,7 @@ report  mean rank, agreement, preferences, and the paper's row beside them
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -149,7 +150,8 @@ def build(options: Build) -> None:
         if ranks.is_main:
             print(
                 f"study of {len(methods)} methods, {study.sentences:,} sentences with {study.images} pictures each, "
-                f"in {folder.path}; open it:\n  python -m stackgan_dist.human_rank serve {folder.path}"
+                f"in {folder.path}; open it:\n"
+                f"  python -m stackgan_dist.human_rank serve {shlex.quote(str(folder.path))}"
             )
 
 

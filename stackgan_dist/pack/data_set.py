@@ -11,23 +11,24 @@ import json
 import re
 import reprlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from stackgan_dist.data.index import INDEX_NAME, Index, parse_index
 from stackgan_dist.errors import UserError
+from stackgan_dist.pack.balance import BALANCE_NAME, REJECTED_NAME, account_of, balance_of, read_split
 from stackgan_dist.pack.listing import Listing, cut, list_split, samples_per_shard
 from stackgan_dist.pack.pool import run_tasks
 from stackgan_dist.pack.receipts import Receipt, read_receipts, remove_receipts, withdraw_receipts, write_receipt
 from stackgan_dist.pack.recipe import Recipe
 from stackgan_dist.pack.shard_writer import TEMPORARY_SUFFIX, Packed, Task, pack_shard
 from stackgan_dist.pack.sources import KeepingSource, Record, Source, open_source
+from stackgan_dist.pack.sources.account import printable
 from stackgan_dist.storage.folder import Folder
 from stackgan_dist.text import PUBLISHED, encoder_name
 from stackgan_dist.text.files import is_trained, keep_file, read_file
 
-REJECTED_NAME = "rejected.jsonl"
 LISTING_NAME = "listing"
 """Folder beside the splits in which a KeepingSource keeps its listing until all of them are complete."""
 _BRIEF = reprlib.Repr()
@@ -110,19 +111,38 @@ def pack(
     folder = Folder.at(out)
     if isinstance(source, KeepingSource):
         source.keep_listing((folder / LISTING_NAME).url)
+    listings = {split: list_split(recipe, split, source, limit) for split in recipe.splits}
+    account = account_of(source, listings)
     jobs = [
-        _plan(recipe, encoder, split, source, folder / split, limit, max_rejects, overwrite, part)
-        for split in recipe.splits
+        _plan(recipe, encoder, split, source, listing, folder / split, max_rejects, overwrite, part)
+        for split, listing in _not_empty(recipe.name, listings).items()
     ]
     if is_trained(encoder):  # new sentences need it, wherever the set is taken
         keep_file(encoder, read_file(recipe.text_encoder)[0], folder)
     for job in jobs:
         if job.folders:
             _pack_split(job, workers, max_rejects, part)
-    if isinstance(source, KeepingSource) and all(
-        INDEX_NAME in size.names() for job in jobs for size in job.folders.values()
-    ):
+    if not all(INDEX_NAME in size.names() for job in jobs for size in job.folders.values()):
+        return  # the part that finishes the set has its balance
+    if isinstance(source, KeepingSource):
         folder.remove(LISTING_NAME)
+    balance = balance_of(
+        recipe.name, account, [read_split(job.split, job.listing, job.top, recipe.sizes[0]) for job in jobs]
+    )
+    folder.write(BALANCE_NAME, balance.to_bytes())
+    print(balance, flush=True)
+    balance.check()
+
+
+def _not_empty(name: str, listings: Mapping[str, Listing]) -> dict[str, Listing]:
+    """The splits that there are pictures of; if there are any for training, the others may be empty."""
+    there = {split: listing for split, listing in listings.items() if listing.records or listing.rejected}
+    if not there.get("train"):
+        return dict(listings)  # the first empty one is an error
+    for split in listings:
+        if split not in there:
+            print(f"{name} has no pictures of the split {split}; it is packed without", flush=True)
+    return there
 
 
 def _plan(
@@ -130,13 +150,12 @@ def _plan(
     encoder: str,
     split: str,
     source: Source,
+    listing: Listing,
     top: Folder,
-    limit: int | None,
     max_rejects: float,
     overwrite: bool,
     part: Part,
 ) -> _Job:
-    listing = list_split(recipe, split, source, limit)
     if _are_too_many(listing.rejected, listing, max_rejects):
         _write_rejected(top, listing.rejected)
         raise UserError(_too_many(listing.rejected, listing, max_rejects, top))
@@ -293,6 +312,7 @@ def _keep(job: _Job, task: Task, packed: Packed) -> None:
             text_dim=packed.text_dim,
             classes=tuple(sorted(packed.classes)),
             rejected=packed.rejected,
+            enlarged=packed.enlarged.get(size, 0),
         )
         write_receipt(folder, task.name, receipt)
 
@@ -320,6 +340,8 @@ def _finish(job: _Job, max_rejects: float) -> None:
         # Another part may finish at the same time. Its index is this one, and must not be missing for a moment.
         _clear(folder, keep={INDEX_NAME, *(shard.name for shard in index.shards)})
         folder.write(INDEX_NAME, index.to_bytes())
+        if enlarged := sum(receipt.enlarged for receipt in found[folder].values()):
+            print(f"{job.title}: {enlarged} pictures are smaller than {size} px and were enlarged", flush=True)
     remove_receipts(list(job.folders.values()))
     print(
         f"{job.title} is complete: {len(job.listing.records) + len(job.listing.rejected) - len(rejected)} pictures",
@@ -369,7 +391,9 @@ def _are_too_many(rejected: Sequence[dict[str, str]], listing: Listing, max_reje
 def _too_many(rejected: Sequence[dict[str, str]], listing: Listing, max_rejects: float, top: Folder) -> str:
     if not rejected:
         return f"there are no pictures for {top}; check --root, and --limit or --splits"
-    examples = "".join(f"\n  {entry['id'] or entry['key']}: {entry['reason']}" for entry in rejected[:5])
+    examples = "".join(
+        f"\n  {printable(entry['id'] or entry['key'])}: {printable(entry['reason'])}" for entry in rejected[:5]
+    )
     return (
         f"{len(rejected)} of {len(listing.records) + len(listing.rejected)} pictures cannot be used so far, more than "
         f"--max-rejects {max_rejects:g} allows; no index was written. All of them: {top.url_of(REJECTED_NAME)}. "

@@ -29,6 +29,8 @@ class Receipt:
     text_dim: int
     classes: tuple[str, ...]
     rejected: tuple[dict[str, str], ...]
+    enlarged: int = 0
+    """Pictures that were smaller than the stored squares."""
 
 
 def write_receipt(folder: Folder, name: str, receipt: Receipt) -> None:

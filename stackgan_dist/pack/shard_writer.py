@@ -67,6 +67,8 @@ class Packed:
     """How many classes there are for the drawing of wrong texts: a picture without class is one of its own."""
     rejected: tuple[dict[str, str], ...]
     """`rejection` of every picture that cannot be used."""
+    enlarged: Mapping[int, int]
+    """Side of the squares -> how many pictures are smaller than these."""
 
 
 def rejection(record: Record, reason: str) -> dict[str, str]:
@@ -86,6 +88,7 @@ def pack_shard(task: Task, on_picture: OnPicture = lambda: True) -> Packed:
     encoder = _encoder(task.text_encoder) if task.text_encoder is not None else None
     rejected: list[dict[str, str]] = []
     kept: list[Record] = []
+    enlarged = dict.fromkeys((size for size, _ in task.folders), 0)
     with ExitStack() as stack:
         parts = {size: stack.enter_context(temporary_tar(folder, task.name)) for size, folder in task.folders}
         tars = {
@@ -107,6 +110,7 @@ def pack_shard(task: Task, on_picture: OnPicture = lambda: True) -> Packed:
             else:
                 kept.append(record)
                 for size, tar in tars.items():
+                    enlarged[size] += min(frame.width, frame.height) < size
                     _add_sample(tar, record, frame, encode_jpeg(frame.resample(image, size)), embeddings)
             if not on_picture():
                 raise AbandonedError
@@ -119,6 +123,7 @@ def pack_shard(task: Task, on_picture: OnPicture = lambda: True) -> Packed:
         classes=frozenset(record.class_name for record in kept if record.class_name),
         distinct_classes=len({record.class_name or record.key for record in kept}),
         rejected=tuple(rejected),
+        enlarged=enlarged,
     )
 
 

@@ -24,6 +24,7 @@ from stackgan_dist import __version__
 from stackgan_dist.classifiers.classifier import NetworkClassifier, load_classifier
 from stackgan_dist.config import DataConfig
 from stackgan_dist.data.dataset import PackedSet, open_packed
+from stackgan_dist.data.pack_command import pack_command
 from stackgan_dist.distributed.agreement import check_agreement, code_digest
 from stackgan_dist.distributed.collectives import one_thread_per_rank
 from stackgan_dist.distributed.environment import ranks_from_environment
@@ -244,7 +245,9 @@ def _report(
         print(f"  {line}")
     print(f"  recorded in {folder.root.url_of('retrieval.json')}")
     if is_trained:
-        print(f"  use it: python -m stackgan_dist.pack RECIPE --encoder {folder.url} ...")
+        out = f"{train_set.url.rsplit('/', 2)[0]}-{encoder.name}"
+        like, splits = train_set.index, [train_set.index.split, index.split]
+        print(f"  use it:\n  {pack_command(out, like, [like.image_size], splits, encoder=folder.url)}")
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def _files(folder: str) -> dict[str, bytes]:
 def test_overwriting_a_set_leaves_its_neighbours(anywhere: str, name: str) -> None:
     _pack(f"{anywhere}/pk1")
     before = _files(f"{anywhere}/pk1")
-    assert len(before) == 3  # two shards and their index
+    assert len(before) == 4  # two shards, their index, and the balance
     for options in ({}, {"overwrite": True}, {"part": Part(0, 2)}):
         _pack(f"{anywhere}/{name}", **options)
     assert _files(f"{anywhere}/pk1") == before

@@ -16,7 +16,8 @@ from stackgan_dist.data.index import load_index
 from stackgan_dist.data.shard import ShardReader
 from stackgan_dist.errors import UserError
 from stackgan_dist.pack import __main__ as front_door
-from stackgan_dist.pack.data_set import REJECTED_NAME, pack
+from stackgan_dist.pack.balance import REJECTED_NAME
+from stackgan_dist.pack.data_set import pack
 from stackgan_dist.pack.pool import AbandonedError
 from stackgan_dist.pack.recipe import Recipe
 from stackgan_dist.pack.shard_writer import Task, pack_shard
