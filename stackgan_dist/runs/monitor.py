@@ -181,9 +181,8 @@ class Monitor:
             self._bar.close()
         self._file.close()
         self._board.close()
-        self.wait()
-        self.hand_over()
-        self.wait()
+        if self._uploader is not None:
+            self._uploader.finish()
 
     def _add_scalars(self, board: SummaryWriter, row: dict[str, float], step: int) -> None:
         for name, curve in self._curves.items():

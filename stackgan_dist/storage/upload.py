@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from stackgan_dist.errors import UserError
@@ -31,7 +32,11 @@ class Uploader:
 
     def start(self) -> None:
         """Copy what is there now, after what is being copied already."""
-        files = [(path, path.stat().st_size) for path in sorted(self._folder.rglob("*")) if path.is_file()]
+        files = []
+        for path in sorted(self._folder.rglob("*")):
+            with suppress(FileNotFoundError):  # the copy under way has just taken it
+                if path.is_file():
+                    files.append((path, path.stat().st_size))
         previous = self._thread
         # Not a daemon: the interpreter must not end in the middle of a write.
         self._thread = threading.Thread(target=self._copy, args=(files, previous), name="upload")
@@ -41,6 +46,25 @@ class Uploader:
         """Wait for the copies under way."""
         if self._thread is not None:
             self._thread.join()
+
+    def finish(self) -> None:
+        """Copy what is left and wait for it; what goes on growing is looked for at its target, and sent again if it is
+        not there: a store that was cut off in one write of a file may drop another one of it."""
+        for _ in range(2):
+            self.wait()
+            self.start()
+            self.wait()
+            try:
+                sizes = self._target.sizes()
+            except (UserError, OSError) as error:
+                self._report(f"{self._target} cannot be listed, to see whether all has arrived: {error}")
+                return
+            lacking = [path for path in self._kept if path.exists() and sizes.get(path.name) != path.stat().st_size]
+            if not lacking:
+                return
+            for path in lacking:
+                self._arrived.pop(path, None)
+        self._report(f"{', '.join(path.name for path in lacking)} did not arrive whole at {self._target}")
 
     def _copy(self, files: list[tuple[Path, int]], previous: threading.Thread | None) -> None:
         if previous is not None:

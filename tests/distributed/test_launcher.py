@@ -65,7 +65,7 @@ def test_done_preempted_refused_and_lost_have_codes_of_their_own(packed: Path, t
     log = (tmp_path / "log").read_text()
     assert "--training.epochs is 0" in log
     assert "Traceback" not in log
-    assert not (tmp_path / "runs" / "one" / "PREEMPTED").exists(), "an earlier start's marker does not speak for this"
+    assert (tmp_path / "runs" / "one" / "PREEMPTED").exists(), "that start's marker does not speak for this one"
 
     with _started(_train(tmp_path, packed, "--training.epochs", "100000"), tmp_path) as process:
         _until(tmp_path, "resumed at step")

@@ -51,3 +51,27 @@ def test_what_did_not_arrive_is_sent_again(tmp_path: Path, monkeypatch: pytest.M
     uploader.wait()
     assert RUN.read("events") == b"events"
     assert not (tmp_path / "events").exists()
+
+
+@pytest.mark.parametrize("times", [1, 9])
+def test_a_growing_file_that_the_store_has_dropped_is_sent_again_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    fsspec.filesystem("memory").store.clear()
+    said: list[str] = []
+    rows = tmp_path / "metrics.jsonl"
+    rows.write_text("0\n")
+    uploader = Uploader(tmp_path, RUN, (rows,), said.append)
+    write, dropped = Folder.write, []
+
+    def drop(folder: Folder, name: str, data: bytes) -> None:
+        if len(dropped) < times:
+            dropped.append(name)
+        else:
+            write(folder, name, data)
+
+    monkeypatch.setattr(Folder, "write", drop)
+    uploader.finish()
+    assert dropped == ["metrics.jsonl"] * min(times, 2)
+    assert RUN.exists("metrics.jsonl") == (times == 1)
+    assert said == ([] if times == 1 else [f"metrics.jsonl did not arrive whole at {RUN}"])
