@@ -36,7 +36,7 @@ BEHIND_SCRIPTS = {
 """Scripts that hand their arguments on to a command."""
 OF_OTHER_PROGRAMS = {
     "--ranks", "--version",  # stackgan itself, before the command
-    "--nnodes", "--nproc-per-node", "--standalone",  # torchrun
+    "--nnodes", "--nproc-per-node", "--standalone", "--max-restarts",  # torchrun
     "--nodes", "--time", "--signal", "--array", "--gpus-per-node",  # sbatch
 }  # fmt: skip
 
