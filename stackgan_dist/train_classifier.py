@@ -31,7 +31,7 @@ from stackgan_dist.doors import front_door, parse_options
 from stackgan_dist.errors import UserError
 from stackgan_dist.models.config import ImageSize
 from stackgan_dist.ranges import Range, Seed, Timeout
-from stackgan_dist.runs.checkpoint import pack
+from stackgan_dist.runs.checkpoint import to_bytes
 from stackgan_dist.storage.files import write_bytes
 
 _PROTOCOLS = {
@@ -184,7 +184,7 @@ def _write(out: Path, base: NetworkClassifier, record: dict[str, Any]) -> None:
     """The weights as a bare state dict, and the record beside them."""
     state = base.module.state_dict()
     weights = {name: value.cpu().contiguous() for name, value in state.items() if not name.startswith("AuxLogits.")}
-    data = pack(weights)
+    data = to_bytes(weights)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(str(out), data)

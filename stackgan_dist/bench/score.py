@@ -37,7 +37,7 @@ from stackgan_dist.machine import cores_of_this_rank
 from stackgan_dist.models import ModelConfig, build_generator
 from stackgan_dist.models.config import Width
 from stackgan_dist.ranges import Range
-from stackgan_dist.scores.measure import DrawnSums, Protocol
+from stackgan_dist.scores.measure import DrawnSums, ScoreProtocol
 from stackgan_dist.scores.overlap import made_ahead
 from stackgan_dist.scores.r_precision import Candidates, TextMap, candidate_captions
 
@@ -97,14 +97,14 @@ class Pass:
         torch.manual_seed(0)
         self._generator = build_generator(options.model, dim).to(device).eval().requires_grad_(False)
         self._classifier = load_classifier(options.classifier, device)
-        pool = candidate_captions(captions, Protocol().wrong_pool, seed=0)
+        pool = candidate_captions(captions, ScoreProtocol().wrong_pool, seed=0)
         texts = torch.stack([torch.from_numpy(caption.embedding) for caption in pool])
         # Any map costs the same.
         width = self._classifier.feature_width
         self._map = TextMap(torch.zeros(width), torch.zeros(dim), torch.randn(width, dim, dtype=torch.float64))
         # Sentences without classes leave no wrong ones of other classes, of few pictures fewer than 99.
         names = [caption.class_name for caption in pool]
-        wrong = min(Protocol().wrong_captions, len(names) - max(map(names.count, names)))
+        wrong = min(ScoreProtocol().wrong_captions, len(names) - max(map(names.count, names)))
         self._candidates = Candidates(texts, names, wrong, seed=0)
 
     def drawn(self, batches: int) -> Iterator[DrawnBatch]:
@@ -115,7 +115,7 @@ class Pass:
 
     def measured(self, drawn: Iterable[DrawnBatch], batches: int) -> DrawnSums:
         """The sums of `drawn`, which are so many batches."""
-        protocol = Protocol(samples=batches * self._options.batch, splits=1)
+        protocol = ScoreProtocol(samples=batches * self._options.batch, splits=1)
         sums = DrawnSums(protocol, self._classifier, self._candidates, self._map, kept=self._options.batch)
         for batch in drawn:
             sums.add(batch)

@@ -9,7 +9,7 @@ from stackgan_dist.errors import UserError
 from stackgan_dist.ranges import Range, check_fields
 
 Family = Literal["stackgan", "gan-int-cls", "gawwn-box", "gawwn-keypoints"]
-Recipe = Literal["paper", "pytorch"]
+RecipeName = Literal["paper", "pytorch"]
 Stage = Literal[1, 2]
 ImageSize = Literal[64, 128, 256]
 
@@ -72,7 +72,7 @@ class ModelConfig:
     128, which is told where the object is by a box or by keypoints. These have one stage and settings of their own:
     of those below they use the widths, condition_dim and noise_dim."""
 
-    recipe: Recipe = "paper"
+    recipe: RecipeName = "paper"
     """paper is arXiv 1612.03242, and the authors' TensorFlow code where the paper is silent. pytorch is the authors'
     PyTorch code (their COCO results), except that sigma may be below 1."""
 

@@ -40,7 +40,7 @@ class FoundCheckpoint:
     url: str
     step: int
     data: bytes
-    """The content of state.pt; `unpack` it."""
+    """The content of state.pt, for `from_bytes`."""
 
 
 class Checkpointer:
@@ -253,15 +253,15 @@ def _name(step: int) -> str:
     return f"{_PREFIX}{step:09d}"
 
 
-def pack(state: dict[str, Any]) -> bytes:
+def to_bytes(state: dict[str, Any]) -> bytes:
     """`state`, tensors and plain values, as the bytes of a torch file."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     return buffer.getvalue()
 
 
-def unpack(data: bytes, where: str) -> dict[str, Any]:
-    """The inverse of `pack`, on the CPU. Nothing in `data` is executed; UserError naming `where` if it is no state."""
+def from_bytes(data: bytes, where: str) -> dict[str, Any]:
+    """The inverse of `to_bytes`, on the CPU; nothing in `data` is executed. UserError naming `where` if it is no state."""
     try:
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:

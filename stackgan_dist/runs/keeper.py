@@ -17,7 +17,7 @@ from PIL import Image
 from stackgan_dist.distributed.process_group import Ranks, broadcast_bytes, explained_peer_loss
 from stackgan_dist.distributed.stop import StopRequest
 from stackgan_dist.errors import UserError
-from stackgan_dist.runs.checkpoint import Checkpointer, committed_steps, find_newest, unpack
+from stackgan_dist.runs.checkpoint import Checkpointer, committed_steps, find_newest, from_bytes
 from stackgan_dist.runs.folder import Ending, RunFolder
 from stackgan_dist.runs.metrics import Metric
 from stackgan_dist.runs.monitor import Monitor, WaitClock
@@ -96,7 +96,7 @@ def resume(identity: Identity, state: State, folder: RunFolder, ranks: Ranks) ->
         data = broadcast_bytes(found.data if found else None, ranks)
     if data is None:
         return 0, messages
-    content = unpack(data, f"the newest checkpoint of {folder.url}")
+    content = from_bytes(data, f"the newest checkpoint of {folder.url}")
     if changed := identity.differences(content, folder.checkpoints.url):
         raise UserError(
             f"{folder.url} holds a run of another configuration ({'; '.join(changed)}); "

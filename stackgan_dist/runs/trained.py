@@ -14,10 +14,10 @@ from stackgan_dist.models.matching import MatchingAware
 from stackgan_dist.runs.checkpoint import (
     FoundCheckpoint,
     find_newest,
+    from_bytes,
     is_checkpoint,
     non_finite,
     read_checkpoint,
-    unpack,
 )
 from stackgan_dist.runs.folder import DataIdentity, RunFolder, find_run
 from stackgan_dist.storage.folder import Folder, FolderLike
@@ -71,7 +71,7 @@ def load_trained(where: FolderLike, report: Callable[[str], None], *, raw: bool 
 
 def trained_from(found: FoundCheckpoint, folder: RunFolder, *, raw: bool = False) -> Trained:
     """The generator in the checkpoint `found` of the run `folder`; UserError when it holds none."""
-    content = unpack(found.data, found.url)
+    content = from_bytes(found.data, found.url)
     state = content["state"]
     weights = state["generator"]["network"] if raw else state["ema"]
     if names := non_finite(weights):

@@ -35,7 +35,7 @@ NOISE_PICTURES = 200
 
 
 @dataclass(frozen=True)
-class Protocol:
+class ScoreProtocol:
     """What decides the scores besides the run, the captions and the classifier."""
 
     samples: Annotated[int, Range(at_least=1)] = 30_000
@@ -97,7 +97,7 @@ class DrawnSums:
     """
 
     def __init__(
-        self, protocol: Protocol, classifier: Classifier, candidates: Candidates, text_map: TextMap, kept: int
+        self, protocol: ScoreProtocol, classifier: Classifier, candidates: Candidates, text_map: TextMap, kept: int
     ) -> None:
         self._classifier, self._candidates, self._text_map = classifier, candidates, text_map
         self.inception = InceptionScoreSums(protocol.samples, protocol.splits, classifier.classes)
@@ -135,7 +135,7 @@ class RealSide:
         self,
         subject: OpenSubject,
         classifier: Classifier,
-        protocol: Protocol,
+        protocol: ScoreProtocol,
         ranks: Ranks,
         folder: str | None = None,
     ) -> None:

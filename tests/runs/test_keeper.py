@@ -15,7 +15,7 @@ from PIL import Image
 from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.distributed.stop import StopRequest
 from stackgan_dist.errors import UserError
-from stackgan_dist.runs.checkpoint import committed_steps, read_checkpoint, unpack
+from stackgan_dist.runs.checkpoint import committed_steps, from_bytes, read_checkpoint
 from stackgan_dist.runs.folder import RunFolder
 from stackgan_dist.runs.keeper import Keeper, Training, WritePolicy, resume
 from stackgan_dist.runs.metrics import metric, metrics_of
@@ -119,7 +119,7 @@ def test_everything_is_written_when_it_is_due_and_at_the_end(tmp_path: Path) -> 
 def test_a_checkpoint_says_what_it_is_of(tmp_path: Path) -> None:
     _count(tmp_path)
     found = read_checkpoint(str(tmp_path / "checkpoints" / "step-000000006"))
-    content = unpack(found.data, found.url)
+    content = from_bytes(found.data, found.url)
     assert list(content) == ["step", "colour", "world_size", "state"]
     assert (content["step"], content["colour"], content["world_size"]) == (6, "red", 1)
     assert content["state"] == {"count": torch.tensor(6)}
