@@ -57,7 +57,8 @@ def command_main(name: str) -> Callable[[], None]:
     module = importlib.import_module(f"stackgan_dist.{name}")
     if hasattr(module, "__path__"):
         module = importlib.import_module(f"stackgan_dist.{name}.__main__")
-    return module.main
+    main: Callable[[], None] = module.main
+    return main
 
 
 def parse_options(

@@ -87,7 +87,8 @@ def integers(high: ArrayLike, *coordinates: ArrayLike) -> NDArray[np.int64]:
 
 def integers_of(hashes: NDArray[np.uint64], high: ArrayLike) -> NDArray[np.int64]:
     """The integers in [0, high) of coordinates with these hashes."""
-    return np.floor(uniform_of(hashes) * np.asarray(high)).astype(np.int64)
+    chosen: NDArray[np.int64] = np.floor(uniform_of(hashes) * np.asarray(high)).astype(np.int64)
+    return chosen
 
 
 def normal(*coordinates: ArrayLike) -> NDArray[np.float64]:
@@ -156,7 +157,7 @@ class Permutation:
         return hashes
 
     def _sort(self, bits: int, hashes: NDArray[np.uint64] | None) -> NDArray[np.int32]:
-        part = (self._leading == bits).nonzero()[0]
+        part: NDArray[np.intp] = (self._leading == bits).nonzero()[0]
         of_part = hash64(*self._coordinates, part) if hashes is None else hashes[part]
         return part[np.argsort(of_part, kind="stable")].astype(np.int32)
 

@@ -188,7 +188,8 @@ class AuxiliaryHead(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, 768, H, W), H and W at least 17 -> (N, classes)"""
         y = self.conv1(self.conv0(F.avg_pool2d(x, 5, 3)))
-        return self.fc(y.mean(dim=(2, 3)))
+        logits: Tensor = self.fc(y.mean(dim=(2, 3)))
+        return logits
 
 
 class InceptionV3(nn.Module):

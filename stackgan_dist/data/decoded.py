@@ -52,9 +52,10 @@ class SampleDecoder:
     def pixels(self, encoded: bytes) -> NDArray[np.uint8]:
         """A JPEG decoded, (height, width, 3); ValueError when it is damaged."""
         try:
-            return simplejpeg.decode_jpeg(encoded, colorspace="RGB", buffer=self._buffer)
+            picture: NDArray[np.uint8] = simplejpeg.decode_jpeg(encoded, colorspace="RGB", buffer=self._buffer)
         except ValueError:  # damaged, or larger than the buffer
-            return simplejpeg.decode_jpeg(encoded, colorspace="RGB")
+            picture = simplejpeg.decode_jpeg(encoded, colorspace="RGB")
+        return picture
 
     def embeddings(self, reader: ShardReader, sample: int, out: NDArray[np.float16]) -> None:
         """Of all captions into `out` (captions, dim); UserError when they are not of the promised shape."""

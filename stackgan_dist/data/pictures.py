@@ -26,7 +26,7 @@ def decoded(captions: CaptionSet, caption: Caption) -> NDArray[np.uint8]:
     """The stored picture (side, side, 3) of `caption`; UserError when it is damaged or not as large as promised."""
     where = caption.meta.get("id", "a picture")
     try:
-        picture = simplejpeg.decode_jpeg(caption.jpeg, colorspace="RGB")
+        picture: NDArray[np.uint8] = simplejpeg.decode_jpeg(caption.jpeg, colorspace="RGB")
     except ValueError as error:
         raise UserError(f"{where} cannot be decoded: {error}; pack the set again") from error
     if picture.shape[0] != captions.index.image_size or picture.shape[1] != captions.index.image_size:

@@ -63,7 +63,8 @@ class RowDraws:
 
     def points(self, stream: Stream) -> list[float]:
         """Uniform in (0, 1), one for each row: `pick` chooses by it, once it is known among how many."""
-        return uniform_of(self._of(stream)[:, 0]).tolist()
+        points: list[float] = uniform_of(self._of(stream)[:, 0]).tolist()
+        return points
 
     def gaussians(self, dims: Mapping[Stream, int]) -> list[NDArray[np.float32]]:
         """Standard normal numbers, (n, dim) for each stream and its dim."""

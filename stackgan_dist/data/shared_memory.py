@@ -33,7 +33,7 @@ def handed_over(piece: Tensor) -> Tensor | NDArray[np.uint8]:
         _tell(f"$TMPDIR has {len(folder)} characters, too many for a socket in it; give a shorter one")
         return piece.numpy()
     try:
-        return piece.share_memory_()
+        shared: Tensor = piece.share_memory_()
     except (OSError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         _tell(
@@ -41,6 +41,7 @@ def handed_over(piece: Tensor) -> Tensor | NDArray[np.uint8]:
             "load in the rank itself (--data.workers 0)"
         )
         return piece.numpy()
+    return shared
 
 
 def received(piece: Tensor | NDArray[np.uint8]) -> Tensor:

@@ -51,9 +51,10 @@ def draw(
     was_training = generator.training
     generator.eval()
     try:
-        return generator(*(torch.from_numpy(array).to(weights.device, weights.dtype) for array in given))
+        fakes: Fakes = generator(*(torch.from_numpy(array).to(weights.device, weights.dtype) for array in given))
     finally:
         generator.train(was_training)
+    return fakes
 
 
 def usable_device(name: str) -> torch.device:

@@ -53,7 +53,8 @@ class Residual(nn.Module):
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.activation(x + self.body(x))
+        y: Tensor = self.activation(x + self.body(x))
+        return y
 
 
 def bottleneck(channels: int, activation: nn.Module) -> Residual:

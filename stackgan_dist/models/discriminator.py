@@ -46,7 +46,8 @@ class Discriminator(nn.Module):
 
     def features(self, image: Tensor) -> Tensor:
         """The part that knows no text: (N, 3, S, S) -> (N, 8 Df, 4, 4). One pass serves several conditions."""
-        return self.encode(image)
+        features: Tensor = self.encode(image)
+        return features
 
     def score(self, features: Tensor, condition: Tensor) -> Logits:
         """Logits of features (N, 8 Df, 4, 4) with condition (N, text_dim) or, in `pytorch`, (N, condition_dim)."""

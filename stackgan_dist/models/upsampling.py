@@ -92,7 +92,8 @@ def _transposed(input: Tensor, weight: Tensor) -> Tensor:
 
 
 def _minimal(input: Tensor, weight: Tensor) -> Tensor:
-    return _Minimal.apply(input, weight)
+    apply: Callable[[Tensor, Tensor], Tensor] = _Minimal.apply
+    return apply(input, weight)
 
 
 FORMS: dict[Form, Callable[[Tensor, Tensor], Tensor]] = {

@@ -53,8 +53,9 @@ class _Stream:
         self.making.wait_stream(self._measuring)  # the generator's weights may still be on their way
 
     def mark(self) -> torch.cuda.Event:
-        """The end of what the measuring stream has been told so far."""
-        return self._measuring.record_event(torch.cuda.Event(blocking=True))
+        """The end of what the measuring stream has been given so far."""
+        end: torch.cuda.Event = self._measuring.record_event(torch.cuda.Event(blocking=True))
+        return end
 
 
 def _make(batches: Iterator[B], stream: _Stream | None, used: Any) -> B | None:

@@ -91,7 +91,8 @@ def load_encoder(spec: str, beside: Sequence[FolderLike] = ()) -> TextEncoder:
         check_encoder(spec)
         if spec in ENCODERS:
             module, _, attribute = ENCODERS[spec].partition(":")
-            return getattr(importlib.import_module(module), attribute)()
+            encoder: TextEncoder = getattr(importlib.import_module(module), attribute)()
+            return encoder
         data, where = read_file(spec)
     from stackgan_dist.text.char_cnn_rnn import CharCNNRNNEncoder, from_file  # needs torch, which others do not
 

@@ -166,7 +166,8 @@ class Learning:
     def learning_rate(self, at: int) -> float:
         """Of step `at`."""
         recipe = self.recipe
-        return recipe.learning_rate * recipe.last_learning_rate ** (at / recipe.steps)
+        share: float = recipe.last_learning_rate ** (at / recipe.steps)
+        return recipe.learning_rate * share
 
     def _dropout(self, at: int) -> tuple[Tensor, ...]:
         """The factors of step `at` for this rank's rows, or nothing."""

@@ -98,4 +98,5 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def _standard_error(values: NDArray[np.float64]) -> NDArray[np.float64]:
     if len(values) < 2:
         return np.full(values.shape[1], math.nan)
-    return values.std(axis=0, ddof=1) / math.sqrt(len(values))
+    deviation: NDArray[np.float64] = values.std(axis=0, ddof=1)
+    return deviation / math.sqrt(len(values))

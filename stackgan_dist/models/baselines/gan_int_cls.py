@@ -72,7 +72,8 @@ class GanIntClsDiscriminator(nn.Module):
 
     def features(self, image: Tensor) -> Tensor:
         """The part that knows no text: (N, 3, 64, 64) -> (N, 8 Df, 4, 4)."""
-        return self.encode(image)
+        features: Tensor = self.encode(image)
+        return features
 
     def score(self, features: Tensor, text: Tensor) -> Logits:
         """Logits of features (N, 8 Df, 4, 4) with text (N, text_dim)."""

@@ -182,7 +182,8 @@ class _Discriminator(nn.Module):
 
     def features(self, image: Tensor) -> Tensor:
         """The part that knows neither text nor place: (N, 3, 128, 128) -> (N, 2 Df, 16, 16)."""
-        return self.trunk(image)
+        features: Tensor = self.trunk(image)
+        return features
 
     @abstractmethod
     def score(self, features: Tensor, text: Tensor, place: Tensor) -> Logits:

@@ -117,6 +117,7 @@ def open_source(name: str, root: str | None, options: Mapping[str, Any]) -> Sour
         raise UserError(f"unknown source {name!r}; known sources: {', '.join(SOURCES)}")
     module, _, attribute = SOURCES[name].partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)(root, **options)
+        source: Source = getattr(importlib.import_module(module), attribute)(root, **options)
     except TypeError as error:
         raise UserError(f"source {name!r} does not take these options: {error}") from error
+    return source
