@@ -105,8 +105,10 @@ def normal_of(hashes: NDArray[np.uint64]) -> NDArray[np.float64]:
 
 
 def points_of(hashes: NDArray[np.uint64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What Box and Muller transform: for each hash (of one dimension or more) a number in (0, 1) and an angle in
-    (0, 2 pi)."""
+    """What Box and Muller transform: for each hash a number in (0, 1) and an angle in (0, 2 pi).
+
+    The hashes have one dimension or more.
+    """
     first = _room(hashes)
     angles = uniform_of(_mix(first + np.uint64(1)))
     angles *= 2.0 * np.pi

@@ -133,8 +133,10 @@ def _query(network: str) -> str:
 def _look_at_all(
     pictures: LabelledPictures, base: NetworkClassifier, views: int, ranks: Ranks
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Numbers (n,), features (n, width), labels (n,) and whether held out (n,) of all views of this rank's pictures, on
-    the CPU."""
+    """Numbers (n,), features (n, width), labels (n,) and whether held out (n,), on the CPU.
+
+    One row for every view of this rank's pictures.
+    """
     numbers, labels, held_out = [torch.empty(0).long()], [torch.empty(0).long()], [torch.empty(0).bool()]
     features = [torch.empty(0, base.feature_width)]
     batches = pictures.views(views, ranks.rank, ranks.world_size)

@@ -33,8 +33,10 @@ class SampleDecoder:
         self._buffer = np.empty((self._side, self._side, 3), np.uint8)
 
     def picture(self, encoded: bytes, reader: ShardReader, sample: int) -> NDArray[np.uint8]:
-        """The stored picture, (side, side, 3), out of `encoded`, the JPEG of `sample` of `reader`; UserError when it is
-        damaged or of another size than promised."""
+        """The stored picture, (side, side, 3), out of `encoded`, the JPEG of `sample` of `reader`.
+
+        Raises UserError when it is damaged or of another size than promised.
+        """
         side = self._side
         try:
             picture = self.pixels(encoded)

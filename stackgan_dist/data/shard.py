@@ -141,8 +141,11 @@ class ShardReader:
 
 
 def _files(file: BinaryIO) -> Iterator[tuple[str, int, int]]:
-    """Name, offset and size of each file of a tar; what is not a plain file's USTAR header is left to tarfile, which
-    takes ten times as long, from there on. Checksums are not looked at: the digest of the whole tar was."""
+    """Name, offset and size of each file of a tar.
+
+    From the first header on that is not a plain file's of USTAR, tarfile reads the rest, which takes ten times as
+    long. Checksums are not looked at: the digest of the whole tar was.
+    """
     at, end = 0, os.fstat(file.fileno()).st_size
     while True:
         header = os.pread(file.fileno(), _BLOCK, at)

@@ -122,7 +122,7 @@ def changed_word(painter: Painter, variants: Sequence[Sentence], count: int) -> 
 
 
 def variants_of(pattern: str) -> list[str]:
-    """ "a {red,blue} bird" -> "a red bird", "a blue bird"; one sentence where there is no choice."""
+    """The sentences of a pattern: "a {red,blue} bird" gives two, a pattern without a choice gives itself."""
     choice = _CHOICE.search(pattern)
     if choice is None:
         return [pattern]

@@ -53,11 +53,10 @@ def nearest_training(
 def nearest(
     queries: Tensor, many: Iterable[Tensor], features: Features, mean: Tensor, k: int, shown: int
 ) -> tuple[Tensor, list[list[Tensor]]]:
-    """Cosines (N, k) of each of `queries` (N, 3, S, S) with the `k` nearest of `many`, nearest first, and those
-    pictures (3, S, S) for the first `shown` queries.
+    """Cosines (N, k) of each of `queries` (N, 3, S, S) with the `k` nearest of `many`, nearest first.
 
-    Cosines are taken of what differs from `mean` (width,), which all pictures share. The batches of `many`
-    (n, 3, S, S) are read once and not kept.
+    With them come those pictures (3, S, S) for the first `shown` queries. Cosines are taken of what differs from
+    `mean` (width,), which all pictures share. The batches of `many` (n, 3, S, S) are read once and not kept.
     """
     own = F.normalize(features(queries) - mean, dim=1)
     best = own.new_empty(len(queries), 0)

@@ -53,6 +53,7 @@ class Residual(nn.Module):
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
+        """From (N, C, H, W) to the same shape."""
         y: Tensor = self.activation(x + self.body(x))
         return y
 

@@ -52,7 +52,7 @@ def run(command: Command, ranks: int) -> None:
     told: list[int] = []
     process = subprocess.Popen([*launcher, *command.words])
 
-    def forward(number: int, frame: FrameType | None) -> None:
+    def forward(number: int, _: FrameType | None) -> None:
         told.append(number)
         with suppress(ProcessLookupError):
             process.send_signal(number)

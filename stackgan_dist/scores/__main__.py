@@ -123,8 +123,10 @@ def _report(scores: Scores, opened: OpenSubject, classifier: Classifier, protoco
 
 
 def _plot(scores: Scores, step: int, run: Folder) -> None:
-    """Into a folder of its own below the run's: TensorBoard follows only the newest event file of each folder, and the
-    run may still be writing its own."""
+    """Write the scores for TensorBoard, into a folder of their own below the run's.
+
+    TensorBoard follows only the newest event file of each folder, and the run may still be writing its own.
+    """
     from torch.utils.tensorboard import SummaryWriter
 
     with tempfile.TemporaryDirectory() as folder:

@@ -79,7 +79,7 @@ def open_subject(subject: Subject, trained: Trained | None = None) -> OpenSubjec
 
     Raises UserError when they are missing or do not fit.
     """
-    trained = trained or load_trained(subject.run, lambda message: None, raw=subject.weights == "raw")
+    trained = trained or load_trained(subject.run, lambda _: None, raw=subject.weights == "raw")
     data = replace(trained.config.data, url=subject.data or trained.config.data.url)
     captions = open_packed(data, trained.config.model.image_size, subject.split)
     ours, theirs = captions.index, trained.data

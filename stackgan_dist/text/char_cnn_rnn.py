@@ -93,8 +93,10 @@ class CharCNNRNN(nn.Module):
         return embeddings
 
     def _recur(self, places: Tensor) -> Tensor:
-        """The mean (N, width) of the cell's states. Unlike torch's GRU it resets the state before the matrix product,
-        and its first state is the first candidate."""
+        """The mean (N, width) of the cell's states.
+
+        Unlike torch's GRU it resets the state before the matrix product, and its first state is the first candidate.
+        """
         updates, resets, candidates = self.from_input(places).chunk(3, dim=2)
         state = total = torch.tanh(candidates[:, 0])
         for place in range(1, places.shape[1]):

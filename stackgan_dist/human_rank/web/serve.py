@@ -82,7 +82,7 @@ def _token(folder: StudyFolder | None) -> str:
     if folder is None:
         return token
     try:
-        with open(os.open(folder.token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        with os.fdopen(os.open(folder.token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(token + "\n")
     except FileExistsError:
         token = folder.token_file.read_text().strip()
