@@ -1,4 +1,4 @@
-"""The captions of a packed data set, by picture number: for grids, scores and everything else that draws from text."""
+"""The captions of a packed data set, by picture number: for grids, scores and all else that generates from text."""
 
 from __future__ import annotations
 

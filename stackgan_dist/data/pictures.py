@@ -56,7 +56,7 @@ class RealPictures:
 
     Args:
         captions: the set.
-        image_size: of the crops: what the generator draws.
+        image_size: of the crops: what the generator makes.
         batch_size: pictures in a batch. Whole batches are dealt out, so that each is computed alike on any ranks.
         seed: chooses order and captions.
         count: at most this many.

@@ -14,11 +14,11 @@ ScaleName = Literal["smoke", "small", "paper"]
 
 @dataclass(frozen=True)
 class Scale:
-    """What becomes of the presets, and how much is drawn of each."""
+    """What becomes of the presets, and how many pictures each generates."""
 
     protocol: ScoreProtocol
     largest: ImageSize = 256
-    """What the paper draws larger is drawn at this size, in pixels."""
+    """What the paper generates larger is generated at this size, in pixels."""
     divisor: int = 1
     """The paper's widths are divided by this."""
     short: Short | None = None

@@ -230,14 +230,14 @@ class Keeper:
             content = {"step": step, **content, "world_size": self._ranks.world_size, "state": state}
             self._checkpointer.save(step, content)
 
-    def picture(self, step: int, tag: str, draw: Callable[[], Image.Image]) -> None:
+    def picture(self, step: int, tag: str, make: Callable[[], Image.Image]) -> None:
         """Show a picture, where that is due after `step` steps; ask for it after `save`, so that no fault costs steps.
 
         A stop does not wait for one.
         """
         monitor = self._monitor
         if monitor is not None and self._is_due(step, self._training.writes.picture_steps):
-            self.attempt(f"pictures ({tag}/)", lambda: monitor.picture(step, tag, draw()))
+            self.attempt(f"pictures ({tag}/)", lambda: monitor.picture(step, tag, make()))
 
     def stop_before(self, step: int) -> None:
         """Stop before step number `step` is taken, where nobody waits for this rank; what was done so far is saved."""

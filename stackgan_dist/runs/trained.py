@@ -1,4 +1,4 @@
-"""A trained generator, ready to draw: what `generate`, the scores and Stage-II start from."""
+"""A trained generator, ready to use: what `generate`, the scores and Stage-II start from."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from stackgan_dist.text import TextEncoder, load_encoder
 
 @dataclass(frozen=True)
 class Trained:
-    """What a checkpoint holds for those who draw."""
+    """What a checkpoint holds for generating pictures."""
 
     folder: RunFolder
     checkpoint: str

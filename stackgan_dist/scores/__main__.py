@@ -55,7 +55,7 @@ class Options:
 
 @front_door
 def main() -> None:
-    """Parse, validate, connect, then for each checkpoint: draw and measure, report."""
+    """Parse, validate, connect, then for each checkpoint: generate and measure, report."""
     options = parse_options(Options, "scores", __doc__, run_first=True)
     subject, protocol = options.subject, options.protocol
     if options.poll_s >= subject.timeout_s:

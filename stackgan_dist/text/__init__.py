@@ -49,8 +49,8 @@ def check_encoder(spec: str) -> None:
     """Raises UserError when `spec` is neither the name of an encoder nor a file, or folder, with a trained one."""
     if spec == PUBLISHED:
         raise UserError(
-            "the embeddings of this data set were published without an encoder for other sentences; to draw new "
-            "sentences, pack it with --encoder minilm and train on that"
+            "the embeddings of this data set were published without an encoder for other sentences; to generate from "
+            "new sentences, pack it with --encoder minilm and train on that"
         )
     if spec in ENCODERS:
         return

@@ -69,7 +69,7 @@ class Preference:
 def preferences(ranks: Ranks, questions: NDArray[np.int64]) -> list[Preference]:
     """Every pair of methods; `questions` (votes,) tells which sentence each vote is about.
 
-    The unit of the test is the sentence, decided by the majority of its raters (a draw counts for neither): votes on
+    The unit of the test is the sentence, decided by the majority of its raters (a tie counts for neither): votes on
     one sentence see the same pictures and are not independent.
     """
     methods = ranks.shape[1]

@@ -10,7 +10,7 @@ GRID = 16  # side of the maps that are placed
 
 
 def into_box(features: Tensor, box: Tensor) -> Tensor:
-    """`features` (N, C, H, W) shrunk into `box` (N, 4), zero around it: what a generator draws at a place.
+    """`features` (N, C, H, W) shrunk into `box` (N, 4), zero around it: what a generator shows at a place.
 
     A box is (left, top, width, height) in fractions of the side; its width and height are above 0.
     """
