@@ -39,8 +39,8 @@ class Options:
     """The run that generates: its folder, a folder with the runs of both stages (the last stage is taken), or a
     checkpoint."""
     place: tuple[str, ...] = ()
-    """For a model that is told where the object is (GAWWN): LEFT TOP WIDTH HEIGHT of its box, or NAME=X,Y of some of
-    its keypoints, in fractions of the picture's side."""
+    """For a model that is conditioned on where the object is (GAWWN): LEFT TOP WIDTH HEIGHT of its box, or NAME=X,Y of
+    some of its keypoints, in fractions of the picture's side."""
     count: Annotated[int, Range(at_least=1)] = 4
     """The number of pictures of each sentence; they differ by their noise."""
     seed: Seed = 0
@@ -99,10 +99,10 @@ def main() -> None:
 
 
 def _place(model: ModelConfig, words: tuple[str, ...]) -> NDArray[np.float32] | None:
-    """What --place says, for models that are told; UserError where it does not fit the model."""
+    """What --place says, for models that take it; UserError where it does not fit the model."""
     if model.placement is None:
         if words:
-            raise UserError(f"--place is for models that are told where the object is; {model.title} is not")
+            raise UserError(f"--place is for models that are conditioned on where the object is; {model.title} is not")
         return None
     return place_from_words(words, model.placement)
 

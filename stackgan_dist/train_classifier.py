@@ -45,7 +45,7 @@ class Options:
     """What to train, and on what."""
 
     data: str = "data/painted"
-    """The packed data set whose classes are to be told apart."""
+    """The packed data set whose classes are to be recognised."""
     split: Literal["test", "train"] = "test"
     """The split to learn from. The paper fine-tunes on the test classes."""
     image_size: ImageSize = 128
@@ -105,7 +105,7 @@ def main() -> None:
         main_first(lambda: _write(out, base, _record(options, packed, base, right, tested)), ranks)
 
         if ranks.is_main:
-            print(f"{right / max(tested, 1):.1%} of {tested:,} held-out pictures of {packed.url} told right")
+            print(f"{right / max(tested, 1):.1%} of {tested:,} held-out pictures of {packed.url} classified correctly")
             print(f"  {len(pictures.classes)} classes, chance {1 / len(pictures.classes):.1%}")
             layers = f"the last layer from {options.views} views"
             layers += f" and all from {options.epochs} more" if options.epochs else ""
@@ -160,7 +160,7 @@ def _train_all_layers(
 
 
 def _tested(base: NetworkClassifier, features: Tensor, labels: Tensor, ranks: Ranks) -> tuple[int, int]:
-    """Held-out pictures that are told right, and all of them."""
+    """Held-out pictures that are classified correctly, and all of them."""
     right = (base.last_layer(features.to(base.device)).argmax(dim=1).cpu() == labels).sum()
     counts = torch.stack([right, torch.tensor(len(labels))]).double()
     sum_over_ranks(counts, ranks)
@@ -168,7 +168,7 @@ def _tested(base: NetworkClassifier, features: Tensor, labels: Tensor, ranks: Ra
 
 
 def _record(options: Options, packed: PackedSet, base: NetworkClassifier, right: int, tested: int) -> dict[str, Any]:
-    """What is told about the file, beside it and in every score made with it."""
+    """What is recorded about the file, beside it and in every score made with it."""
     return {
         "held_out_accuracy": right / max(tested, 1),
         "held_out_pictures": tested,

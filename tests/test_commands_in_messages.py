@@ -18,7 +18,7 @@ RUN_BY = {
     "generation/generate.py": "test_generate_and_score.py::test_it_generates_at_the_given_place",
     "human_rank/__main__.py": "human_rank/study/test_build.py::test_the_commands_that_it_suggests",
     "human_rank/study/folder.py": "human_rank/study/test_build.py::test_the_commands_that_it_suggests",
-    "human_rank/web/sentence_generator.py": "test_generate_and_score.py::test_it_generates_at_the_given_place",
+    "human_rank/web/picture_generator.py": "test_generate_and_score.py::test_it_generates_at_the_given_place",
     "reproduce/reproduction.py": "reproduce/test_reproduce.py::test_one_cell_needs_what_it_starts_from",
 }
 """File of the package -> the test that runs what it suggests."""

@@ -131,7 +131,7 @@ class NetworkClassifier:
         return layer
 
     def replace_last_layer(self, weight: Tensor, bias: Tensor) -> None:
-        """Tell other classes from now on: weight (classes, feature_width), bias (classes,)."""
+        """Recognise other classes from now on: weight (classes, feature_width), bias (classes,)."""
         layer = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0], device=self.device)
         layer.load_state_dict({"weight": weight, "bias": bias})
         setattr(self.module, self.head, layer.requires_grad_(False))

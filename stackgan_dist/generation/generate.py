@@ -33,13 +33,13 @@ def generate_pictures(
     """Pictures `numbers` of those with this `seed`, one for each row of `text` (n, dim).
 
     The generator is switched to eval mode for it and back. `place` (n, *model.placement.shape) is for models that are
-    told where the object is; raises UserError when it is missing. Without `draw_condition` the text condition is the
-    mean of its distribution instead of drawn from it.
+    conditioned on where the object is; raises UserError when it is missing. Without `draw_condition` the text condition
+    is the mean of its distribution instead of drawn from it.
     """
     if model.placement is not None and place is None:
         raise UserError(
-            f"{model.title} is told where the object is, by a {model.placement.kind.removesuffix('s')} or more; this "
-            "command cannot tell it: use python -m stackgan_dist.generate with --place"
+            f"{model.title} is conditioned on where the object is, by a {model.placement.kind.removesuffix('s')} or "
+            "more, which this command does not take: use python -m stackgan_dist.generate with --place"
         )
     weights = next(generator.parameters())
     z = gaussian(seed, Stream.SCORE_NOISE, 0, numbers, model.noise_dim)
@@ -77,9 +77,9 @@ def choose_caption(captions: CaptionSet, number: int, seed: int, order: NDArray[
 
 
 def places_of(captions: Sequence[Caption], model: ModelConfig) -> NDArray[np.float32] | None:
-    """Where the objects of the captions' own pictures are, in their middle crops; None for models that are not told.
+    """Where the objects of the captions' own pictures are, in their middle crops; None for models without.
 
-    Raises UserError when none of them has what the model is told.
+    Raises UserError when none of them has what the model is conditioned on.
     """
     if model.placement is None:
         return None

@@ -1,4 +1,4 @@
-"""Measurements that are worth keeping: tensors in a file whose name is a digest of all that decides them."""
+"""Measurements that are worth caching: tensors in a file whose name is a digest of all that decides them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stackgan_dist.runs.checkpoint import from_bytes, to_bytes
 from stackgan_dist.storage.folder import Folder, FolderLike
 
 
-def kept_or_made(
+def cached_or_made(
     where: FolderLike | None, identity: Mapping[str, Any], make: Callable[[], dict[str, Tensor]], ranks: Ranks
 ) -> dict[str, Tensor]:
     """The tensors of `make()`, which all ranks call; or those that it gave before, of the same `identity`.

@@ -50,7 +50,7 @@ class Checkpointer:
         where: the folder of the run's checkpoints.
         keep_last: how many of the newest are kept.
         milestone_steps: those at multiples of this are kept for good; 0: none.
-        report: is told, in one line, about a save that failed; training goes on then.
+        report: gets a line about a save that failed; training goes on then.
         before_commit: waits, in the background, for what must be as safe as the checkpoint.
     """
 
@@ -189,7 +189,7 @@ def committed_steps(where: FolderLike) -> list[int]:
 
 
 def find_newest(where: FolderLike, report: Callable[[str], None]) -> FoundCheckpoint | None:
-    """The newest checkpoint in the folder `where` that verifies, or None; `report` is told of each one passed over."""
+    """The newest checkpoint in the folder `where` that verifies, or None; `report` gets a line on each one skipped."""
     folder = Folder.at(where)
     for step in reversed(list_steps(folder)):
         try:

@@ -129,7 +129,7 @@ class Keeper:
         self._summed = 0
         self.stopped = False
         """Whether any rank was asked to stop, which all of them know from the same step on."""
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._monitor: Monitor | None = None
         if ranks.is_main:
             self._monitor = Monitor(
@@ -182,8 +182,8 @@ class Keeper:
         try:
             return work()
         except Exception as error:
-            if what not in self._told:
-                self._told.add(what)
+            if what not in self._reported:
+                self._reported.add(what)
                 self.say(f"{what} could not be made ({type(error).__name__}: {error}); training goes on without")
             return None
 

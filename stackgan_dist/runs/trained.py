@@ -54,7 +54,7 @@ class Trained:
 def load_trained(where: FolderLike, report: Callable[[str], None], *, raw: bool = False) -> Trained:
     """The newest good generator of the run at `where` (a run folder, one with stages below it, or a checkpoint).
 
-    Raises UserError when there is none. `report` is told about damaged checkpoints that were passed over.
+    Raises UserError when there is none. `report` gets a line about each damaged checkpoint that was passed over.
     """
     asked = Folder.at(where)
     found: FoundCheckpoint | None

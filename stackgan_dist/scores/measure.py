@@ -20,7 +20,7 @@ from stackgan_dist.distributed.collectives import sum_over_ranks, with_progress
 from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.generation.generate import GeneratedBatch
 from stackgan_dist.ranges import Range
-from stackgan_dist.runs.cached import kept_or_made
+from stackgan_dist.runs.cached import cached_or_made
 from stackgan_dist.scores.frechet import FrechetSums, frechet_distance
 from stackgan_dist.scores.inception import InceptionScore, InceptionScoreSums
 from stackgan_dist.scores.kernel import FirstFeatures, KernelDistance, squared_discrepancy
@@ -73,7 +73,7 @@ class Scores:
     r_precision: float
     """Share of pictures that are nearest to their own sentence."""
     r_precision_of_real: float
-    """The same of the real pictures: what the measure can tell at all."""
+    """The same of the real pictures: the most that can be expected."""
 
     def named(self) -> dict[str, float]:
         """The numbers to plot, by name."""
@@ -163,7 +163,7 @@ class RealSide:
             "seed": settings.seed,
             "batch_size": settings.batch_size,
         }
-        found = kept_or_made(folder, identity, lambda: self._measured(subject, training, kept, noise), ranks)
+        found = cached_or_made(folder, identity, lambda: self._measured(subject, training, kept, noise), ranks)
 
         self.text_map = TextMap(found["map_mean"], found["map_text_mean"], found["map_weight"])
         self.inception = self._inception_sums(count, found["inception"]).result()

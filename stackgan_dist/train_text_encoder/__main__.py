@@ -204,7 +204,7 @@ def _record(
     classifier: NetworkClassifier,
     found: Retrieval,
 ) -> dict[str, Any]:
-    """What is told about the encoder, beside it."""
+    """What is recorded about the encoder, beside it."""
     return {
         "encoder": encoder.name,
         "dim": encoder.dim,

@@ -27,7 +27,7 @@ class MeanRank:
 
 
 def mean_ranks(ranks: Ranks, raters: NDArray[np.int64]) -> list[MeanRank]:
-    """One for each method; `raters` (votes,) tells whose vote each is."""
+    """One for each method; `raters` (votes,) says whose vote each is."""
     of_raters = np.stack([ranks[raters == rater].mean(axis=0) for rater in np.unique(raters)])
     columns = zip(ranks.mean(axis=0), _standard_error(ranks), _standard_error(of_raters), strict=True)
     return [MeanRank(float(mean), float(error), float(over_raters)) for mean, error, over_raters in columns]
@@ -67,7 +67,7 @@ class Preference:
 
 
 def preferences(ranks: Ranks, questions: NDArray[np.int64]) -> list[Preference]:
-    """Every pair of methods; `questions` (votes,) tells which sentence each vote is about.
+    """Every pair of methods; `questions` (votes,) says which sentence each vote is about.
 
     The unit of the test is the sentence, decided by the majority of its raters (a tie counts for neither): votes on
     one sentence see the same pictures and are not independent.

@@ -30,10 +30,10 @@ def create_app(rating: Rating | None, trial: TryRoutes | None, token: str | None
     """The pages for a study (`rating`), for a run (`trial`), or both. `token` as for Guard."""
     about: dict[str, Any] = {"study": None, "run": None}
 
-    async def tell(_: Request) -> Response:
+    async def describe(_: Request) -> Response:
         return JSONResponse(about)
 
-    routes = [Route("/", _page("index.html")), Route("/about", tell)]
+    routes = [Route("/", _page("index.html")), Route("/about", describe)]
     routes += [Route(f"/assets/{name}", _page(name)) for name in _ASSETS]
     if rating is not None:
         routes += [Route("/r/{link:str}", _page("rank.html"))]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from stackgan_dist.errors import UserError
-from stackgan_dist.human_rank.web.sentence_generator import Prompt, StagedPicture
+from stackgan_dist.human_rank.web.picture_generator import Prompt, StagedPicture
 
 State = Literal["waiting", "generating", "done", "failed"]
 _KEPT = 16

@@ -21,7 +21,7 @@ async def refusal(_: Request, error: Exception) -> JSONResponse:
 
 
 async def failure(_request: Request, _error: Exception) -> JSONResponse:
-    """What a client is told about a fault of ours; the log has the rest."""
+    """What a client gets where the server is at fault; the log has the rest."""
     return JSONResponse({"error": "the server met a fault; what was not confirmed was not stored, try again"}, 500)
 
 

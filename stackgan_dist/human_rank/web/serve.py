@@ -65,7 +65,7 @@ def _trial(run: str, raw: bool, device: str | None, limits: Limits) -> TryRoutes
     import torch
 
     from stackgan_dist.generation.generate import usable_device
-    from stackgan_dist.human_rank.web.sentence_generator import SentenceGenerator
+    from stackgan_dist.human_rank.web.picture_generator import PictureGenerator
     from stackgan_dist.human_rank.web.try_routes import TryRoutes
     from stackgan_dist.runs.trained import load_trained
 
@@ -73,7 +73,7 @@ def _trial(run: str, raw: bool, device: str | None, limits: Limits) -> TryRoutes
     # One core stays free to answer: generating must not hold up votes.
     torch.set_num_threads(max(1, min(torch.get_num_threads(), usable_cores() - 1)))
     where = usable_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return TryRoutes(SentenceGenerator(trained, where), limits)
+    return TryRoutes(PictureGenerator(trained, where), limits)
 
 
 def _token(folder: StudyFolder | None) -> str:

@@ -15,8 +15,8 @@ from stackgan_dist.errors import UserError
 from stackgan_dist.generation.grid import labelled_grid, to_png
 from stackgan_dist.human_rank.web.generation_queue import GenerationQueue, Job, QueueFullError
 from stackgan_dist.human_rank.web.limits import Limits, Rate
+from stackgan_dist.human_rank.web.picture_generator import PictureGenerator, Prompt
 from stackgan_dist.human_rank.web.requests import address, read_object, take_turn, whole_number
-from stackgan_dist.human_rank.web.sentence_generator import Prompt, SentenceGenerator
 
 LONGEST_SENTENCE = 300
 MOST_PICTURES = 8
@@ -27,7 +27,7 @@ _PICTURE_CACHE = "private, max-age=3600, immutable"
 class TryRoutes:
     """Joins a generator and a queue to the web."""
 
-    def __init__(self, generator: SentenceGenerator, limits: Limits) -> None:
+    def __init__(self, generator: PictureGenerator, limits: Limits) -> None:
         self._generator = generator
         self._queue = GenerationQueue(generator.pictures, limits.jobs_waiting)
         self._rate = Rate(limits.jobs_per_minute / 60, limits.jobs_per_minute)

@@ -1,7 +1,7 @@
 """GAWWN, the Generative Adversarial What-Where Network (Reed et al., NIPS 2016, arXiv 1610.02454): 128x128 pixels.
 
-It is told the text and where the object is: a bounding box, or some keypoints. As in the authors' code for birds
-(main_cub_bbox.lua with one box, main_cub_keypoints.lua).
+It is conditioned on the text and on where the object is: a bounding box, or some keypoints. As in the authors' code
+for birds (main_cub_bbox.lua with one box, main_cub_keypoints.lua).
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ SOURCES = {
     "oxford102": "stackgan_dist.pack.sources.oxford102:Oxford102",
     "cub": "stackgan_dist.pack.sources.cub:Cub",
     "coco": "stackgan_dist.pack.sources.coco:Coco",
-    "folder": "stackgan_dist.pack.sources.folder:Folder",
+    "folder": "stackgan_dist.pack.sources.folder:PictureFolder",
     "webdataset": "stackgan_dist.pack.sources.webdataset:WebDatasetTars",
 }
 """Name in a recipe -> "module:class"; the class is called with the root (a folder's URL) and the recipe's [options]."""

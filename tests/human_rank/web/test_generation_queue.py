@@ -11,7 +11,7 @@ import pytest
 from stackgan_dist.errors import UserError
 from stackgan_dist.human_rank.web.generation_queue import GenerationQueue, Job, QueueFullError
 from stackgan_dist.human_rank.web.limits import Rate
-from stackgan_dist.human_rank.web.sentence_generator import Prompt, StagedPicture
+from stackgan_dist.human_rank.web.picture_generator import Prompt, StagedPicture
 
 
 def _prompt(sentence: str) -> Prompt:

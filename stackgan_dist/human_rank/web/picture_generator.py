@@ -44,17 +44,17 @@ class StagedPicture:
     """Stage-I's alone, or Stage-I's and Stage-II's."""
 
 
-class SentenceGenerator:
+class PictureGenerator:
     """A run's generator and its text encoder.
 
-    Raises UserError for a model that has to be told where the object is: a page of sentences cannot.
+    Raises UserError for a model that is conditioned on where the object is: the page takes sentences only.
     """
 
     def __init__(self, trained: Trained, device: torch.device) -> None:
         if trained.config.model.placement is not None:
             raise UserError(
-                f"{trained.folder.path} is a {trained.config.model.title} run, which is told where the object is, and "
-                "the page only takes sentences; use python -m stackgan_dist.generate and --place"
+                f"{trained.folder.path} is a {trained.config.model.title} run, which is conditioned on where the "
+                "object is, and the page only takes sentences; use python -m stackgan_dist.generate and --place"
             )
         self.trained = trained
         self._encoder = trained.encoder()
