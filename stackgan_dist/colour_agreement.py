@@ -53,8 +53,9 @@ def main() -> None:
         counts = torch.zeros(len(PARTS), 2, dtype=torch.float64)
         size = subject.trained.config.model.image_size
         steps = {name: torch.zeros(3, dtype=torch.float64) for name in ("drawn", "Stage-I enlarged", "real")}
-        drawn = made_ahead(subject.drawing(options.samples, ranks).batches(ranks.rank, ranks.world_size), ranks.device)
-        for batch in with_progress(drawn, "colour agreement", options.samples, ranks):
+        pictures = subject.generated(options.samples, ranks)
+        batches = made_ahead(pictures.batches(ranks.rank, ranks.world_size), ranks.device)
+        for batch in with_progress(batches, "colour agreement", options.samples, ranks):
             found = agreement(batch.images, [caption.sentence for caption in batch.captions])
             counts += torch.tensor([found.get(part, (0, 0)) for part in PARTS], dtype=torch.float64)
             _add(steps["drawn"], batch.images)
@@ -62,8 +63,8 @@ def main() -> None:
                 _add(steps["Stage-I enlarged"], F.interpolate(batch.low_resolution, (size, size), mode="bicubic"))
         settings = options.subject
         real = RealPictures(subject.captions.captions(), size, settings.batch_size, settings.seed, options.samples)
-        for pictures in real.batches(ranks.rank, ranks.world_size):
-            _add(steps["real"], pictures.images)
+        for shown in real.batches(ranks.rank, ranks.world_size):
+            _add(steps["real"], shown.images)
         for sums in (counts, *steps.values()):
             sum_over_ranks(sums, ranks)
 

@@ -14,7 +14,7 @@ from stackgan_dist.errors import UserError
 from stackgan_dist.models.config import ModelConfig
 from stackgan_dist.ranges import Range, Seed, Timeout, check_fields
 
-Precision = Literal["auto", "fp32", "bf16", "fp16", "fp64"]
+PrecisionName = Literal["auto", "fp32", "bf16", "fp16", "fp64"]
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class TrainingConfig:
     ema_half_life_images: Annotated[float, Range(at_least=0)] = 10_000.0
     """The half-life of the generator's moving average, in images; it is shorter at first (a 20th of the images seen).
     0 switches the average off."""
-    precision: Precision = "auto"
+    precision: PrecisionName = "auto"
     """auto is bf16 autocast on CUDA and fp32 on CPU. fp16 uses one loss scaler per optimizer. fp64 is for equality
     tests."""
     compile: bool = False

@@ -57,7 +57,8 @@ def command_main(name: str) -> Callable[[], None]:
     module = importlib.import_module(f"stackgan_dist.{name}")
     if hasattr(module, "__path__"):
         module = importlib.import_module(f"stackgan_dist.{name}.__main__")
-    return module.main
+    main: Callable[[], None] = module.main
+    return main
 
 
 def parse_options(
@@ -141,7 +142,7 @@ def front_door(main: Callable[[], None]) -> Callable[[], None]:
                 print(f"error on rank {rank}: {error}", file=sys.stderr, flush=True)
             elif rank == 0:
                 print(f"error: {error}", file=sys.stderr, flush=True)
-            _tell_torchrun(error)
+            _report_to_torchrun(error)
             sys.exit(EXIT_USER_ERROR)
         except (Interrupted, KeyboardInterrupt) as end:
             number = end.number if isinstance(end, Interrupted) else signal.SIGINT
@@ -176,7 +177,7 @@ def _is_unread(stream: TextIO) -> bool:
         return False
 
 
-def _tell_torchrun(error: UserError) -> None:
+def _report_to_torchrun(error: UserError) -> None:
     # Not by torch's ErrorHandler: it would add the traceback that nobody needs.
     if path := os.environ.get("TORCHELASTIC_ERROR_FILE"):
         content = {"message": {"message": str(error), "extraInfo": {"timestamp": str(int(time.time()))}}}

@@ -14,9 +14,9 @@ EXIT_PREEMPTED = 75
 class UserError(Exception):
     """Something that the user can put right; its text is the whole explanation.
 
-    Under torchrun every rank meets it alike, so rank 0 alone tells it.
+    Under torchrun every rank meets it alike, so rank 0 alone reports it.
     """
 
 
 class RankError(UserError):
-    """A UserError that this rank met alone, so it tells it itself."""
+    """A UserError that this rank met alone, so it reports it itself."""

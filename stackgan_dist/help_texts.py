@@ -63,11 +63,11 @@ def wrapped(text: str) -> str:
 def _with_hint(hint: Any) -> Any:
     ranges = [str(limits) for limits in ranges_of(hint)]
 
-    def told(default: str) -> str:
+    def in_brackets(default: str) -> str:
         # What happens without a value is in the docstring.
         return f"({'; '.join(['optional' if default in ('None', '') else f'default: {default}', *ranges])})"
 
-    return Annotated[hint, tyro.conf.arg(help_behavior_hint=told)]
+    return Annotated[hint, tyro.conf.arg(help_behavior_hint=in_brackets)]
 
 
 def _default(field: dataclasses.Field[Any], info: StructTypeInfo) -> Any:

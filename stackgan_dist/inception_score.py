@@ -50,8 +50,9 @@ def main() -> None:
         classifier = load_classifier(options.classifier, ranks.device)
         # On the device: nothing waits for it.
         sums = InceptionScoreSums(options.samples, options.splits, classifier.classes, ranks.device)
-        drawn = made_ahead(subject.drawing(options.samples, ranks).batches(ranks.rank, ranks.world_size), ranks.device)
-        for batch in with_progress(drawn, "inception score", options.samples, ranks):
+        pictures = subject.generated(options.samples, ranks)
+        batches = made_ahead(pictures.batches(ranks.rank, ranks.world_size), ranks.device)
+        for batch in with_progress(batches, "inception score", options.samples, ranks):
             sums.add(batch.numbers, classifier.logits(batch.images))
         sum_over_ranks(sums.tensor, ranks)
 

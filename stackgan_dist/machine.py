@@ -26,8 +26,11 @@ def cores_of_this_rank() -> int:
 
 
 def usable_cores() -> int:
-    """How many cores this process can keep busy: those that it may run on, but no more than its cgroup's quota of CPU
-    time, which containers and batch systems set; at least 1."""
+    """How many cores this process can keep busy, at least 1.
+
+    They are those that it may run on, but no more than its cgroup's quota of CPU time, which containers and batch
+    systems set.
+    """
     quota = _quota(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))
     cores = len(available_cores())
     return max(1, math.ceil(quota)) if quota < cores else cores

@@ -87,7 +87,8 @@ def integers(high: ArrayLike, *coordinates: ArrayLike) -> NDArray[np.int64]:
 
 def integers_of(hashes: NDArray[np.uint64], high: ArrayLike) -> NDArray[np.int64]:
     """The integers in [0, high) of coordinates with these hashes."""
-    return np.floor(uniform_of(hashes) * np.asarray(high)).astype(np.int64)
+    chosen: NDArray[np.int64] = np.floor(uniform_of(hashes) * np.asarray(high)).astype(np.int64)
+    return chosen
 
 
 def normal(*coordinates: ArrayLike) -> NDArray[np.float64]:
@@ -104,8 +105,10 @@ def normal_of(hashes: NDArray[np.uint64]) -> NDArray[np.float64]:
 
 
 def points_of(hashes: NDArray[np.uint64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What Box and Muller transform: for each hash (of one dimension or more) a number in (0, 1) and an angle in
-    (0, 2 pi)."""
+    """What Box and Muller transform: for each hash a number in (0, 1) and an angle in (0, 2 pi).
+
+    The hashes have one dimension or more.
+    """
     first = _room(hashes)
     angles = uniform_of(_mix(first + np.uint64(1)))
     angles *= 2.0 * np.pi
@@ -156,7 +159,7 @@ class Permutation:
         return hashes
 
     def _sort(self, bits: int, hashes: NDArray[np.uint64] | None) -> NDArray[np.int32]:
-        part = (self._leading == bits).nonzero()[0]
+        part: NDArray[np.intp] = (self._leading == bits).nonzero()[0]
         of_part = hash64(*self._coordinates, part) if hashes is None else hashes[part]
         return part[np.argsort(of_part, kind="stable")].astype(np.int32)
 

@@ -1,4 +1,4 @@
-"""Which values the fields of an options class may have: declared at the field, checked and told by one mechanism.
+"""Which values the fields of an options class may have: declared at the field, checked and documented by one mechanism.
 
     batch_size: Annotated[int, Range(at_least=1)] = 64
 

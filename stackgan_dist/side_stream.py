@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def hand_over(values: Iterable[object], side: torch.cuda.Stream) -> None:
-    """Let the current stream have those of `values` that are tensors and that `side` has been told to make."""
+    """Let the current stream have those of `values` that are tensors and that `side` has been given to make."""
     here = torch.cuda.current_stream(side.device)
     here.wait_stream(side)
     for value in values:

@@ -31,7 +31,7 @@ from stackgan_dist.doors import front_door, parse_options
 from stackgan_dist.errors import UserError
 from stackgan_dist.models.config import ImageSize
 from stackgan_dist.ranges import Range, Seed, Timeout
-from stackgan_dist.runs.checkpoint import pack
+from stackgan_dist.runs.checkpoint import to_bytes
 from stackgan_dist.storage.files import write_bytes
 
 _PROTOCOLS = {
@@ -45,7 +45,7 @@ class Options:
     """What to train, and on what."""
 
     data: str = "data/painted"
-    """The packed data set whose classes are to be told apart."""
+    """The packed data set whose classes are to be recognised."""
     split: Literal["test", "train"] = "test"
     """The split to learn from. The paper fine-tunes on the test classes."""
     image_size: ImageSize = 128
@@ -105,7 +105,7 @@ def main() -> None:
         main_first(lambda: _write(out, base, _record(options, packed, base, right, tested)), ranks)
 
         if ranks.is_main:
-            print(f"{right / max(tested, 1):.1%} of {tested:,} held-out pictures of {packed.url} told right")
+            print(f"{right / max(tested, 1):.1%} of {tested:,} held-out pictures of {packed.url} classified correctly")
             print(f"  {len(pictures.classes)} classes, chance {1 / len(pictures.classes):.1%}")
             layers = f"the last layer from {options.views} views"
             layers += f" and all from {options.epochs} more" if options.epochs else ""
@@ -133,8 +133,10 @@ def _query(network: str) -> str:
 def _look_at_all(
     pictures: LabelledPictures, base: NetworkClassifier, views: int, ranks: Ranks
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Numbers (n,), features (n, width), labels (n,) and whether held out (n,) of all views of this rank's pictures, on
-    the CPU."""
+    """Numbers (n,), features (n, width), labels (n,) and whether held out (n,), on the CPU.
+
+    One row for every view of this rank's pictures.
+    """
     numbers, labels, held_out = [torch.empty(0).long()], [torch.empty(0).long()], [torch.empty(0).bool()]
     features = [torch.empty(0, base.feature_width)]
     batches = pictures.views(views, ranks.rank, ranks.world_size)
@@ -158,7 +160,7 @@ def _train_all_layers(
 
 
 def _tested(base: NetworkClassifier, features: Tensor, labels: Tensor, ranks: Ranks) -> tuple[int, int]:
-    """Held-out pictures that are told right, and all of them."""
+    """Held-out pictures that are classified correctly, and all of them."""
     right = (base.last_layer(features.to(base.device)).argmax(dim=1).cpu() == labels).sum()
     counts = torch.stack([right, torch.tensor(len(labels))]).double()
     sum_over_ranks(counts, ranks)
@@ -166,7 +168,7 @@ def _tested(base: NetworkClassifier, features: Tensor, labels: Tensor, ranks: Ra
 
 
 def _record(options: Options, packed: PackedSet, base: NetworkClassifier, right: int, tested: int) -> dict[str, Any]:
-    """What is told about the file, beside it and in every score made with it."""
+    """What is recorded about the file, beside it and in every score made with it."""
     return {
         "held_out_accuracy": right / max(tested, 1),
         "held_out_pictures": tested,
@@ -184,7 +186,7 @@ def _write(out: Path, base: NetworkClassifier, record: dict[str, Any]) -> None:
     """The weights as a bare state dict, and the record beside them."""
     state = base.module.state_dict()
     weights = {name: value.cpu().contiguous() for name, value in state.items() if not name.startswith("AuxLogits.")}
-    data = pack(weights)
+    data = to_bytes(weights)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(str(out), data)

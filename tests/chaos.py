@@ -209,8 +209,11 @@ def chaos(
     forking: bool = False,
     signals: Sequence[signal.Signals] = STORM,
 ) -> Tally:
-    """Break a run `kills` times, let it end, and compare it with one that was left alone; AssertionError if any of
-    it was lost. `forking` makes the starts short (distributed/forking_torchrun.py), and kills find none of them."""
+    """Break a run `kills` times, let it end, and compare it with one that was left alone.
+
+    AssertionError if any of it was lost. `forking` makes the starts short (distributed/forking_torchrun.py), and kills
+    find none of them.
+    """
     chance, tally = random.Random(seed), Tally()
     run = Run(folder / "broken", data, ranks, engine, forking)
     index = load_index(f"{data}/train/76", how_to_make="pack it")

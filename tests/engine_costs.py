@@ -1,5 +1,6 @@
-"""What an engine costs a rank: bytes at the paper's widths, seconds per step beside DDP. Prints the tables of
-docs/deepspeed.md.
+"""What an engine costs a rank: bytes at the paper's widths, seconds per step beside DDP.
+
+Prints the tables of docs/deepspeed.md.
 
     python tests/engine_costs.py [--ranks 2 4] [--stages 1 2] [--rounds 20]
 

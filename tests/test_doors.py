@@ -329,14 +329,14 @@ class TestGenerate:
     @pytest.mark.parametrize("sentence", ["", "   ", "\t\n"])
     def test_an_empty_caption(self, generate: Door, sentence: str, tmp_path: Path) -> None:
         message = generate("a red bird", sentence)
-        assert 'sentence 2 is empty; say what to draw, e.g. "a small red bird"' in message
+        assert 'sentence 2 is empty; say what to generate, e.g. "a small red bird"' in message
         assert not (tmp_path / "out").exists()
 
     def test_a_caption_without_words(self, generate: Door) -> None:
         assert "has no word to encode" in generate("!!! ?")
 
     def test_nothing_to_draw(self, generate: Door) -> None:
-        assert "there is nothing to draw; give one or more sentences" in generate()
+        assert "there is nothing to generate; give one or more sentences" in generate()
         assert "--count is 0, it must be at least 1" in generate("a red bird", "--count", "0")
 
     def test_a_missing_run(self, generate: Door, tmp_path: Path) -> None:

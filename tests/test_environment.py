@@ -25,7 +25,7 @@ LAUNCHER = {"RANK": "2", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "1
 def _bare(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in LAUNCHER:
         monkeypatch.delenv(name, raising=False)
-    environment._tell.cache_clear()
+    environment._note_missing_launcher.cache_clear()
 
 
 def test_a_launcher_is_believed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -165,8 +165,10 @@ def _checked(batch: Any) -> Batch:
 
 
 def _waiting(dataset: StepDataset, steps: range, step_s: float) -> float:
-    """Share of the time that a loop of steps waits for a batch of one worker process, in the second half of twice as
-    many steps: in the first it starts and opens its shards."""
+    """Share of the time that a loop of steps waits for a batch of one worker process.
+
+    Measured over the second half of twice as many steps: in the first the worker starts and opens its shards.
+    """
     waited, begin = 0.0, 0.0
     loader = iter(make_loader(dataset, steps.start, steps.start + 2 * len(steps), 1, pin_memory=False))
     for number in range(2 * len(steps)):

@@ -43,6 +43,7 @@ class PlainStep:
         self._training, self._precision, self._steps = training, precision, 0
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """One update of both networks on `batch`; the losses of D and of G."""
         precision = self._precision
         real = batch.images.to(precision.weights) / 127.5 - 1
         text, wrong_text, z, eps = (t.to(precision.weights) for t in (batch.text, batch.wrong_text, batch.z, batch.eps))

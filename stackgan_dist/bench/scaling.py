@@ -81,7 +81,8 @@ def _group(ranks: int, options: step_benchmark.Options) -> dict[str, Any]:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_S)
         if done.returncode != 0:
             raise UserError(f"a group of {ranks} rank(s) failed; the end of what it said:\n{done.stderr[-2000:]}")
-        return json.loads(out.read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
+        return found
 
 
 def _measured(found: list[dict[str, Any]], options: step_benchmark.Options) -> Table:

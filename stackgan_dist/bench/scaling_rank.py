@@ -34,6 +34,7 @@ class CountedGather:
         self.seconds = 0.0
 
     def __call__(self, part: Tensor) -> Tensor:
+        """The parts of all ranks; see Gather."""
         begin = time.perf_counter()
         parts = self._gather(part)
         self.seconds += time.perf_counter() - begin

@@ -32,12 +32,12 @@ from stackgan_dist.config import DataConfig
 from stackgan_dist.data.dataset import open_packed
 from stackgan_dist.data.index import stored_size
 from stackgan_dist.errors import UserError
-from stackgan_dist.generation.generate import Drawing, DrawnBatch
+from stackgan_dist.generation.generate import GeneratedBatch, GeneratedPictures
 from stackgan_dist.machine import cores_of_this_rank
 from stackgan_dist.models import ModelConfig, build_generator
 from stackgan_dist.models.config import Width
 from stackgan_dist.ranges import Range
-from stackgan_dist.scores.measure import DrawnSums, Protocol
+from stackgan_dist.scores.measure import GeneratedSums, ScoreProtocol
 from stackgan_dist.scores.overlap import made_ahead
 from stackgan_dist.scores.r_precision import Candidates, TextMap, candidate_captions
 
@@ -77,7 +77,7 @@ class Options:
 
     @property
     def model(self) -> ModelConfig:
-        """What draws."""
+        """The model of the generator."""
         return ModelConfig(stage=self.stage, image_size=64 if self.stage == 1 else 256, generator_width=self.width)
 
 
@@ -85,7 +85,7 @@ class Pass:
     """One rank's pass over samples, as often as asked for.
 
     Args:
-        options: what to draw and classify.
+        options: what to generate and classify.
         data: the packed set.
         device: where.
     """
@@ -97,37 +97,37 @@ class Pass:
         torch.manual_seed(0)
         self._generator = build_generator(options.model, dim).to(device).eval().requires_grad_(False)
         self._classifier = load_classifier(options.classifier, device)
-        pool = candidate_captions(captions, Protocol().wrong_pool, seed=0)
+        pool = candidate_captions(captions, ScoreProtocol().wrong_pool, seed=0)
         texts = torch.stack([torch.from_numpy(caption.embedding) for caption in pool])
         # Any map costs the same.
         width = self._classifier.feature_width
         self._map = TextMap(torch.zeros(width), torch.zeros(dim), torch.randn(width, dim, dtype=torch.float64))
         # Sentences without classes leave no wrong ones of other classes, of few pictures fewer than 99.
         names = [caption.class_name for caption in pool]
-        wrong = min(Protocol().wrong_captions, len(names) - max(map(names.count, names)))
+        wrong = min(ScoreProtocol().wrong_captions, len(names) - max(map(names.count, names)))
         self._candidates = Candidates(texts, names, wrong, seed=0)
 
-    def drawn(self, batches: int) -> Iterator[DrawnBatch]:
+    def generated(self, batches: int) -> Iterator[GeneratedBatch]:
         """So many batches of samples."""
         samples, size = batches * self._options.batch, self._options.batch
-        drawing = Drawing(self._generator, self._options.model, self._captions, samples, size, seed=0)
-        return drawing.batches(0, 1)
+        pictures = GeneratedPictures(self._generator, self._options.model, self._captions, samples, size, seed=0)
+        return pictures.batches(0, 1)
 
-    def measured(self, drawn: Iterable[DrawnBatch], batches: int) -> DrawnSums:
-        """The sums of `drawn`, which are so many batches."""
-        protocol = Protocol(samples=batches * self._options.batch, splits=1)
-        sums = DrawnSums(protocol, self._classifier, self._candidates, self._map, kept=self._options.batch)
-        for batch in drawn:
+    def measured(self, generated: Iterable[GeneratedBatch], batches: int) -> GeneratedSums:
+        """The sums of `generated`, which are so many batches."""
+        protocol = ScoreProtocol(samples=batches * self._options.batch, splits=1)
+        sums = GeneratedSums(protocol, self._classifier, self._candidates, self._map, kept=self._options.batch)
+        for batch in generated:
             sums.add(batch)
         return sums
 
-    def in_turns(self, batches: int) -> DrawnSums:
-        """A batch is drawn, then measured."""
-        return self.measured(self.drawn(batches), batches)
+    def in_turns(self, batches: int) -> GeneratedSums:
+        """A batch is generated, then measured."""
+        return self.measured(self.generated(batches), batches)
 
-    def overlapped(self, batches: int) -> DrawnSums:
+    def overlapped(self, batches: int) -> GeneratedSums:
         """As the scores do it."""
-        return self.measured(made_ahead(self.drawn(batches), self._device), batches)
+        return self.measured(made_ahead(self.generated(batches), self._device), batches)
 
 
 def run(options: Options) -> Report:
@@ -146,15 +146,15 @@ def run(options: Options) -> Report:
 def _table(options: Options, data: str, device: torch.device) -> Table:
     batches, work = options.batches, Pass(options, data, device)
     # Also what warms up: from here on all that is timed has been done once.
-    with FlopCounterMode(display=False) as drawing:
-        kept = list(work.drawn(batches))
+    with FlopCounterMode(display=False) as generating:
+        kept = list(work.generated(batches))
     with FlopCounterMode(display=False) as measuring:
         sums = work.measured(kept, batches)
     equal = _equal(sums, work.overlapped(batches))
-    flop = {"drawing alone": drawing.get_total_flops(), "measuring alone": measuring.get_total_flops()}
+    flop = {"generating alone": generating.get_total_flops(), "measuring alone": measuring.get_total_flops()}
     flop |= dict.fromkeys(("in turns", "overlapped"), sum(flop.values()))
     ways: dict[str, Callable[[], object]] = {
-        "drawing alone": lambda: [None for _ in work.drawn(batches)],
+        "generating alone": lambda: [None for _ in work.generated(batches)],
         "measuring alone": partial(work.measured, kept, batches),
         "in turns": partial(work.in_turns, batches),
         "overlapped": partial(work.overlapped, batches),
@@ -195,7 +195,7 @@ def _table(options: Options, data: str, device: torch.device) -> Table:
     )
 
 
-def _equal(one: DrawnSums, other: DrawnSums) -> bool:
+def _equal(one: GeneratedSums, other: GeneratedSums) -> bool:
     rows = one.kernel.count
     pairs = (
         (one.inception.tensor, other.inception.tensor),

@@ -23,13 +23,13 @@ from stackgan_dist.bench.machine import (
 from stackgan_dist.bench.plain_step import PlainStep
 from stackgan_dist.bench.report import Report, Table
 from stackgan_dist.bench.timing import Timing, in_turns
-from stackgan_dist.config import Config, Precision, TrainingConfig
+from stackgan_dist.config import Config, PrecisionName, TrainingConfig
 from stackgan_dist.data.batch import Batch
 from stackgan_dist.distributed.gather import gather_alone
 from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.errors import UserError
 from stackgan_dist.models import ModelConfig, build_generator
-from stackgan_dist.models.config import Recipe
+from stackgan_dist.models.config import RecipeName
 from stackgan_dist.models.upsampling import FORMS, UpsampleConv
 from stackgan_dist.ranges import Range
 from stackgan_dist.train.precision import resolve_precision
@@ -52,9 +52,9 @@ class Options:
     """The rows of the batch. The default is 16 in Stage-I and 4 in Stage-II."""
     width: Annotated[int, Range(at_least=2, at_most=65_536)] | None = None
     """The width of the generator; that of the discriminator is half of it. The default is the paper's 128."""
-    recipe: Recipe = "paper"
+    recipe: RecipeName = "paper"
     """The layers of the networks, as --model.recipe."""
-    precision: Precision = "auto"
+    precision: PrecisionName = "auto"
     """The precision of the step, as --training.precision."""
     repeats: Annotated[int, Range(at_least=1)] = 5
     """The number of timed steps of each way, in turns, after one that is not timed."""

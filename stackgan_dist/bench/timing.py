@@ -58,6 +58,8 @@ def in_turns(
 
     Args:
         ways: by name; what they return is dropped at once.
+        repeats: rounds that are timed.
+        warm_up: rounds before them that are not.
         device: where they compute; a CUDA device is waited for before and after each call.
     """
     seconds: dict[str, list[float]] = {name: [] for name in ways}

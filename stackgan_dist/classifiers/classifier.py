@@ -127,10 +127,11 @@ class NetworkClassifier:
     @property
     def last_layer(self) -> nn.Linear:
         """What makes logits of features."""
-        return getattr(self.module, self.head)
+        layer: nn.Linear = getattr(self.module, self.head)
+        return layer
 
     def replace_last_layer(self, weight: Tensor, bias: Tensor) -> None:
-        """Tell other classes from now on: weight (classes, feature_width), bias (classes,)."""
+        """Recognise other classes from now on: weight (classes, feature_width), bias (classes,)."""
         layer = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0], device=self.device)
         layer.load_state_dict({"weight": weight, "bias": bias})
         setattr(self.module, self.head, layer.requires_grad_(False))
@@ -197,9 +198,10 @@ def load_classifier(spec: str, device: torch.device | str = "cpu") -> NetworkCla
 def read_record(weights: Path) -> dict[str, Any]:
     """What train_classifier recorded beside `weights`, or nothing where they are from elsewhere."""
     try:
-        return json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))
+        record: dict[str, Any] = json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
+    return record
 
 
 def _fine_tuned(path: Path, digest: str) -> dict[str, Any]:

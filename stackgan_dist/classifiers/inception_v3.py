@@ -56,7 +56,7 @@ class ConvBN(nn.Module):
         self.bn = nn.BatchNorm2d(width, eps=1e-3)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, channels, H, W) -> (N, width, H', W')"""
+        """From (N, channels, H, W) to (N, width, H', W')."""
         return F.relu(self.bn(self.conv(x)))
 
 
@@ -87,7 +87,7 @@ class Mixed(nn.Module):
             self.out_channels += width
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, channels, H, W) -> (N, out_channels, H', W'), halved by blocks B and D"""
+        """From (N, channels, H, W) to (N, out_channels, H', W'); blocks B and D halve the sides."""
         outputs = []
         for branch in self._plan:
             y = x
@@ -186,9 +186,10 @@ class AuxiliaryHead(nn.Module):
         self.fc = nn.Linear(768, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 768, H, W), H and W at least 17 -> (N, classes)"""
+        """From (N, 768, H, W), H and W at least 17, to logits (N, classes)."""
         y = self.conv1(self.conv0(F.avg_pool2d(x, 5, 3)))
-        return self.fc(y.mean(dim=(2, 3)))
+        logits: Tensor = self.fc(y.mean(dim=(2, 3)))
+        return logits
 
 
 class InceptionV3(nn.Module):

@@ -122,8 +122,10 @@ class BatchTexts:
         self._found = np.empty(shape, np.float16) if store.texts is None else store.texts.content
 
     def read(self, n: int, reader: ShardReader, first: int, sample: int) -> None:
-        """The texts of the n-th row, whose picture is `sample` of `reader`; `first` is the number of that shard's first
-        sample."""
+        """Read the texts of the n-th row, whose picture is `sample` of `reader`.
+
+        `first` is the number of that shard's first sample in the whole set.
+        """
         self._read(n, reader, first, sample)
         self._read(self._texts + n, reader, first, reader.other(sample, self._wrong[n]))
         if n in self._partner:
@@ -141,8 +143,10 @@ class BatchTexts:
             kept.set(number)
 
     def means(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Of all that was read: matching texts (n + m, dim), the last m half-way to a partner's, and mismatched ones
-        (n, dim). In float32, summed in the order in which the captions were chosen."""
+        """The matching texts (n + m, dim) of all that was read, and the mismatched ones (n, dim), in float32.
+
+        The last m matching texts are half-way to a partner's. Captions are summed in the order of their choice.
+        """
         _, captions, dim = self._found.shape
         lines = np.array(self._numbers)[:, None] * captions + self._chosen
         chosen = self._found.reshape(-1, dim).take(lines.T, axis=0)  # (captions per text, 2n + m, dim)

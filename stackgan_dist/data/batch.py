@@ -81,8 +81,8 @@ class Batch(NamedTuple):
     """Where the object is, (n + m, *placement.shape), float32, for models that are told."""
 
     def __reduce__(self) -> Any:
-        piece, places = joined(self)
-        return _batch, (handed_over(piece), places)
+        piece, spans = joined(self)
+        return _batch, (handed_over(piece), spans)
 
 
 def blank_batch(rows: Sequence[int], shape: BatchShape, text_dim: int) -> Batch:
@@ -101,12 +101,12 @@ def blank_batch(rows: Sequence[int], shape: BatchShape, text_dim: int) -> Batch:
     )
 
 
-def _batch(piece: Tensor | NDArray[np.uint8], places: Sequence[Place | None]) -> Batch:
-    return Batch(*taken_apart(received(piece), places))  # type: ignore[arg-type]  # None where it was
+def _batch(piece: Tensor | NDArray[np.uint8], spans: Sequence[Span | None]) -> Batch:
+    return Batch(*taken_apart(received(piece), spans))  # type: ignore[arg-type]  # None where it was
 
 
-class Place(NamedTuple):
-    """Of a tensor in the piece."""
+class Span(NamedTuple):
+    """Where a tensor lies in the piece."""
 
     begin: int
     """In bytes."""
@@ -114,25 +114,25 @@ class Place(NamedTuple):
     shape: tuple[int, ...]
 
 
-def joined(tensors: Sequence[Tensor | None]) -> tuple[Tensor, list[Place | None]]:
+def joined(tensors: Sequence[Tensor | None]) -> tuple[Tensor, list[Span | None]]:
     """A copy of all of them, uint8 of one dimension, and where each is in it."""
-    places: list[Place | None] = []
+    spans: list[Span | None] = []
     end = 0
     for tensor in tensors:
-        places.append(None if tensor is None else Place(end, tensor.dtype, tuple(tensor.shape)))
+        spans.append(None if tensor is None else Span(end, tensor.dtype, tuple(tensor.shape)))
         end += 0 if tensor is None else -(-tensor.nbytes // _ALIGNED) * _ALIGNED
     piece = torch.empty(end, dtype=torch.uint8)
-    for tensor, place in zip(tensors, places, strict=True):
-        if tensor is not None and place is not None:
-            piece[place.begin : place.begin + tensor.nbytes].view(place.dtype).view(place.shape).copy_(tensor)
-    return piece, places
+    for tensor, span in zip(tensors, spans, strict=True):
+        if tensor is not None and span is not None:
+            piece[span.begin : span.begin + tensor.nbytes].view(span.dtype).view(span.shape).copy_(tensor)
+    return piece, spans
 
 
-def taken_apart(piece: Tensor, places: Sequence[Place | None]) -> list[Tensor | None]:
+def taken_apart(piece: Tensor, spans: Sequence[Span | None]) -> list[Tensor | None]:
     """The tensors in a piece; they share its memory."""
-    return [place and _tensor(piece, place) for place in places]
+    return [span and _tensor(piece, span) for span in spans]
 
 
-def _tensor(piece: Tensor, place: Place) -> Tensor:
-    size = place.dtype.itemsize * torch.Size(place.shape).numel()
-    return piece[place.begin : place.begin + size].view(place.dtype).view(place.shape)
+def _tensor(piece: Tensor, span: Span) -> Tensor:
+    size = span.dtype.itemsize * torch.Size(span.shape).numel()
+    return piece[span.begin : span.begin + size].view(span.dtype).view(span.shape)

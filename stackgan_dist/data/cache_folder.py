@@ -119,8 +119,10 @@ class CacheFolder:
         self._part(shard).unlink(missing_ok=True)
 
     def shrink(self, shard: Shard, *, urgent: bool) -> bool:
-        """The disk is full: make what lies here the bound, and room in it for the part of `shard`, which the caller
-        holds; whether anything could be removed."""
+        """Adapt to a full disk: what lies here becomes the bound; whether anything could be removed.
+
+        Room is made for the part of `shard`, which the caller holds.
+        """
         with self._counting():
             present = self._present()
             if present < self.limit_bytes:
@@ -136,7 +138,7 @@ class CacheFolder:
 
     def progress(self) -> frozenset[tuple[str, int]]:
         """Something that changes whenever a fetch gets on, ends or begins."""
-        return frozenset((entry.path.name, entry.bytes) for entry in self._entries("*", lambda path, size: size))
+        return frozenset((entry.path.name, entry.bytes) for entry in self._entries("*", lambda _, size: size))
 
     @contextmanager
     def _counting(self) -> Iterator[None]:
@@ -146,16 +148,16 @@ class CacheFolder:
 
     def _present(self) -> int:
         """Bytes that lie here, not counting what is still to come of the parts."""
-        return sum(entry.bytes for entry in [*self._shards(), *self._entries("*.part", lambda path, size: size)])
+        return sum(entry.bytes for entry in [*self._shards(), *self._entries("*.part", lambda _, size: size)])
 
     def _part(self, shard: Shard) -> Path:
         return self.folder / f"{shard.sha256}.{shard.bytes}.part"
 
     def _shards(self) -> list[_Entry]:
-        return sorted(self._entries("*.tar", lambda path, size: size), key=lambda entry: entry.used_ns)
+        return sorted(self._entries("*.tar", lambda _, size: size), key=lambda entry: entry.used_ns)
 
     def _parts(self) -> list[_Entry]:
-        return self._entries("*.part", lambda path, size: int(path.name.split(".")[-2]))
+        return self._entries("*.part", lambda path, _: int(path.name.split(".")[-2]))
 
     def _entries(self, pattern: str, counts: Callable[[Path, int], int]) -> list[_Entry]:
         found = []

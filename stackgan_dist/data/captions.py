@@ -1,4 +1,4 @@
-"""The captions of a packed data set, by picture number: for grids, scores and everything else that draws from text."""
+"""The captions of a packed data set, by picture number: for grids, scores and all else that generates from text."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ class CaptionSet:
     def mean_embedding(self, picture: int) -> NDArray[np.float32]:
         """The mean (dim,) of the embeddings of all captions of picture `picture`."""
         reader, sample = self._locate(picture)
-        return reader.embeddings(sample).astype(np.float32).mean(axis=0)
+        mean: NDArray[np.float32] = reader.embeddings(sample).astype(np.float32).mean(axis=0)
+        return mean
 
     def _locate(self, picture: int) -> tuple[ShardReader, int]:
         shard = int(np.searchsorted(self._ends, picture, side="right"))

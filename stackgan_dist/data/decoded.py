@@ -33,8 +33,10 @@ class SampleDecoder:
         self._buffer = np.empty((self._side, self._side, 3), np.uint8)
 
     def picture(self, encoded: bytes, reader: ShardReader, sample: int) -> NDArray[np.uint8]:
-        """The stored picture, (side, side, 3), out of `encoded`, the JPEG of `sample` of `reader`; UserError when it is
-        damaged or of another size than promised."""
+        """The stored picture, (side, side, 3), out of `encoded`, the JPEG of `sample` of `reader`.
+
+        Raises UserError when it is damaged or of another size than promised.
+        """
         side = self._side
         try:
             picture = self.pixels(encoded)
@@ -52,9 +54,10 @@ class SampleDecoder:
     def pixels(self, encoded: bytes) -> NDArray[np.uint8]:
         """A JPEG decoded, (height, width, 3); ValueError when it is damaged."""
         try:
-            return simplejpeg.decode_jpeg(encoded, colorspace="RGB", buffer=self._buffer)
+            picture: NDArray[np.uint8] = simplejpeg.decode_jpeg(encoded, colorspace="RGB", buffer=self._buffer)
         except ValueError:  # damaged, or larger than the buffer
-            return simplejpeg.decode_jpeg(encoded, colorspace="RGB")
+            picture = simplejpeg.decode_jpeg(encoded, colorspace="RGB")
+        return picture
 
     def embeddings(self, reader: ShardReader, sample: int, out: NDArray[np.float16]) -> None:
         """Of all captions into `out` (captions, dim); UserError when they are not of the promised shape."""

@@ -26,7 +26,7 @@ def decoded(captions: CaptionSet, caption: Caption) -> NDArray[np.uint8]:
     """The stored picture (side, side, 3) of `caption`; UserError when it is damaged or not as large as promised."""
     where = caption.meta.get("id", "a picture")
     try:
-        picture = simplejpeg.decode_jpeg(caption.jpeg, colorspace="RGB")
+        picture: NDArray[np.uint8] = simplejpeg.decode_jpeg(caption.jpeg, colorspace="RGB")
     except ValueError as error:
         raise UserError(f"{where} cannot be decoded: {error}; pack the set again") from error
     if picture.shape[0] != captions.index.image_size or picture.shape[1] != captions.index.image_size:
@@ -56,7 +56,7 @@ class RealPictures:
 
     Args:
         captions: the set.
-        image_size: of the crops: what the generator draws.
+        image_size: of the crops: what the generator makes.
         batch_size: pictures in a batch. Whole batches are dealt out, so that each is computed alike on any ranks.
         seed: chooses order and captions.
         count: at most this many.

@@ -1,4 +1,4 @@
-"""Where the object of a picture is, for models that are told: boxes and keypoints that move with crop and flip."""
+"""Where the object of a picture is, for models conditioned on it: boxes and keypoints that move with crop and flip."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def check_places(metas: Sequence[Mapping[str, Any]], placement: Placement, where
     if placement.kind == "box":
         if not any("box" in meta for meta in metas):
             raise UserError(
-                f"{where}: none of its pictures has a box, which this model is told; take a data set that has boxes "
+                f"{where}: none of its pictures has a box, which this model needs; take a data set that has boxes "
                 "(painted, cub), or another --model.family"
             )
         return
@@ -58,8 +58,8 @@ def check_places(metas: Sequence[Mapping[str, Any]], placement: Placement, where
     if not set(found) & set(placement.names):
         has = f"has the keypoints {', '.join(found)}" if found else "has no keypoints"
         raise UserError(
-            f"{where} {has}, the model is told {', '.join(placement.names)}; name those of the data set with "
-            "--model.keypoints, or take one that has them (painted, cub)"
+            f"{where} {has}, the model needs one or more of {', '.join(placement.names)}; name those of the data "
+            "set with --model.keypoints, or take one that has them (painted, cub)"
         )
 
 

@@ -49,21 +49,26 @@ class RowDraws:
         self._column = {stream: column for column, stream in enumerate(streams)}
 
     def crops_and_flips(self, slack: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Left and top of each row's crop, (n, 2), each uniform in 0..slack pixels, both ends included; and whether
-        each row is mirrored left to right, (n,), with probability 0.5."""
+        """Left and top of each row's crop, (n, 2), and whether each row is mirrored left to right, (n,).
+
+        Left and top are uniform in 0..slack pixels, both ends included; the mirror has probability 0.5.
+        """
         hashes = self._of(Stream.CROP_LEFT, Stream.CROP_TOP, Stream.FLIP)
         drawn = integers_of(hashes, [slack + 1, slack + 1, 2])
         return drawn[:, :2], drawn[:, 2] == 1
 
     def captions(self, streams: Sequence[Stream], available: int, wanted: int) -> list[NDArray[np.int64]]:
-        """`wanted` of the `available` captions of each row's picture, without replacement, (n, wanted) for each
-        stream."""
+        """Which `wanted` of the `available` captions of its picture a row takes, (n, wanted) for each stream.
+
+        They are chosen without replacement.
+        """
         hashes = extend(self._of(*streams)[..., None], np.arange(available))
         return list(np.argsort(hashes, axis=-1, kind="stable")[..., :wanted].swapaxes(0, 1))
 
     def points(self, stream: Stream) -> list[float]:
         """Uniform in (0, 1), one for each row: `pick` chooses by it, once it is known among how many."""
-        return uniform_of(self._of(stream)[:, 0]).tolist()
+        points: list[float] = uniform_of(self._of(stream)[:, 0]).tolist()
+        return points
 
     def gaussians(self, dims: Mapping[Stream, int]) -> list[NDArray[np.float32]]:
         """Standard normal numbers, (n, dim) for each stream and its dim."""

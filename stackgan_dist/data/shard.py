@@ -106,14 +106,15 @@ class ShardReader:
         header, dtype, shape = self._header
         if header and data.startswith(header):
             return np.frombuffer(data, dtype, offset=len(header)).reshape(shape)
-        array = np.load(io.BytesIO(data), allow_pickle=False)
+        array: NDArray[np.float16] = np.load(io.BytesIO(data), allow_pickle=False)
         if array.flags.c_contiguous:
             self._header = data[: len(data) - array.nbytes], array.dtype, array.shape
         return array
 
     def meta(self, sample: int) -> dict[str, Any]:
         """KEY.json of a sample: captions, class, id, and what else its source knows (shards/README.md)."""
-        return json.loads(self._read(sample, "json"))
+        meta: dict[str, Any] = json.loads(self._read(sample, "json"))
+        return meta
 
     def members(self, sample: int) -> dict[str, bytes]:
         """All members of a sample, {extension: content}, in the order of the tar."""
@@ -140,8 +141,11 @@ class ShardReader:
 
 
 def _files(file: BinaryIO) -> Iterator[tuple[str, int, int]]:
-    """Name, offset and size of each file of a tar; what is not a plain file's USTAR header is left to tarfile, which
-    takes ten times as long, from there on. Checksums are not looked at: the digest of the whole tar was."""
+    """Name, offset and size of each file of a tar.
+
+    From the first header on that is not a plain file's of USTAR, tarfile reads the rest, which takes ten times as
+    long. Checksums are not looked at: the digest of the whole tar was.
+    """
     at, end = 0, os.fstat(file.fileno()).st_size
     while True:
         header = os.pread(file.fileno(), _BLOCK, at)

@@ -23,24 +23,25 @@ _LONGEST_PATH = 107
 _NAMES_BYTES = len("/pymp-xxxxxxxx/listener-xxxxxxxx")
 """What is added to the path of the folder for temporary files."""
 
-_told = False
+_noted = False
 
 
 def handed_over(piece: Tensor) -> Tensor | NDArray[np.uint8]:
     """`piece` (n,), uint8, in shared memory; or its bytes, to be sent as they are, with a notice the first time."""
     folder = os.fsencode(tempfile.gettempdir())
     if len(folder) + _NAMES_BYTES > _LONGEST_PATH:
-        _tell(f"$TMPDIR has {len(folder)} characters, too many for a socket in it; give a shorter one")
+        _note(f"$TMPDIR has {len(folder)} characters, too many for a socket in it; give a shorter one")
         return piece.numpy()
     try:
-        return piece.share_memory_()
+        shared: Tensor = piece.share_memory_()
     except (OSError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        _tell(
+        _note(
             f"shared memory failed ({reason}; {describe_shared_memory()}); give it more (docker: --shm-size 2g), or "
             "load in the rank itself (--data.workers 0)"
         )
         return piece.numpy()
+    return shared
 
 
 def received(piece: Tensor | NDArray[np.uint8]) -> Tensor:
@@ -57,9 +58,9 @@ def describe_shared_memory() -> str:
     return f"/dev/shm has {usage.total / 2**20:,.0f} MB, {usage.free / 2**20:,.0f} MB of them free"
 
 
-def _tell(reason: str) -> None:
-    global _told
-    if not _told:
-        _told = True
+def _note(reason: str) -> None:
+    global _noted
+    if not _noted:
+        _noted = True
         rank = os.environ.get("RANK", "0")
         print(f"note on rank {rank}: batches go through a pipe, which is slower: {reason}", file=sys.stderr, flush=True)

@@ -25,9 +25,9 @@ def check_agreement(facts: Mapping[str, Any], ranks: Ranks) -> None:
     if not ranks.distributed:
         return
     with explained_peer_loss("while comparing what the ranks were started with"):
-        told = broadcast_bytes(json.dumps(dict(facts)).encode() if ranks.is_main else None, ranks)
-        assert told is not None
-        theirs, ours = json.loads(told), json.loads(json.dumps(dict(facts)))
+        sent = broadcast_bytes(json.dumps(dict(facts)).encode() if ranks.is_main else None, ranks)
+        assert sent is not None
+        theirs, ours = json.loads(sent), json.loads(json.dumps(dict(facts)))
         changed = [
             f"{name}: {ours.get(name)} here, {theirs.get(name)} on rank 0"
             for name in sorted({*ours, *theirs})

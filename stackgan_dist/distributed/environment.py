@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Environment(NamedTuple):
-    """What a launcher tells a process."""
+    """What a launcher passes to a process."""
 
     rank: int
     local_rank: int
@@ -26,7 +26,7 @@ def ranks_from_environment() -> Environment:
     if "LOCAL_RANK" in os.environ and "MASTER_ADDR" in os.environ:
         return Environment(int(rank or 0), int(os.environ["LOCAL_RANK"]), int(world_size or 1))
     if rank not in (None, "0") or world_size not in (None, "1"):
-        _tell(rank, world_size)
+        _note_missing_launcher(rank, world_size)
     return Environment(0, 0, 1)
 
 
@@ -36,7 +36,7 @@ def is_main_rank() -> bool:
 
 
 @functools.cache
-def _tell(rank: str | None, world_size: str | None) -> None:
+def _note_missing_launcher(rank: str | None, world_size: str | None) -> None:
     print(
         f"note: RANK is {rank} and WORLD_SIZE {world_size} here, but no launcher has set LOCAL_RANK and MASTER_ADDR: "
         "this process works alone. Start several by torchrun, launch/torchrun.sh or stackgan --ranks",

@@ -37,7 +37,7 @@ class Ranks:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is rank 0, which alone writes, prints and draws."""
+        """Whether this is rank 0, which alone writes, prints and shows samples."""
         return self.rank == 0
 
     @property

@@ -7,6 +7,7 @@ it as well, so that one rank computes what many do.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import reduce
 from typing import Any
 
@@ -24,7 +25,8 @@ def synchronise_batchnorm(module: nn.Module, gather: Gather | None) -> nn.Module
     `gather` is how ranks on CPUs exchange their statistics; None takes torch's SyncBatchNorm, which needs CUDA.
     """
     if gather is None:
-        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        return converted
     for name, child in list(module.named_children()):
         if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
             setattr(module, name, _SyncBatchNormCPU(child, gather))
@@ -54,7 +56,8 @@ class _SyncBatchNormCPU(_BatchNorm):
         self._check_input_dim(input)
         # Half precision would lose the statistics; the result goes back to the input's type, as torch's own does.
         wide = input if input.dtype == torch.float64 else input.float()
-        output, mean, variance, count = _Normalise.apply(wide, self.weight, self.bias, self.eps, self._gather)
+        normalise: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]] = _Normalise.apply
+        output, mean, variance, count = normalise(wide, self.weight, self.bias, self.eps, self._gather)
         with torch.no_grad():
             assert self.running_mean is not None
             assert self.running_var is not None
@@ -123,7 +126,8 @@ _PART_BYTES = 256 * 1024
 def _parts(x: Tensor) -> tuple[Tensor, ...]:
     """`x`, some rows at a time."""
     row_bytes = x.nbytes // max(len(x), 1)
-    return x.split(max(_PART_BYTES // max(row_bytes, 1), 1))
+    parts: tuple[Tensor, ...] = x.split(max(_PART_BYTES // max(row_bytes, 1), 1))
+    return parts
 
 
 def _format_of(x: Tensor) -> torch.memory_format:

@@ -2,7 +2,7 @@
 
 ZeRO 1 cuts Adam's state into one part per rank, ZeRO 2 the gradients too. Its state dict is nevertheless that of the
 DDP engine, name for name: parts are put together for a checkpoint and cut anew when one is read, so either engine, any
-number of ranks and everything that draws read the same file.
+number of ranks and everything that generates read the same file.
 """
 
 from __future__ import annotations

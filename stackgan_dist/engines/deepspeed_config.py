@@ -78,9 +78,10 @@ def load_deepspeed_config(name: str) -> dict[str, Any]:
 
 
 def complete_deepspeed_config(content: dict[str, Any], *, rows: int, autocast_to: str | None) -> dict[str, Any]:
-    """What `deepspeed.initialize` gets: the checked `content` of a file and what the run decides.
+    """What `deepspeed.initialize` gets: the content of a file and what the run decides.
 
     Args:
+        content: of the file, checked.
         rows: the largest number of rows that a rank has. For DeepSpeed's own reports only: ranks may have fewer, and
             losses come scaled by their share of the global batch.
         autocast_to: the type under which the networks run ("bfloat16"), None for their own.

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from stackgan_dist.generation.generate import draw
+from stackgan_dist.generation.generate import generate_pictures
 from stackgan_dist.generation.grid import labelled_grid, to_pictures
 from stackgan_dist.models import Generator, ModelConfig
 
@@ -42,7 +42,7 @@ class Figure(NamedTuple):
 
 @dataclass(frozen=True)
 class Painter:
-    """Draws with one generator. Noise is chosen by number: equal numbers are equal noise in every figure."""
+    """Pictures by one generator. Noise is chosen by number: equal numbers are equal noise in every figure."""
 
     generator: Generator
     model: ModelConfig
@@ -57,7 +57,9 @@ class Painter:
         self, text: Sequence[NDArray[np.float32]], numbers: Sequence[int], *, draw_condition: bool = True
     ) -> tuple[list[Image.Image], list[Image.Image]]:
         """(final pictures, Stage-I pictures below them, empty for a Stage-I run) of texts with noises `numbers`."""
-        fakes = draw(self.generator, self.model, np.stack(text), numbers, self.seed, draw_condition=draw_condition)
+        fakes = generate_pictures(
+            self.generator, self.model, np.stack(text), numbers, self.seed, draw_condition=draw_condition
+        )
         return to_pictures(fakes.image), [] if fakes.low_resolution is None else to_pictures(fakes.low_resolution)
 
 
@@ -70,8 +72,7 @@ def stages(painter: Painter, sentences: Sequence[Sentence], count: int) -> Figur
     return Figure(
         "stages",
         "Stage-I beside Stage-II",
-        "Each pair has the same sentence and the same noise: what Stage-II draws, it draws over the picture to its "
-        "left.",
+        "Each pair has the same sentence and the same noise: Stage-II starts from the picture to its left.",
         labelled_grid(rows, [s.words for s in sentences], ["Stage-I", "Stage-II"] * count, painter.cell),
     )
 
@@ -122,7 +123,7 @@ def changed_word(painter: Painter, variants: Sequence[Sentence], count: int) -> 
 
 
 def variants_of(pattern: str) -> list[str]:
-    """ "a {red,blue} bird" -> "a red bird", "a blue bird"; one sentence where there is no choice."""
+    """The sentences of a pattern: "a {red,blue} bird" gives two, a pattern without a choice gives itself."""
     choice = _CHOICE.search(pattern)
     if choice is None:
         return [pattern]

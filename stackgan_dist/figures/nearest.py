@@ -1,4 +1,4 @@
-"""The training pictures nearest to drawn ones: did the generator learn, or learn by heart?"""
+"""The training pictures nearest to generated ones: did the generator learn, or learn by heart?"""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stackgan_dist.figures.figures import Figure, Painter, Sentence
-from stackgan_dist.generation.generate import draw
+from stackgan_dist.generation.generate import generate_pictures
 from stackgan_dist.generation.grid import labelled_grid, to_pictures
 
 _NEAREST = 5
@@ -28,24 +28,25 @@ def nearest_training(
 ) -> Figure:
     """A picture of each sentence, then the training pictures most like it by `features`.
 
-    As many pictures are drawn as there are real ones in `unseen` (n, 3, S, S), which were not trained on, and both
+    As many pictures are generated as there are real ones in `unseen` (n, 3, S, S), which were not trained on, and both
     are compared with the batches of `training`: whoever learned by heart is nearer to them than unseen ones are.
     """
     count = max(len(unseen), len(sentences))
     text = np.stack([sentences[number % len(sentences)].embedding for number in range(count)])
-    drawn = draw(painter.generator, painter.model, text, range(count), painter.seed).image.cpu()
+    fakes = generate_pictures(painter.generator, painter.model, text, range(count), painter.seed).image.cpu()
     mean = mean_features(training(), features)
-    similarity, images = nearest(torch.cat([drawn, unseen]), training(), features, mean, _NEAREST, len(sentences))
-    of_drawn, of_unseen = similarity[:count, 0].mean(), similarity[count:, 0].mean()
-    rows = [to_pictures(torch.stack([drawn[row], *found])) for row, found in enumerate(images)]
+    similarity, images = nearest(torch.cat([fakes, unseen]), training(), features, mean, _NEAREST, len(sentences))
+    of_fakes, of_unseen = similarity[:count, 0].mean(), similarity[count:, 0].mean()
+    rows = [to_pictures(torch.stack([fakes[row], *found])) for row, found in enumerate(images)]
     labels = [f"{sentence.words} (nearest: {similarity[row, 0]:.2f})" for row, sentence in enumerate(sentences)]
     return Figure(
         "nearest",
         "The nearest training pictures",
-        "To the right of each drawn picture: the training pictures whose discriminator features are most like its own. "
-        f"The cosine with the nearest one is {of_drawn:.3f} on average for {count} drawn pictures and {of_unseen:.3f} "
-        f"for {len(unseen)} real ones that were not trained on. Copies would be near 1 and look like their neighbour.",
-        labelled_grid(rows, labels, ["drawn", *(f"training {n + 1}" for n in range(len(images[0])))], painter.cell),
+        "To the right of each generated picture: the training pictures whose discriminator features are most like its "
+        f"own. The cosine with the nearest one is {of_fakes:.3f} on average for {count} generated pictures and "
+        f"{of_unseen:.3f} for {len(unseen)} real ones that were not trained on. Copies would be near 1 and look like "
+        "their neighbour.",
+        labelled_grid(rows, labels, ["generated", *(f"training {n + 1}" for n in range(len(images[0])))], painter.cell),
     )
 
 
@@ -53,11 +54,10 @@ def nearest_training(
 def nearest(
     queries: Tensor, many: Iterable[Tensor], features: Features, mean: Tensor, k: int, shown: int
 ) -> tuple[Tensor, list[list[Tensor]]]:
-    """Cosines (N, k) of each of `queries` (N, 3, S, S) with the `k` nearest of `many`, nearest first, and those
-    pictures (3, S, S) for the first `shown` queries.
+    """Cosines (N, k) of each of `queries` (N, 3, S, S) with the `k` nearest of `many`, nearest first.
 
-    Cosines are taken of what differs from `mean` (width,), which all pictures share. The batches of `many`
-    (n, 3, S, S) are read once and not kept.
+    With them come those pictures (3, S, S) for the first `shown` queries. Cosines are taken of what differs from
+    `mean` (width,), which all pictures share. The batches of `many` (n, 3, S, S) are read once and not kept.
     """
     own = F.normalize(features(queries) - mean, dim=1)
     best = own.new_empty(len(queries), 0)

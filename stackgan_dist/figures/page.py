@@ -16,7 +16,7 @@ figcaption { max-width: 48rem } dt { float: left; clear: left; width: 9rem; colo
 
 
 def page(title: str, facts: Mapping[str, str], figures: Sequence[Figure], missing: Sequence[str]) -> str:
-    """The page's HTML: what was drawn by whom, then each figure with its title and explanation.
+    """The page's HTML: which pictures these are, then each figure with its title and explanation.
 
     `missing` says, a sentence each, which figures there are not and why.
     """

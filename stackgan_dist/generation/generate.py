@@ -1,4 +1,4 @@
-"""Drawing pictures from texts. Picture k of a drawing has noise of its own, whoever draws it and in whatever batch."""
+"""Generating pictures from texts. Picture k has noise of its own, whichever rank generates it and in whatever batch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from stackgan_dist.randomness import Stream, integers, permutation
 
 
 @torch.no_grad()
-def draw(
+def generate_pictures(
     generator: Generator,
     model: ModelConfig,
     text: NDArray[np.float32],
@@ -30,16 +30,16 @@ def draw(
     *,
     draw_condition: bool = True,
 ) -> Fakes:
-    """Pictures `numbers` of the drawing with this `seed`, one for each row of `text` (n, dim).
+    """Pictures `numbers` of those with this `seed`, one for each row of `text` (n, dim).
 
     The generator is switched to eval mode for it and back. `place` (n, *model.placement.shape) is for models that are
-    told where the object is; raises UserError when it is missing. Without `draw_condition` the text condition is the
-    mean of its distribution instead of drawn from it.
+    conditioned on where the object is; raises UserError when it is missing. Without `draw_condition` the text condition
+    is the mean of its distribution instead of drawn from it.
     """
     if model.placement is not None and place is None:
         raise UserError(
-            f"{model.title} is told where the object is, by a {model.placement.kind.removesuffix('s')} or more; this "
-            "command cannot tell it: use python -m stackgan_dist.generate with --place"
+            f"{model.title} is conditioned on where the object is, by a {model.placement.kind.removesuffix('s')} or "
+            "more, which this command does not take: use python -m stackgan_dist.generate with --place"
         )
     weights = next(generator.parameters())
     z = gaussian(seed, Stream.SCORE_NOISE, 0, numbers, model.noise_dim)
@@ -51,9 +51,10 @@ def draw(
     was_training = generator.training
     generator.eval()
     try:
-        return generator(*(torch.from_numpy(array).to(weights.device, weights.dtype) for array in given))
+        fakes: Fakes = generator(*(torch.from_numpy(array).to(weights.device, weights.dtype) for array in given))
     finally:
         generator.train(was_training)
+    return fakes
 
 
 def usable_device(name: str) -> torch.device:
@@ -68,7 +69,7 @@ def usable_device(name: str) -> torch.device:
 
 
 def choose_caption(captions: CaptionSet, number: int, seed: int, order: NDArray[np.int64]) -> Caption:
-    """The caption that picture `number` is drawn from: walks all pictures in `order`, with one of their captions."""
+    """The caption that picture `number` is generated from: one of those of the next picture in `order`."""
     return captions.caption(
         int(order[number % len(order)]),
         int(integers(captions.index.captions_per_image, seed, Stream.SCORE_CAPTION, number)),
@@ -76,9 +77,9 @@ def choose_caption(captions: CaptionSet, number: int, seed: int, order: NDArray[
 
 
 def places_of(captions: Sequence[Caption], model: ModelConfig) -> NDArray[np.float32] | None:
-    """Where the objects of the captions' own pictures are, in their middle crops; None for models that are not told.
+    """Where the objects of the captions' own pictures are, in their middle crops; None for models without.
 
-    Raises UserError when none of them has what the model is told.
+    Raises UserError when none of them has what the model is conditioned on.
     """
     if model.placement is None:
         return None
@@ -88,21 +89,21 @@ def places_of(captions: Sequence[Caption], model: ModelConfig) -> NDArray[np.flo
 
 
 @dataclass(frozen=True)
-class DrawnBatch:
-    """Some numbered samples of a drawing."""
+class GeneratedBatch:
+    """Some of the GeneratedPictures."""
 
     numbers: Tensor
     """(n,), int64."""
     images: Tensor
     """(n, 3, S, S) in [-1, 1]."""
     captions: list[Caption]
-    """What they were drawn from."""
+    """What they were generated from."""
     low_resolution: Tensor | None
     """(n, 3, 64, 64) in [-1, 1]: the Stage-I images that Stage-II started from; None in Stage-I."""
 
 
-class Drawing:
-    """`samples` pictures drawn from the captions of a data set, divided among ranks.
+class GeneratedPictures:
+    """`samples` pictures generated from the captions of a data set, divided among ranks.
 
     Whole batches are dealt out, so that every batch is computed alike on any number of ranks.
     """
@@ -114,12 +115,12 @@ class Drawing:
         self._samples, self._batch_size, self._seed = samples, batch_size, seed
         self._order = permutation(len(captions), seed, Stream.SCORE_SAMPLE)
 
-    def batches(self, rank: int, world_size: int) -> Iterator[DrawnBatch]:
+    def batches(self, rank: int, world_size: int) -> Iterator[GeneratedBatch]:
         """The batches of one rank."""
         for begin in range(rank * self._batch_size, self._samples, world_size * self._batch_size):
             numbers = range(begin, min(begin + self._batch_size, self._samples))
             chosen = [choose_caption(self._captions, n, self._seed, self._order) for n in numbers]
             text = np.stack([caption.embedding for caption in chosen])
             place = places_of(chosen, self._model)
-            fakes = draw(self._generator, self._model, text, numbers, self._seed, place)
-            yield DrawnBatch(torch.tensor(numbers), fakes.image, chosen, fakes.low_resolution)
+            fakes = generate_pictures(self._generator, self._model, text, numbers, self._seed, place)
+            yield GeneratedBatch(torch.tensor(numbers), fakes.image, chosen, fakes.low_resolution)

@@ -1,4 +1,4 @@
-"""Pictures side by side, with the words they were drawn from."""
+"""Pictures side by side, with the words they were generated from."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def build(options: Build) -> None:
 
     _check(options)
     folder = StudyFolder(Path(options.out))
-    trained = [load_trained(run, lambda message: None, raw=options.weights == "raw") for run in options.runs]
+    trained = [load_trained(run, lambda _: None, raw=options.weights == "raw") for run in options.runs]
     names = options.names or tuple(one.config.run.name for one in trained)
     if len(set(names)) < len(names):
         raise UserError(f"methods need different names, found {', '.join(names)}; give one for each run with --names")

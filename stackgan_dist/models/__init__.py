@@ -15,7 +15,7 @@ from stackgan_dist.models.config import ModelConfig, Placement
 
 if TYPE_CHECKING:
     from stackgan_dist.models.build import Discriminator, Generator, build_discriminator, build_generator
-    from stackgan_dist.models.outputs import Fakes, Scores
+    from stackgan_dist.models.outputs import Fakes, Logits
     from stackgan_dist.models.stage1 import Stage1Generator
     from stackgan_dist.models.stage2 import Stage2Generator
 
@@ -23,16 +23,16 @@ __all__ = [
     "Discriminator",
     "Fakes",
     "Generator",
+    "Logits",
     "ModelConfig",
     "Placement",
-    "Scores",
     "Stage1Generator",
     "Stage2Generator",
     "build_discriminator",
     "build_generator",
 ]
 
-_MODULES = {"Fakes": "outputs", "Scores": "outputs", "Stage1Generator": "stage1", "Stage2Generator": "stage2"}
+_MODULES = {"Fakes": "outputs", "Logits": "outputs", "Stage1Generator": "stage1", "Stage2Generator": "stage2"}
 """Of those that are not in build.py."""
 
 

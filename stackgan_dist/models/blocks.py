@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from stackgan_dist.models.config import Recipe
+from stackgan_dist.models.config import RecipeName
 from stackgan_dist.models.upsampling import UpsampleConv
 
 LEAKY_SLOPE = 0.2
@@ -53,7 +53,9 @@ class Residual(nn.Module):
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.activation(x + self.body(x))
+        """From (N, C, H, W) to the same shape."""
+        y: Tensor = self.activation(x + self.body(x))
+        return y
 
 
 def bottleneck(channels: int, activation: nn.Module) -> Residual:
@@ -78,7 +80,7 @@ def tile(vector: Tensor, features: Tensor) -> Tensor:
     return torch.cat([features, vector[:, :, None, None].expand(-1, -1, *features.shape[2:])], dim=1)
 
 
-def initialise(network: nn.Module, recipe: Recipe) -> None:
+def initialise(network: nn.Module, recipe: RecipeName) -> None:
     """Start the weights as the authors do, from torch's global random numbers: the caller seeds them.
 
     Convolutions N(0, 0.02), in the `paper` recipe cut off at two standard deviations (TensorFlow's truncated

@@ -25,7 +25,7 @@ Generator = Stage1Generator | Stage2Generator | GanIntClsGenerator | GawwnBoxGen
 placement."""
 
 Discriminator = StackganDiscriminator | GanIntClsDiscriminator | GawwnBoxDiscriminator | GawwnKeypointDiscriminator
-"""(image, condition[, place]) -> Scores, in two parts: `features(image)` and `score(features, condition[, place])`."""
+"""(image, condition[, place]) -> Logits, in two parts: `features(image)` and `score(features, condition[, place])`."""
 
 _BASELINES: dict[
     Family, tuple[Callable[[ModelConfig, int], Generator], Callable[[ModelConfig, int], Discriminator]]

@@ -9,7 +9,7 @@ from stackgan_dist.errors import UserError
 from stackgan_dist.ranges import Range, check_fields
 
 Family = Literal["stackgan", "gan-int-cls", "gawwn-box", "gawwn-keypoints"]
-Recipe = Literal["paper", "pytorch"]
+RecipeName = Literal["paper", "pytorch"]
 Stage = Literal[1, 2]
 ImageSize = Literal[64, 128, 256]
 
@@ -27,7 +27,7 @@ CUB_PARTS: Final = (
 
 @dataclass(frozen=True)
 class Placement:
-    """What a network is told about where the object is, beside the text."""
+    """What a network is conditioned on about where the object is, beside the text."""
 
     kind: Literal["box", "keypoints"]
     names: tuple[str, ...] = ()
@@ -69,10 +69,10 @@ class ModelConfig:
 
     family: Family = "stackgan"
     """StackGAN, or a model that its paper compares it with (docs/baselines.md): GAN-INT-CLS of 64 pixels, or GAWWN of
-    128, which is told where the object is by a box or by keypoints. These have one stage and settings of their own:
-    of those below they use the widths, condition_dim and noise_dim."""
+    128, which is conditioned on where the object is, by a box or by keypoints. These have one stage and settings of
+    their own: of those below they use the widths, condition_dim and noise_dim."""
 
-    recipe: Recipe = "paper"
+    recipe: RecipeName = "paper"
     """paper is arXiv 1612.03242, and the authors' TensorFlow code where the paper is silent. pytorch is the authors'
     PyTorch code (their COCO results), except that sigma may be below 1."""
 
@@ -178,7 +178,7 @@ class ModelConfig:
 
     @property
     def placement(self) -> Placement | None:
-        """What the networks are told about where the object is; None: nothing."""
+        """What the networks are conditioned on beside the text; None: nothing."""
         baseline = _BASELINES.get(self.family)
         if baseline is None or baseline.place is None:
             return None

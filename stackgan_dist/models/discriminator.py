@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from stackgan_dist.models.blocks import bottleneck, conv, leaky_relu, normalised, tile
 from stackgan_dist.models.config import ModelConfig
-from stackgan_dist.models.outputs import Scores
+from stackgan_dist.models.outputs import Logits
 
 
 class Discriminator(nn.Module):
@@ -40,19 +40,20 @@ class Discriminator(nn.Module):
             nn.Conv2d(features, 1, 4, bias=bias) if config.recipe == "pytorch" and config.stage == 2 else None
         )
 
-    def forward(self, image: Tensor, condition: Tensor) -> Scores:
+    def forward(self, image: Tensor, condition: Tensor) -> Logits:
         """Score image (N, 3, S, S) in [-1, 1] against the generator's `discriminator_condition`."""
         return self.score(self.features(image), condition)
 
     def features(self, image: Tensor) -> Tensor:
         """The part that knows no text: (N, 3, S, S) -> (N, 8 Df, 4, 4). One pass serves several conditions."""
-        return self.encode(image)
+        features: Tensor = self.encode(image)
+        return features
 
-    def score(self, features: Tensor, condition: Tensor) -> Scores:
+    def score(self, features: Tensor, condition: Tensor) -> Logits:
         """Logits of features (N, 8 Df, 4, 4) with condition (N, text_dim) or, in `pytorch`, (N, condition_dim)."""
         conditional = self.conditional(tile(self.embed_text(condition), features)).flatten()
         unconditional = None if self.unconditional is None else self.unconditional(features).flatten()
-        return Scores(conditional, unconditional)
+        return Logits(conditional, unconditional)
 
 
 def _encoder(config: ModelConfig) -> nn.Sequential:

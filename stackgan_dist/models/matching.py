@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from stackgan_dist.models import Discriminator, Scores
+from stackgan_dist.models import Discriminator, Logits
 
 
 class MatchingAware(nn.Module):
@@ -19,8 +19,8 @@ class MatchingAware(nn.Module):
 
     def forward(
         self, real: Tensor, fake: Tensor, condition: Tensor, wrong_condition: Tensor, *place: Tensor
-    ) -> tuple[Scores, Scores, Scores]:
-        """Scores of (real, matching text), (real, mismatched text) and (fake, matching text), all at one place."""
+    ) -> tuple[Logits, Logits, Logits]:
+        """Logits of (real, matching text), (real, mismatched text) and (fake, matching text), all at one place."""
         features = self.discriminator.features(real)
         return (
             self.discriminator.score(features, condition, *place),

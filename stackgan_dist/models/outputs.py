@@ -28,7 +28,7 @@ class Fakes(NamedTuple):
     size; None without."""
 
 
-class Scores(NamedTuple):
+class Logits(NamedTuple):
     """A discriminator's opinion of N pairs as logits: above 0 means "real and matching"."""
 
     conditional: Tensor

@@ -70,10 +70,10 @@ class Stage2Generator(nn.Module):
         else:
             c, mu, log_sigma = self.conditioning(text, eps[:, 1])
             features = tile(c if pictures is None else torch.cat([c, c]), features)
-        drawing = self.decode(self.refine(self.join(features)))
+        picture = self.decode(self.refine(self.join(features)))
         if self.stage1_skip:
-            drawing = drawing + _before_tanh(_resized(start, drawing.shape[-1]))
-        image = self.squash(drawing)
+            picture = picture + _before_tanh(_resized(start, picture.shape[-1]))
+        image = self.squash(picture)
         rebuilt = None if pictures is None else image[len(text) :]
         return Fakes(image[: len(text)], mu, log_sigma, low_resolution, rebuilt)
 

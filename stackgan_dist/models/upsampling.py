@@ -52,6 +52,7 @@ class UpsampleConv(nn.Conv2d):
         super().__init__(inputs, outputs, kernel_size=3, padding=1, bias=False)
 
     def forward(self, input: Tensor) -> Tensor:
+        """From (N, inputs, H, W) to (N, outputs, 2H, 2W), by the quickest form."""
         return FORMS[self.form_for(input)](input, self.weight)
 
     def form_for(self, input: Tensor) -> Form:
@@ -92,7 +93,8 @@ def _transposed(input: Tensor, weight: Tensor) -> Tensor:
 
 
 def _minimal(input: Tensor, weight: Tensor) -> Tensor:
-    return _Minimal.apply(input, weight)
+    apply: Callable[[Tensor, Tensor], Tensor] = _Minimal.apply
+    return apply(input, weight)
 
 
 FORMS: dict[Form, Callable[[Tensor, Tensor], Tensor]] = {

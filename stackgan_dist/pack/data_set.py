@@ -210,7 +210,7 @@ def _check_classes(classes: int, records: Sequence[Record], split: str, per_shar
 
 
 def _state(folder: Folder, name: str, encoder: str, made_by: dict[str, Any], overwrite: bool) -> str:
-    """ "packed"; "open": there is no index; or why the folder is to be cleared first."""
+    """One of "packed", "open" (there is no index), and the reason why the folder is to be cleared first."""
     where = folder.url_of(INDEX_NAME)
     try:
         data = folder.read(INDEX_NAME)

@@ -29,7 +29,7 @@ class Recipe:
     """The content of a recipe file."""
 
     name: str
-    """The name of the data set, written into its index; it is packed to data/NAME unless told otherwise."""
+    """The name of the data set, written into its index; it is packed to data/NAME unless --out says otherwise."""
     source: str
     """The name of the source (stackgan_dist.pack.sources)."""
     text_encoder: str

@@ -149,6 +149,6 @@ def _article(words: str) -> str:
 
 
 def _listed(phrases: Sequence[str]) -> str:
-    """ "x", "x and y", "x, y and z"."""
+    """Phrases as a list in a sentence: "x", "x and y" or "x, y and z"."""
     *first, last = phrases
     return f"{', '.join(first)} and {last}" if first else last

@@ -36,7 +36,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Places:
+class Annotations:
     """What the pictures of a set say about where their objects are."""
 
     boxes: bool
@@ -44,7 +44,7 @@ class Places:
     """Names, sorted; none where the pictures have no keypoints."""
 
     @classmethod
-    def of(cls, packed: PackedSet) -> Places:
+    def of(cls, packed: PackedSet) -> Annotations:
         """By the first pictures of the set."""
         captions = packed.captions()
         metas = [captions.caption(number, 0).meta for number in range(min(_LOOKED_AT, len(captions)))]
@@ -77,19 +77,21 @@ class Cell:
         return self.config.training.epochs * plan.steps_per_epoch
 
 
-def rows_of(table: Table, data: str, places: Places) -> list[Row]:
+def rows_of(table: Table, data: str, annotations: Annotations) -> list[Row]:
     """The rows of a table, in the paper's order, for the data set called `data`."""
     if table == "table2":
         return [Row(_title(preset(name)), name, published) for name, published in TABLE2.items()]
     published = TABLE1[paper_data(table, data)]
     return [
         Row("GAN-INT-CLS", "cub-gan-int-cls", published["GAN-INT-CLS"]),
-        Row("GAWWN, box", "cub-gawwn-box", published.get("GAWWN"), None if places.boxes else "no boxes in the data"),
+        Row(
+            "GAWWN, box", "cub-gawwn-box", published.get("GAWWN"), None if annotations.boxes else "no boxes in the data"
+        ),
         Row(
             "GAWWN, keypoints",
             "cub-gawwn-keypoints",
             published.get("GAWWN"),
-            None if places.keypoints else "no keypoints in the data",
+            None if annotations.keypoints else "no keypoints in the data",
         ),
         Row("StackGAN", "ablation-stackgan-256", published["StackGAN"]),
     ]
@@ -107,7 +109,9 @@ def cell_name(preset_name: str, scale: Scale) -> str:
     return name.replace(f"-{size}", f"-{scale.size(size)}")
 
 
-def cells_of(rows: Sequence[Row], url: str, places: Places, scale: Scale, folder: str, seed: int) -> dict[str, Cell]:
+def cells_of(
+    rows: Sequence[Row], url: str, annotations: Annotations, scale: Scale, folder: str, seed: int
+) -> dict[str, Cell]:
     """The cells of these rows by name, each behind the one that it starts from.
 
     Raises UserError, with the command that packs it, when a size of the data set is missing.
@@ -126,7 +130,7 @@ def cells_of(rows: Sequence[Row], url: str, places: Places, scale: Scale, folder
         train, test = packed[size]
         config = scale.apply(config, train.index.samples)
         if config.model.family == "gawwn-keypoints":
-            config = replace(config, model=replace(config.model, keypoints=places.keypoints))
+            config = replace(config, model=replace(config.model, keypoints=annotations.keypoints))
         config = replace(
             config,
             data=replace(config.data, url=url),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from stackgan_dist.config import Config, flatten
 from stackgan_dist.presets import preset
 from stackgan_dist.reproduce.cells import Cell
-from stackgan_dist.scores.measure import Protocol
+from stackgan_dist.scores.measure import ScoreProtocol
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ def train_command(cell: Cell) -> Command:
     return Command("train", ("--preset", cell.preset, *flags(cell.config, preset(cell.preset))))
 
 
-def score_command(cell: Cell, classifier: str, protocol: Protocol, keep_real: str) -> Command:
+def score_command(cell: Cell, classifier: str, protocol: ScoreProtocol, keep_real: str) -> Command:
     """Score a trained cell; what is measured of real pictures is shared with the others."""
     changed = [
         word

@@ -76,7 +76,7 @@ def facts_of(findings: Findings) -> list[Fact]:
     scale, protocol = findings.scale, findings.scale.protocol
     models = [row.row.config.model for row in findings.rows]
     sizes = sorted({model.image_size for model in models})
-    drawn = [f"{scale.size(size)} px" + (f" for {size}" if scale.size(size) != size else "") for size in sizes]
+    ours = [f"{scale.size(size)} px" + (f" for {size}" if scale.size(size) != size else "") for size in sizes]
     widths = _widths(cell.config.model for cell in findings.cells)
     paper_widths = paper.paper_widths(theirs, _widths(models))
     classifier, is_stand_in = _classifier(findings)
@@ -96,7 +96,7 @@ def facts_of(findings: Findings) -> list[Fact]:
             data == theirs and (whole is None or (train, test) == (whole.train, whole.test)),
         ),
         Fact("text encoder", encoder, paper.TEXT_ENCODER, encoder == "published"),
-        Fact("image sizes", ", ".join(drawn), ", ".join(f"{size} px" for size in sizes), scale.largest >= sizes[-1]),
+        Fact("image sizes", ", ".join(ours), ", ".join(f"{size} px" for size in sizes), scale.largest >= sizes[-1]),
         Fact("widths of G / D", widths, paper_widths, widths == paper_widths),
         Fact("each training", _budget(findings.cells), paper.paper_budget(theirs), as_long),
     ]

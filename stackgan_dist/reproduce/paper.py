@@ -18,7 +18,7 @@ TABLE1: dict[str, dict[str, Published]] = {
     "oxford102": {"GAN-INT-CLS": (2.66, 0.03), "StackGAN": (3.20, 0.01)},
     "coco": {"GAN-INT-CLS": (7.88, 0.07), "StackGAN": (8.45, 0.03)},
 }
-"""Data set -> method -> Inception Score. The paper has one number for GAWWN, which is told places that flowers and
+"""Data set -> method -> Inception Score. The paper has one number for GAWWN, which is given places that flowers and
 COCO's pictures do not have."""
 
 TABLE2: dict[str, Published] = {

@@ -17,7 +17,7 @@ from stackgan_dist.reproduce.scale import Scale
 from stackgan_dist.runs.checkpoint import committed_steps
 from stackgan_dist.runs.folder import RunFolder
 from stackgan_dist.runs.score_rows import recorded_scores
-from stackgan_dist.scores.measure import ROWS, Protocol
+from stackgan_dist.scores.measure import ROWS, ScoreProtocol
 from stackgan_dist.scores.subject import Subject
 from stackgan_dist.storage.files import local_path
 
@@ -78,7 +78,7 @@ class Progress:
         return f"begun, step {self.step:,}" if self.step else "not begun"
 
 
-def progress_of(cell: Cell, judge: Judge, protocol: Protocol) -> Progress:
+def progress_of(cell: Cell, judge: Judge, protocol: ScoreProtocol) -> Progress:
     """What there is of a cell; UserError when its folder holds a run of another configuration or data set."""
     folder = RunFolder(cell.run)
     try:
@@ -112,7 +112,7 @@ def _check_same(cell: Cell, stored: dict[str, Any]) -> None:
         )
 
 
-def _identity(cell: Cell, judge: Judge, protocol: Protocol) -> dict[str, Any]:
+def _identity(cell: Cell, judge: Judge, protocol: ScoreProtocol) -> dict[str, Any]:
     subject = Subject(cell.run)
     return {
         "protocol": dataclasses.asdict(protocol),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from stackgan_dist.config import DataConfig
 from stackgan_dist.data.dataset import PackedSet, open_packed
 from stackgan_dist.errors import UserError
-from stackgan_dist.reproduce.cells import Cell, Places, Row, cell_name, cells_of, rows_of
+from stackgan_dist.reproduce.cells import Annotations, Cell, Row, cell_name, cells_of, rows_of
 from stackgan_dist.reproduce.commands import Command, score_command, train_command
 from stackgan_dist.reproduce.comparability import Filled, Findings
 from stackgan_dist.reproduce.paper import Table
@@ -49,13 +49,13 @@ class Reproduction:
         data = DataConfig(url=self.url)
         self.train, self.test = (open_packed(data, self.scale.largest, split) for split in ("train", "test"))
         self._given = given_judge(self.classifier) if self.classifier is not None else None
-        places = Places.of(self.train)
+        annotations = Annotations.of(self.train)
         self.folder = join(self.folder, f"{self.train.index.name}-{self.scale_name}")
-        self.rows = rows_of(self.table, self.train.index.name, places)
+        self.rows = rows_of(self.table, self.train.index.name, annotations)
         self.cells = {
             f"{seed}/{name}": (seed, cell)
             for seed in self.seeds
-            for name, cell in cells_of(self.rows, self.url, places, self.scale, self.folder, seed).items()
+            for name, cell in cells_of(self.rows, self.url, annotations, self.scale, self.folder, seed).items()
         }
 
     def judge(self) -> Judge:

@@ -49,25 +49,25 @@ def run(command: Command, ranks: int) -> None:
     if ranks > 1:
         launcher += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
         launcher += ["--signals-to-handle", "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1", "-m"]
-    told: list[int] = []
+    received: list[int] = []
     process = subprocess.Popen([*launcher, *command.words])
 
-    def forward(number: int, frame: FrameType | None) -> None:
-        told.append(number)
+    def forward(number: int, _: FrameType | None) -> None:
+        received.append(number)
         with suppress(ProcessLookupError):
             process.send_signal(number)
 
     before = {number: signal.signal(number, forward) for number in _FORWARDED}
     try:
         code = process.wait()
-    except KeyboardInterrupt:  # the terminal has told the child, too
+    except KeyboardInterrupt:  # the terminal has sent it to the child, too
         process.wait()
         raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if told:
-        raise UserError(f"stopped by {signal.Signals(told[0]).name}; start again, it goes on")
+    if received:
+        raise UserError(f"stopped by {signal.Signals(received[0]).name}; start again, it goes on")
     if code:
         raise UserError(
             f"python -m {shlex.join(command.words)}\nfailed (exit code {code}); what went wrong is above. Started "

@@ -7,18 +7,18 @@ from typing import Any, Final, Literal
 
 from stackgan_dist.config import Config
 from stackgan_dist.models.config import ImageSize
-from stackgan_dist.scores.measure import Protocol
+from stackgan_dist.scores.measure import ScoreProtocol
 
 ScaleName = Literal["smoke", "small", "paper"]
 
 
 @dataclass(frozen=True)
 class Scale:
-    """What becomes of the presets, and how much is drawn of each."""
+    """What becomes of the presets, and how many pictures each generates."""
 
-    protocol: Protocol
+    protocol: ScoreProtocol
     largest: ImageSize = 256
-    """What the paper draws larger is drawn at this size, in pixels."""
+    """What the paper generates larger is generated at this size, in pixels."""
     divisor: int = 1
     """The paper's widths are divided by this."""
     short: Short | None = None
@@ -88,7 +88,7 @@ class Short:
 
 SCALES: Final[dict[ScaleName, Scale]] = {
     "smoke": Scale(
-        Protocol(
+        ScoreProtocol(
             samples=20,
             splits=2,
             kernel_samples=20,
@@ -103,11 +103,11 @@ SCALES: Final[dict[ScaleName, Scale]] = {
         classifier_views=1,
     ),
     "small": Scale(
-        Protocol(samples=300, splits=3, kernel_samples=300, kernel_block=300, map_pictures=600),
+        ScoreProtocol(samples=300, splits=3, kernel_samples=300, kernel_block=300, map_pictures=600),
         largest=128,
         divisor=8,
         short=Short(images=4_800, batch_size=16),
         classifier_views=2,
     ),
-    "paper": Scale(Protocol(), classifier_epochs=10),
+    "paper": Scale(ScoreProtocol(), classifier_epochs=10),
 }

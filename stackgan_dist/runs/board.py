@@ -18,7 +18,7 @@ class Board:
     Args:
         folder: where they are.
         purge_step: what an earlier start wrote from this step on is not shown.
-        lost: is told of what could not be written.
+        lost: gets what could not be written.
     """
 
     def __init__(self, folder: Path, purge_step: int, lost: Callable[[Exception], None]) -> None:
@@ -30,7 +30,7 @@ class Board:
             threading.excepthook = _without_event_writers
 
     def write(self, entry: Callable[[SummaryWriter], object]) -> None:
-        """Write `entry`, or tell `lost` why that was not possible."""
+        """Write `entry`, or give `lost` the reason why that was not possible."""
         try:
             if self._writer is None:
                 from torch.utils.tensorboard import SummaryWriter  # half a second, which rank 0 alone needs

@@ -1,4 +1,4 @@
-"""Measurements that are worth keeping: tensors in a file whose name is a digest of all that decides them."""
+"""Measurements that are worth caching: tensors in a file whose name is a digest of all that decides them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 
 from stackgan_dist.distributed.process_group import Ranks, broadcast_bytes, main_first
 from stackgan_dist.errors import UserError
-from stackgan_dist.runs.checkpoint import pack, unpack
+from stackgan_dist.runs.checkpoint import from_bytes, to_bytes
 from stackgan_dist.storage.folder import Folder, FolderLike
 
 
-def kept_or_made(
+def cached_or_made(
     where: FolderLike | None, identity: Mapping[str, Any], make: Callable[[], dict[str, Tensor]], ranks: Ranks
 ) -> dict[str, Tensor]:
     """The tensors of `make()`, which all ranks call; or those that it gave before, of the same `identity`.
@@ -31,12 +31,12 @@ def kept_or_made(
     name = f"{digest}.pt"
     found = broadcast_bytes(_read(folder, name) if ranks.is_main else None, ranks)
     if found is not None:
-        return unpack(found, folder.url_of(name))
+        return from_bytes(found, folder.url_of(name))
     made = make()
 
     def write() -> None:
         try:
-            folder.write(name, pack(made))
+            folder.write(name, to_bytes(made))
             folder.write(f"{digest}.json", (text + "\n").encode())
         except OSError as error:
             raise UserError(f"cannot write {folder.url_of(name)}: {error.strerror}; give another folder") from error
@@ -48,7 +48,7 @@ def kept_or_made(
 def _read(folder: Folder, name: str) -> bytes | None:
     try:
         data = folder.read(name)
-        unpack(data, folder.url_of(name))
+        from_bytes(data, folder.url_of(name))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except UserError as error:

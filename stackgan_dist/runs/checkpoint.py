@@ -40,7 +40,7 @@ class FoundCheckpoint:
     url: str
     step: int
     data: bytes
-    """The content of state.pt; `unpack` it."""
+    """The content of state.pt, for `from_bytes`."""
 
 
 class Checkpointer:
@@ -50,7 +50,7 @@ class Checkpointer:
         where: the folder of the run's checkpoints.
         keep_last: how many of the newest are kept.
         milestone_steps: those at multiples of this are kept for good; 0: none.
-        report: is told, in one line, about a save that failed; training goes on then.
+        report: gets a line about a save that failed; training goes on then.
         before_commit: waits, in the background, for what must be as safe as the checkpoint.
     """
 
@@ -189,7 +189,7 @@ def committed_steps(where: FolderLike) -> list[int]:
 
 
 def find_newest(where: FolderLike, report: Callable[[str], None]) -> FoundCheckpoint | None:
-    """The newest checkpoint in the folder `where` that verifies, or None; `report` is told of each one passed over."""
+    """The newest checkpoint in the folder `where` that verifies, or None; `report` gets a line on each one skipped."""
     folder = Folder.at(where)
     for step in reversed(list_steps(folder)):
         try:
@@ -253,19 +253,20 @@ def _name(step: int) -> str:
     return f"{_PREFIX}{step:09d}"
 
 
-def pack(state: dict[str, Any]) -> bytes:
+def to_bytes(state: dict[str, Any]) -> bytes:
     """`state`, tensors and plain values, as the bytes of a torch file."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     return buffer.getvalue()
 
 
-def unpack(data: bytes, where: str) -> dict[str, Any]:
-    """The inverse of `pack`, on the CPU. Nothing in `data` is executed; UserError naming `where` if it is no state."""
+def from_bytes(data: bytes, where: str) -> dict[str, Any]:
+    """The inverse of `to_bytes`, on the CPU; nothing in `data` is executed. UserError naming `where` if it is none."""
     try:
-        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:
         raise UserError(f"{where} holds no state of tensors and plain values: {error}") from error
+    return state
 
 
 def non_finite(value: Any, name: str = "") -> list[str]:

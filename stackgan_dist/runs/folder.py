@@ -76,7 +76,8 @@ class RunFolder:
         """Be the only start that writes here, and remove what a killed one left half written.
 
         Waits `patience_s` for an earlier start that is about to end; raises UserError if it does not, or if the
-        folder cannot be written. On an object store `lost` is told who took over a run that seemed to be dead.
+        folder cannot be written. On an object store `lost` gets a line about who took over a run that
+        seemed to be dead.
         """
         if self.is_remote:
             with leased(self.root, ".lock", patience_s, lost):

@@ -17,7 +17,7 @@ from PIL import Image
 from stackgan_dist.distributed.process_group import Ranks, broadcast_bytes, explained_peer_loss
 from stackgan_dist.distributed.stop import StopRequest
 from stackgan_dist.errors import UserError
-from stackgan_dist.runs.checkpoint import Checkpointer, committed_steps, find_newest, unpack
+from stackgan_dist.runs.checkpoint import Checkpointer, committed_steps, find_newest, from_bytes
 from stackgan_dist.runs.folder import Ending, RunFolder
 from stackgan_dist.runs.metrics import Metric
 from stackgan_dist.runs.monitor import Monitor, WaitClock
@@ -96,7 +96,7 @@ def resume(identity: Identity, state: State, folder: RunFolder, ranks: Ranks) ->
         data = broadcast_bytes(found.data if found else None, ranks)
     if data is None:
         return 0, messages
-    content = unpack(data, f"the newest checkpoint of {folder.url}")
+    content = from_bytes(data, f"the newest checkpoint of {folder.url}")
     if changed := identity.differences(content, folder.checkpoints.url):
         raise UserError(
             f"{folder.url} holds a run of another configuration ({'; '.join(changed)}); "
@@ -129,7 +129,7 @@ class Keeper:
         self._summed = 0
         self.stopped = False
         """Whether any rank was asked to stop, which all of them know from the same step on."""
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._monitor: Monitor | None = None
         if ranks.is_main:
             self._monitor = Monitor(
@@ -182,8 +182,8 @@ class Keeper:
         try:
             return work()
         except Exception as error:
-            if what not in self._told:
-                self._told.add(what)
+            if what not in self._reported:
+                self._reported.add(what)
                 self.say(f"{what} could not be made ({type(error).__name__}: {error}); training goes on without")
             return None
 
@@ -230,14 +230,14 @@ class Keeper:
             content = {"step": step, **content, "world_size": self._ranks.world_size, "state": state}
             self._checkpointer.save(step, content)
 
-    def picture(self, step: int, tag: str, draw: Callable[[], Image.Image]) -> None:
+    def picture(self, step: int, tag: str, make: Callable[[], Image.Image]) -> None:
         """Show a picture, where that is due after `step` steps; ask for it after `save`, so that no fault costs steps.
 
         A stop does not wait for one.
         """
         monitor = self._monitor
         if monitor is not None and self._is_due(step, self._training.writes.picture_steps):
-            self.attempt(f"pictures ({tag}/)", lambda: monitor.picture(step, tag, draw()))
+            self.attempt(f"pictures ({tag}/)", lambda: monitor.picture(step, tag, make()))
 
     def stop_before(self, step: int) -> None:
         """Stop before step number `step` is taken, where nobody waits for this rank; what was done so far is saved."""

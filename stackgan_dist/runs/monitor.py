@@ -97,7 +97,7 @@ class Monitor:
         self._rows = b""
         """Not written yet."""
         self._folder = folder
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._board = Board(folder.path, first_step + 1, lambda error: self._lost("TensorBoard's events", error))
         self._uploader = (
             Uploader(folder.path, folder.root, (folder.metrics_file,), self.say) if folder.is_remote else None
@@ -190,8 +190,8 @@ class Monitor:
 
     def _lost(self, what: str, error: Exception) -> None:
         """Say once what is not written any more."""
-        if what not in self._told:
-            self._told.add(what)
+        if what not in self._reported:
+            self._reported.add(what)
             self.say(f"{what} could not be written to {self._folder.path}: {error}; training goes on without")
 
 

@@ -1,4 +1,4 @@
-"""A trained generator, ready to draw: what `generate`, the scores and Stage-II start from."""
+"""A trained generator, ready to use: what `generate`, the scores and Stage-II start from."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from stackgan_dist.models.matching import MatchingAware
 from stackgan_dist.runs.checkpoint import (
     FoundCheckpoint,
     find_newest,
+    from_bytes,
     is_checkpoint,
     non_finite,
     read_checkpoint,
-    unpack,
 )
 from stackgan_dist.runs.folder import DataIdentity, RunFolder, find_run
 from stackgan_dist.storage.folder import Folder, FolderLike
@@ -26,7 +26,7 @@ from stackgan_dist.text import TextEncoder, load_encoder
 
 @dataclass(frozen=True)
 class Trained:
-    """What a checkpoint holds for those who draw."""
+    """What a checkpoint holds for generating pictures."""
 
     folder: RunFolder
     checkpoint: str
@@ -54,7 +54,7 @@ class Trained:
 def load_trained(where: FolderLike, report: Callable[[str], None], *, raw: bool = False) -> Trained:
     """The newest good generator of the run at `where` (a run folder, one with stages below it, or a checkpoint).
 
-    Raises UserError when there is none. `report` is told about damaged checkpoints that were passed over.
+    Raises UserError when there is none. `report` gets a line about each damaged checkpoint that was passed over.
     """
     asked = Folder.at(where)
     found: FoundCheckpoint | None
@@ -71,7 +71,7 @@ def load_trained(where: FolderLike, report: Callable[[str], None], *, raw: bool 
 
 def trained_from(found: FoundCheckpoint, folder: RunFolder, *, raw: bool = False) -> Trained:
     """The generator in the checkpoint `found` of the run `folder`; UserError when it holds none."""
-    content = unpack(found.data, found.url)
+    content = from_bytes(found.data, found.url)
     state = content["state"]
     weights = state["generator"]["network"] if raw else state["ema"]
     if names := non_finite(weights):

@@ -26,14 +26,14 @@ def new_checkpoints(
     while True:
         found, is_done = _look(folder, is_known, seen) if ranks.is_main else (None, False)
         news = {"url": found.url, "step": found.step} if found else {"done": is_done}
-        told = broadcast_bytes(json.dumps(news).encode(), ranks)
-        assert told is not None
-        heard = json.loads(told)
-        if "step" in heard:
+        sent = broadcast_bytes(json.dumps(news).encode(), ranks)
+        assert sent is not None
+        received = json.loads(sent)
+        if "step" in received:
             data = broadcast_bytes(found.data if found else None, ranks)
             assert data is not None
-            yield FoundCheckpoint(heard["url"], heard["step"], data)
-        elif heard["done"]:
+            yield FoundCheckpoint(received["url"], received["step"], data)
+        elif received["done"]:
             return
         else:
             time.sleep(poll_s)

@@ -64,9 +64,9 @@ def main() -> None:
             f"--nodes {options.nodes} x --ranks-per-node {options.ranks_per_node} is {world_size} ranks; there must be "
             f"at most one per row of --batch-size {options.batch_size}"
         )
-    content = b"" if options.url else imagined(options).to_bytes()
+    content = b"" if options.url else hypothetical_index(options).to_bytes()
     begin = time.process_time()
-    index = load_index(options.url) if options.url else parse_index(content, "the imagined index")
+    index = load_index(options.url) if options.url else parse_index(content, "the hypothetical index")
     plan = Plan([shard.samples for shard in index.shards], options.seed, options.batch_size)
     opened_s = time.process_time() - begin
     del content
@@ -100,7 +100,7 @@ def main() -> None:
     show(plan, nodes, options)
 
 
-def imagined(options: Options) -> Index:
+def hypothetical_index(options: Options) -> Index:
     """An index of the size asked for; its shards are of uneven sizes, and exist nowhere."""
     even, left = divmod(options.samples, options.shards)
     if even < 1:
@@ -112,7 +112,7 @@ def imagined(options: Options) -> Index:
         # As JPEGs are: no two shards of the same bytes, a few per cent apart.
         wobble = 1 + (int(digest[:4], 16) / 0xFFFF - 0.5) / 10
         shards.append(Shard(f"{number:06d}.tar", int(samples * options.sample_bytes * wobble), digest, samples))
-    return Index("imagined", "train", 76, "minilm", 384, 10, (), options.samples, tuple(shards))
+    return Index("hypothetical set", "train", 76, "minilm", 384, 10, (), options.samples, tuple(shards))
 
 
 def find_rows(plan: Plan, epoch: int, world_size: int) -> tuple[float, float]:

@@ -30,7 +30,7 @@ from stackgan_dist.runs.score_rows import append_score, recorded_scores
 from stackgan_dist.runs.trained import trained_from
 from stackgan_dist.runs.watch import new_checkpoints
 from stackgan_dist.scores.inception import InceptionScoreSums
-from stackgan_dist.scores.measure import ROWS, Protocol, RealSide, Scores, report_rows
+from stackgan_dist.scores.measure import ROWS, RealSide, ScoreProtocol, Scores, report_rows
 from stackgan_dist.scores.subject import OpenSubject, Subject, open_subject
 from stackgan_dist.storage.folder import Folder
 
@@ -40,7 +40,7 @@ class Options:
     """What to score, and how."""
 
     subject: Annotated[Subject, tyro.conf.arg(name="")]
-    protocol: Annotated[Protocol, tyro.conf.arg(name="")] = field(default_factory=Protocol)
+    protocol: Annotated[ScoreProtocol, tyro.conf.arg(name="")] = field(default_factory=ScoreProtocol)
     classifier: str = "efficientnet-lite0"
     """The network that judges: efficientnet-lite0, a stand-in that needs no download, or a weights file, which is an
     Inception-v3 or what stackgan_dist.train_classifier wrote."""
@@ -55,7 +55,7 @@ class Options:
 
 @front_door
 def main() -> None:
-    """Parse, validate, connect, then for each checkpoint: draw and measure, report."""
+    """Parse, validate, connect, then for each checkpoint: generate and measure, report."""
     options = parse_options(Options, "scores", __doc__, run_first=True)
     subject, protocol = options.subject, options.protocol
     if options.poll_s >= subject.timeout_s:
@@ -90,7 +90,7 @@ def _appearing(options: Options, folder: RunFolder, classifier: Classifier, rank
         yield opened(found)
 
 
-def _identity(opened: OpenSubject, classifier: Classifier, protocol: Protocol) -> dict[str, Any]:
+def _identity(opened: OpenSubject, classifier: Classifier, protocol: ScoreProtocol) -> dict[str, Any]:
     return {"protocol": dataclasses.asdict(protocol), **classifier.describe(), **opened.describe()}
 
 
@@ -100,7 +100,7 @@ def _is_recorded(folder: RunFolder, identity: dict[str, Any]) -> bool:
     return ROWS[-1] in found  # an unfinished set is made again
 
 
-def _report(scores: Scores, opened: OpenSubject, classifier: Classifier, protocol: Protocol) -> None:
+def _report(scores: Scores, opened: OpenSubject, classifier: Classifier, protocol: ScoreProtocol) -> None:
     """Record, plot and print."""
     run, step = opened.trained.folder.root, opened.trained.step
     for row in report_rows(scores, _identity(opened, classifier, protocol)):
@@ -123,8 +123,10 @@ def _report(scores: Scores, opened: OpenSubject, classifier: Classifier, protoco
 
 
 def _plot(scores: Scores, step: int, run: Folder) -> None:
-    """Into a folder of its own below the run's: TensorBoard follows only the newest event file of each folder, and the
-    run may still be writing its own."""
+    """Write the scores for TensorBoard, into a folder of their own below the run's.
+
+    TensorBoard follows only the newest event file of each folder, and the run may still be writing its own.
+    """
     from torch.utils.tensorboard import SummaryWriter
 
     with tempfile.TemporaryDirectory() as folder:

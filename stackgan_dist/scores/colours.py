@@ -169,7 +169,8 @@ def _template(facing: int, scale: float, tilt: float) -> np.ndarray:
         "surroundings": (1 - bird) * (1 - below),
     }
     stacked = np.stack([regions[name] for name in (*PARTS, "surroundings")])
-    return stacked.reshape(len(stacked), side, fine, side, fine).mean(axis=(2, 4), dtype=np.float32)
+    shares: np.ndarray = stacked.reshape(len(stacked), side, fine, side, fine).mean((2, 4), dtype=np.float32)
+    return shares
 
 
 @lru_cache(maxsize=2)

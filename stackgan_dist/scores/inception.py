@@ -58,8 +58,11 @@ class InceptionScoreSums:
         self.tensor = torch.zeros(splits, classes + 3, dtype=torch.float64, device=device)
 
     def split_of(self, sample_numbers: Tensor) -> Tensor:
-        """The split (N,) of every sample: split i has the numbers from i * samples // splits up to, not including,
-        (i + 1) * samples // splits, also where samples is no multiple of splits."""
+        """The split (N,) of every sample.
+
+        Split i has the numbers from i * samples // splits up to, not including, (i + 1) * samples // splits, also
+        where samples is no multiple of splits.
+        """
         return ((sample_numbers + 1) * self.splits - 1) // self.samples
 
     def add(self, sample_numbers: Tensor, logits: Tensor) -> None:

@@ -1,7 +1,7 @@
 """All scores of a run in one pass: Inception Score, Frechet distance, kernel distance and R-precision.
 
-Drawing is what a score costs, so every picture is drawn once and measured four ways. The sums of the real pictures are
-made once and serve every checkpoint. Ranks add what they have; any number of them gives the same scores.
+Generating is what a score costs, so every picture is generated once and measured four ways. The sums of the real
+pictures are made once and serve every checkpoint. Ranks add what they have; any number of them gives the same scores.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from stackgan_dist.data.dataset import PackedSet
 from stackgan_dist.data.pictures import RealPictures, noise_pictures
 from stackgan_dist.distributed.collectives import sum_over_ranks, with_progress
 from stackgan_dist.distributed.process_group import Ranks
-from stackgan_dist.generation.generate import DrawnBatch
+from stackgan_dist.generation.generate import GeneratedBatch
 from stackgan_dist.ranges import Range
-from stackgan_dist.runs.cached import kept_or_made
+from stackgan_dist.runs.cached import cached_or_made
 from stackgan_dist.scores.frechet import FrechetSums, frechet_distance
 from stackgan_dist.scores.inception import InceptionScore, InceptionScoreSums
 from stackgan_dist.scores.kernel import FirstFeatures, KernelDistance, squared_discrepancy
@@ -35,7 +35,7 @@ NOISE_PICTURES = 200
 
 
 @dataclass(frozen=True)
-class Protocol:
+class ScoreProtocol:
     """What decides the scores besides the run, the captions and the classifier."""
 
     samples: Annotated[int, Range(at_least=1)] = 30_000
@@ -66,14 +66,14 @@ class Scores:
     inception_of_noise: InceptionScore
     """Of pictures of uniform noise: the score's lower end."""
     frechet: float
-    """Frechet distance of the drawn pictures from the real ones: FID, when the classifier is the FID network."""
+    """Frechet distance of the generated pictures from the real ones: FID, when the classifier is the FID network."""
     frechet_pictures: int
     """Real pictures; the samples are the other side."""
     kernel: KernelDistance
     r_precision: float
     """Share of pictures that are nearest to their own sentence."""
     r_precision_of_real: float
-    """The same of the real pictures: what the measure can tell at all."""
+    """The same of the real pictures: the most that can be expected."""
 
     def named(self) -> dict[str, float]:
         """The numbers to plot, by name."""
@@ -85,8 +85,8 @@ class Scores:
         }
 
 
-class DrawnSums:
-    """All that is kept of drawn pictures, however many they are.
+class GeneratedSums:
+    """All that is kept of generated pictures, however many they are.
 
     Args:
         protocol: how many they will be.
@@ -97,7 +97,7 @@ class DrawnSums:
     """
 
     def __init__(
-        self, protocol: Protocol, classifier: Classifier, candidates: Candidates, text_map: TextMap, kept: int
+        self, protocol: ScoreProtocol, classifier: Classifier, candidates: Candidates, text_map: TextMap, kept: int
     ) -> None:
         self._classifier, self._candidates, self._text_map = classifier, candidates, text_map
         self.inception = InceptionScoreSums(protocol.samples, protocol.splits, classifier.classes)
@@ -105,7 +105,7 @@ class DrawnSums:
         self.kernel = FirstFeatures(kept, classifier.feature_width)
         self.matches = torch.zeros(1, dtype=torch.float64)
 
-    def add(self, batch: DrawnBatch) -> None:
+    def add(self, batch: GeneratedBatch) -> None:
         """Classify some samples and add what was found."""
         prediction = self._classifier.predict(batch.images)
         features = prediction.features.cpu()
@@ -121,7 +121,7 @@ class DrawnSums:
 
 
 class RealSide:
-    """What drawn pictures are compared with: real ones of the captions' split, and a map made of training pictures.
+    """What generated pictures are compared with: real ones of the captions' split, and a map made of training pictures.
 
     Args:
         subject: whose data to take.
@@ -135,7 +135,7 @@ class RealSide:
         self,
         subject: OpenSubject,
         classifier: Classifier,
-        protocol: Protocol,
+        protocol: ScoreProtocol,
         ranks: Ranks,
         folder: str | None = None,
     ) -> None:
@@ -163,7 +163,7 @@ class RealSide:
             "seed": settings.seed,
             "batch_size": settings.batch_size,
         }
-        found = kept_or_made(folder, identity, lambda: self._measured(subject, training, kept, noise), ranks)
+        found = cached_or_made(folder, identity, lambda: self._measured(subject, training, kept, noise), ranks)
 
         self.text_map = TextMap(found["map_mean"], found["map_text_mean"], found["map_weight"])
         self.inception = self._inception_sums(count, found["inception"]).result()
@@ -226,11 +226,12 @@ class RealSide:
         return sums.solve()
 
     def score(self, subject: OpenSubject) -> Scores:
-        """Draw the samples of `subject` and measure them; every rank gets the scores."""
+        """Generate the samples of `subject` and measure them; every rank gets the scores."""
         protocol, ranks = self._protocol, self._ranks
-        sums = DrawnSums(protocol, self._classifier, self.candidates, self.text_map, self.kernel.count)
-        drawn = made_ahead(subject.drawing(protocol.samples, ranks).batches(ranks.rank, ranks.world_size), ranks.device)
-        for batch in with_progress(drawn, f"step {subject.trained.step:,}", protocol.samples, ranks):
+        sums = GeneratedSums(protocol, self._classifier, self.candidates, self.text_map, self.kernel.count)
+        pictures = subject.generated(protocol.samples, ranks)
+        batches = made_ahead(pictures.batches(ranks.rank, ranks.world_size), ranks.device)
+        for batch in with_progress(batches, f"step {subject.trained.step:,}", protocol.samples, ranks):
             sums.add(batch)
         sums.merge(ranks)
         return Scores(
@@ -244,11 +245,11 @@ class RealSide:
             self.r_precision,
         )
 
-    def _kernel_distance(self, drawn: FirstFeatures) -> KernelDistance:
-        blocks = range(drawn.count // self.block)
+    def _kernel_distance(self, generated: FirstFeatures) -> KernelDistance:
+        blocks = range(generated.count // self.block)
         distances = torch.zeros(len(blocks), dtype=torch.float64)
         for number in blocks:
-            sides = [self._gathered(side, number) for side in (drawn, self.kernel)]
+            sides = [self._gathered(side, number) for side in (generated, self.kernel)]
             if number % self._ranks.world_size == self._ranks.rank:
                 distances[number] = squared_discrepancy(*sides)
         sum_over_ranks(distances, self._ranks)

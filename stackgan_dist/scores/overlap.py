@@ -1,7 +1,7 @@
 """Making and measuring at the same time: the next batch is made while the one before is measured.
 
-A thread makes them. On CUDA it has a stream of its own, so the device draws one batch while it classifies the other and
-while the host adds up what was found.
+A thread makes them. On CUDA it has a stream of its own, so the device generates one batch while it classifies the other
+and while the host adds up what was found.
 """
 
 from __future__ import annotations
@@ -53,8 +53,9 @@ class _Stream:
         self.making.wait_stream(self._measuring)  # the generator's weights may still be on their way
 
     def mark(self) -> torch.cuda.Event:
-        """The end of what the measuring stream has been told so far."""
-        return self._measuring.record_event(torch.cuda.Event(blocking=True))
+        """The end of what the measuring stream has been given so far."""
+        end: torch.cuda.Event = self._measuring.record_event(torch.cuda.Event(blocking=True))
+        return end
 
 
 def _make(batches: Iterator[B], stream: _Stream | None, used: Any) -> B | None:

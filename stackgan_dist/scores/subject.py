@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from stackgan_dist.data.dataset import PackedSet, open_packed
 from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.errors import UserError
-from stackgan_dist.generation.generate import Drawing
+from stackgan_dist.generation.generate import GeneratedPictures
 from stackgan_dist.ranges import Range, Seed, Timeout
 from stackgan_dist.runs.trained import Trained, load_trained
 
@@ -43,9 +43,9 @@ class OpenSubject:
     trained: Trained
     captions: PackedSet
 
-    def drawing(self, samples: int, ranks: Ranks) -> Drawing:
-        """The drawing of `samples` samples."""
-        return Drawing(
+    def generated(self, samples: int, ranks: Ranks) -> GeneratedPictures:
+        """`samples` pictures by the subject of its captions."""
+        return GeneratedPictures(
             self.trained.generator(ranks.device),
             self.trained.config.model,
             self.captions.captions(),
@@ -79,7 +79,7 @@ def open_subject(subject: Subject, trained: Trained | None = None) -> OpenSubjec
 
     Raises UserError when they are missing or do not fit.
     """
-    trained = trained or load_trained(subject.run, lambda message: None, raw=subject.weights == "raw")
+    trained = trained or load_trained(subject.run, lambda _: None, raw=subject.weights == "raw")
     data = replace(trained.config.data, url=subject.data or trained.config.data.url)
     captions = open_packed(data, trained.config.model.image_size, subject.split)
     ours, theirs = captions.index, trained.data

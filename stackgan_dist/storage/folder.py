@@ -139,7 +139,7 @@ class Folder:
         return self.files.is_folder(self.key)
 
     def marks(self, name: str) -> list[str]:
-        """What changes when the file is replaced, as far as the file system tells: its size, time or tag."""
+        """What changes when the file is replaced, as far as the file system knows: its size, time or tag."""
         return self.files.marks(self._key(name))
 
     def remove(self, name: str) -> None:

@@ -97,7 +97,7 @@ class ObjectStream:
                 from botocore import UNSIGNED
                 from botocore.config import Config
 
-                # Whatever s3fs was told, by its own configuration file for instance, holds here too.
+                # Whatever s3fs was given, by its own configuration file for instance, holds here too.
                 config = Config(
                     **S3_TIMEOUTS,
                     retries={"total_max_attempts": 1},
@@ -134,7 +134,7 @@ def read_http(url: str, begin: int, size: int, piece_bytes: int, headers: Mappin
                 raise FileNotFoundError(fault) from error
             if error.code in (401, 403):
                 raise PermissionError(fault) from error
-            if error.code == 416:  # the range lies past its end, whose place the server tells
+            if error.code == 416:  # the range lies past its end, whose place the server gives
                 total = (error.headers.get("Content-Range") or "").rpartition("/")[2]
                 if total.isdigit() and int(total) != size:
                     raise WrongSizeError(int(total)) from error

@@ -22,7 +22,7 @@ class Uploader:
         folder: on this node.
         target: of the run, on a store.
         kept: files that go on growing; all others are removed once they have arrived.
-        report: is told, in one line, about what could not be copied; it is tried again at the next occasion.
+        report: gets a line about what could not be copied; it is tried again at the next occasion.
     """
 
     def __init__(self, folder: Path, target: Folder, kept: tuple[Path, ...], report: Callable[[str], None]) -> None:

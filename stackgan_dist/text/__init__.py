@@ -49,8 +49,8 @@ def check_encoder(spec: str) -> None:
     """Raises UserError when `spec` is neither the name of an encoder nor a file, or folder, with a trained one."""
     if spec == PUBLISHED:
         raise UserError(
-            "the embeddings of this data set were published without an encoder for other sentences; to draw new "
-            "sentences, pack it with --encoder minilm and train on that"
+            "the embeddings of this data set were published without an encoder for other sentences; to generate from "
+            "new sentences, pack it with --encoder minilm and train on that"
         )
     if spec in ENCODERS:
         return
@@ -91,7 +91,8 @@ def load_encoder(spec: str, beside: Sequence[FolderLike] = ()) -> TextEncoder:
         check_encoder(spec)
         if spec in ENCODERS:
             module, _, attribute = ENCODERS[spec].partition(":")
-            return getattr(importlib.import_module(module), attribute)()
+            encoder: TextEncoder = getattr(importlib.import_module(module), attribute)()
+            return encoder
         data, where = read_file(spec)
     from stackgan_dist.text.char_cnn_rnn import CharCNNRNNEncoder, from_file  # needs torch, which others do not
 

@@ -89,11 +89,14 @@ class CharCNNRNN(nn.Module):
         one_hot = F.one_hot(characters.long(), len(ALPHABET) + 1)[..., 1:].to(self.projection.weight.dtype)
         places = self.convolutions(one_hot.transpose(1, 2)).transpose(1, 2)  # (N, 18, width)
         mean = self._recur(places)
-        return self.projection(mean if dropout is None else mean * dropout)
+        embeddings: Tensor = self.projection(mean if dropout is None else mean * dropout)
+        return embeddings
 
     def _recur(self, places: Tensor) -> Tensor:
-        """The mean (N, width) of the cell's states. Unlike torch's GRU it resets the state before the matrix product,
-        and its first state is the first candidate."""
+        """The mean (N, width) of the cell's states.
+
+        Unlike torch's GRU it resets the state before the matrix product, and its first state is the first candidate.
+        """
         updates, resets, candidates = self.from_input(places).chunk(3, dim=2)
         state = total = torch.tanh(candidates[:, 0])
         for place in range(1, places.shape[1]):
@@ -129,7 +132,8 @@ class CharCNNRNNEncoder:
         with torch.inference_mode():
             parts = [self._network(part.to(device)).cpu() for part in torch.from_numpy(rows).split(_BATCH_SENTENCES)]
         unit = F.normalize(torch.cat(parts).float(), dim=1)
-        return (unit * self.dim**0.5).numpy()[inverse.reshape(-1)]
+        embeddings: NDArray[np.float32] = (unit * self.dim**0.5).numpy()
+        return embeddings[inverse.reshape(-1)]
 
 
 def to_file(network: CharCNNRNN) -> bytes:

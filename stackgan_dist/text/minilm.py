@@ -70,4 +70,5 @@ class MiniLMEncoder:
             mask = tokens["attention_mask"].unsqueeze(-1).to(states.dtype)
             pooled = (states * mask).sum(dim=1) / mask.sum(dim=1)
             unit = self._torch.nn.functional.normalize(pooled, dim=1)
-            return (unit * self.dim**0.5).numpy()
+            embeddings: NDArray[np.float32] = (unit * self.dim**0.5).numpy()
+            return embeddings

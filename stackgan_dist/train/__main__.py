@@ -88,7 +88,7 @@ def _load_stage1(config: Config, data: PackedSet) -> tuple[ModelConfig, dict[str
     """Model and weights of the Stage-I run that a Stage-II run starts from; UserError when they do not fit."""
     assert config.stage1 is not None
     try:
-        trained = load_trained(config.stage1, lambda message: None)
+        trained = load_trained(config.stage1, lambda _: None)
     except UserError as error:
         raise UserError(f"Stage-II needs a trained Stage-I (--stage1): {error}") from error
     if (model := trained.config.model).stage != 1 or model.family != config.model.family:

@@ -1,4 +1,4 @@
-"""The moving average of the generator, which draws better pictures than the generator of any one step."""
+"""The moving average of the generator, which generates better pictures than the generator of any one step."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class MovingAverage:
 
     def __init__(self, network: nn.Module, half_life_images: float) -> None:
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
-        """The averaged network, ready to draw."""
+        """The averaged network, ready to generate."""
         self._half_life_images = half_life_images
 
     @torch.no_grad()

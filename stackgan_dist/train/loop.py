@@ -104,7 +104,7 @@ def train(
             keeper.tick(step, learning_rate(config, plan.epoch(step - 1)))
             keeper.save(step)
             if samples:
-                keeper.picture(step, "samples", lambda: samples.draw(state.drawing_generators))
+                keeper.picture(step, "samples", lambda: samples.grid(state.sample_generators))
             if keeper.stopped:
                 break
         if step < last_step and not keeper.stopped:

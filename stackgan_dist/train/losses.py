@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stackgan_dist.config import TrainingConfig
-from stackgan_dist.models.outputs import Scores
+from stackgan_dist.models.outputs import Logits
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def as_fake(logits: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, torch.zeros_like(logits))
 
 
-def discriminator_loss(real: Scores, wrong: Scores, fake: Scores) -> Tensor:
+def discriminator_loss(real: Logits, wrong: Logits, fake: Logits) -> Tensor:
     """Matching-aware loss over (real image, its text), (real image, wrong text) and (generated image, its text).
 
     real + (wrong + fake) / 2. Where the discriminator also gave unconditional scores (`pytorch`, Stage-II), the mean
@@ -60,7 +60,7 @@ def discriminator_loss(real: Scores, wrong: Scores, fake: Scores) -> Tensor:
     return called_real / 2 + called_fake / 3
 
 
-def generator_loss(fake: Scores) -> Tensor:
+def generator_loss(fake: Logits) -> Tensor:
     """Non-saturating loss: the generated images are to be called real, by each head there is (a sum, not halved)."""
     loss = as_real(fake.conditional)
     return loss if fake.unconditional is None else loss + as_real(fake.unconditional)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from stackgan_dist.config import Precision as PrecisionName
+from stackgan_dist.config import PrecisionName
 from stackgan_dist.errors import UserError
 
 

@@ -1,4 +1,4 @@
-"""Grids of fixed captions and noise, drawn while a run trains: the same birds, getting better."""
+"""Grids of fixed captions and noise, generated while a run trains: the same birds, getting better."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from PIL import Image
 
 from stackgan_dist.data.captions import CaptionSet
 from stackgan_dist.data.pictures import decoded, middle
-from stackgan_dist.generation.generate import choose_caption, draw, places_of
+from stackgan_dist.generation.generate import choose_caption, generate_pictures, places_of
 from stackgan_dist.generation.grid import labelled_grid, to_pictures
 from stackgan_dist.models import Generator, ModelConfig
 from stackgan_dist.randomness import Stream, permutation
@@ -34,11 +34,13 @@ class FixedSamples:
         self._real = [Image.fromarray(middle(decoded(captions, caption), model.image_size)) for caption in chosen]
         self._model, self._seed = model, seed
 
-    def draw(self, generators: dict[str, Generator]) -> Image.Image:
+    def grid(self, generators: dict[str, Generator]) -> Image.Image:
         """One column for each generator, after the Stage-I picture below it if any, beside the real picture."""
         columns: dict[str, list[Image.Image]] = {}
         for name, generator in generators.items():
-            fakes = draw(generator, self._model, self._text, range(len(self._text)), self._seed, self._place)
+            fakes = generate_pictures(
+                generator, self._model, self._text, range(len(self._text)), self._seed, self._place
+            )
             if fakes.low_resolution is not None:
                 columns.setdefault("stage-I", to_pictures(fakes.low_resolution))
             columns[name] = to_pictures(fakes.image)

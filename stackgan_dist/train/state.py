@@ -133,8 +133,8 @@ class TrainingState:
         self.ema.network.load_state_dict(state["ema"])
 
     @property
-    def drawing_generators(self) -> dict[str, Generator]:
-        """The generators to draw samples with, by name."""
+    def sample_generators(self) -> dict[str, Generator]:
+        """The generators that show samples, by name."""
         return {"ema": self.ema.network, "raw": self.generator.module}  # type: ignore[dict-item]
 
 

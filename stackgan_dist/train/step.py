@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from stackgan_dist.data.batch import Batch
 from stackgan_dist.engines import Engine
-from stackgan_dist.models import Discriminator, Fakes, Generator, Scores
+from stackgan_dist.models import Discriminator, Fakes, Generator, Logits
 from stackgan_dist.runs.metrics import metric
 from stackgan_dist.train.losses import (
     LossWeights,
@@ -181,5 +181,5 @@ def _frozen(network: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def _probability(scores: Scores) -> Tensor:
+def _probability(scores: Logits) -> Tensor:
     return scores.conditional.detach().float().sigmoid().mean()

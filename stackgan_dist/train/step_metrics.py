@@ -51,7 +51,7 @@ class Reports:
         self._unread: deque[tuple[int, Tensor, torch.cuda.Event | None]] = deque()
 
     def put(self, step: int, report: StepReport, *, stop: bool) -> None:
-        """Add up what the ranks have of `step`, by one collective that also carries their wish to `stop`."""
+        """Add up what the ranks have of `step`, by one collective that also carries their requests to `stop`."""
         values = torch.stack([getattr(report, name).double() for name in METRICS]) * self._weight
         message = torch.cat([values, torch.full_like(values[:1], float(stop))])
         if self._ranks.gather is not None:
@@ -68,7 +68,7 @@ class Reports:
     def read(self, *, everything: bool = False) -> list[Agreed]:
         """The reports that are due, oldest first: all but the newest, or `everything`.
 
-        A wish to stop makes everything due, since the step that was taken meanwhile is going to be saved.
+        A request to stop makes everything due, since the step that was taken meanwhile is going to be saved.
         """
         agreed: list[Agreed] = []
         while len(self._unread) > (0 if everything or any(one.stop for one in agreed) else self._late):

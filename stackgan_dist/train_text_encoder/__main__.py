@@ -43,7 +43,7 @@ from stackgan_dist.text.files import FILE_NAME, name_of
 from stackgan_dist.train_text_encoder.batches import ClassBatches
 from stackgan_dist.train_text_encoder.contents import Pictures, embedded_captions, look_at_pictures, spelled_captions
 from stackgan_dist.train_text_encoder.retrieval import Retrieval, retrieval
-from stackgan_dist.train_text_encoder.training import EncoderIdentity, Learning, Recipe, learn, take_newest
+from stackgan_dist.train_text_encoder.training import EncoderIdentity, EncoderTraining, Learning, learn, take_newest
 
 TRAINED = "char-cnn-rnn"
 
@@ -86,7 +86,7 @@ class Options:
     """The number of views of a training picture: its middle, and crops at random, some mirrored."""
     classifier: str = "efficientnet-lite0"
     """The classifier whose features of the pictures are learned from, as for the scores."""
-    recipe: Recipe = field(default_factory=Recipe)
+    recipe: EncoderTraining = field(default_factory=EncoderTraining)
     run: RunOptions = field(default_factory=RunOptions)
 
 
@@ -204,7 +204,7 @@ def _record(
     classifier: NetworkClassifier,
     found: Retrieval,
 ) -> dict[str, Any]:
-    """What is told about the encoder, beside it."""
+    """What is recorded about the encoder, beside it."""
     return {
         "encoder": encoder.name,
         "dim": encoder.dim,

@@ -22,7 +22,7 @@ from stackgan_dist.data.dataset import PackedSet
 from stackgan_dist.distributed.collectives import sum_over_ranks, with_progress
 from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.errors import RankError, UserError
-from stackgan_dist.runs.cached import kept_or_made
+from stackgan_dist.runs.cached import cached_or_made
 from stackgan_dist.storage.files import join
 from stackgan_dist.text import SentenceError, TextEncoder
 from stackgan_dist.text.char_cnn_rnn import spell
@@ -63,7 +63,7 @@ def look_at_pictures(
     def look() -> dict[str, Tensor]:
         return _look(packed, image_size, views, seed, classifier, ranks)
 
-    found = kept_or_made(join(folder, "image-features"), identity, look, ranks)
+    found = cached_or_made(join(folder, "image-features"), identity, look, ranks)
     return Pictures(found["features"], found["labels"].numpy())
 
 

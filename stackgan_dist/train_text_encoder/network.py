@@ -41,4 +41,5 @@ class JointEmbedding(nn.Module):
 
     def map_images(self, features: Tensor) -> Tensor:
         """Pictures (N, dim) by their features (N, width)."""
-        return self.image((features.to(self.mean) - self.mean) / self.deviation)
+        pictures: Tensor = self.image((features.to(self.mean) - self.mean) / self.deviation)
+        return pictures

@@ -57,7 +57,7 @@ def retrieval(images: NDArray[np.float32], labels: NDArray[np.int64], texts: NDA
     scores = images.astype(np.float64) @ queries.T  # (P, classes)
     best = np.argsort(-scores, axis=0, kind="stable")[:_AT]
     found = own_class[best] == np.arange(len(classes))
-    told = scores.argmax(axis=1) == own_class
+    right = scores.argmax(axis=1) == own_class
 
     captions = texts.reshape(-1, texts.shape[2])
     own_picture = np.repeat(np.arange(len(images)), texts.shape[1])
@@ -75,6 +75,6 @@ def retrieval(images: NDArray[np.float32], labels: NDArray[np.int64], texts: NDA
         r_at_1_chance=float(np.square(share).sum()),
         r_at_1_own=float((first == own_picture).mean()),
         r_at_1_own_chance=1 / len(images),
-        classification=float(np.mean([told[rows].mean() for rows in of_class])),
+        classification=float(np.mean([right[rows].mean() for rows in of_class])),
         classification_chance=1 / len(classes),
     )

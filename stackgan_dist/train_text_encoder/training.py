@@ -49,7 +49,7 @@ _BETAS = (0.9, 0.999)
 
 
 @dataclass(frozen=True)
-class Recipe:
+class EncoderTraining:
     """The mathematics of a training."""
 
     seed: Seed = 0
@@ -91,7 +91,7 @@ class EncoderIdentity:
     values: dict[str, Any]
 
     @classmethod
-    def of(cls, recipe: Recipe, **others: Any) -> EncoderIdentity:
+    def of(cls, recipe: EncoderTraining, **others: Any) -> EncoderIdentity:
         """That of a training by `recipe`, on what `others` name."""
         return cls({**asdict(recipe), **others})
 
@@ -123,7 +123,13 @@ class Learning:
     """
 
     def __init__(
-        self, recipe: Recipe, batches: ClassBatches, features: Tensor, texts: Tensor, is_frozen: bool, ranks: Ranks
+        self,
+        recipe: EncoderTraining,
+        batches: ClassBatches,
+        features: Tensor,
+        texts: Tensor,
+        is_frozen: bool,
+        ranks: Ranks,
     ) -> None:
         self.recipe, self._batches, self._ranks = recipe, batches, ranks
         self.batch_size = batches.batch_size
@@ -160,7 +166,8 @@ class Learning:
     def learning_rate(self, at: int) -> float:
         """Of step `at`."""
         recipe = self.recipe
-        return recipe.learning_rate * recipe.last_learning_rate ** (at / recipe.steps)
+        share: float = recipe.last_learning_rate ** (at / recipe.steps)
+        return recipe.learning_rate * share
 
     def _dropout(self, at: int) -> tuple[Tensor, ...]:
         """The factors of step `at` for this rank's rows, or nothing."""

@@ -19,13 +19,13 @@ def test_the_table_has_both_ways_and_their_parts(packed: Path, monkeypatch: pyte
     with small_classifier():
         (table,) = score.run(options).tables
     rows = {row["way"]: row for row in table.rows}
-    assert list(rows) == ["drawing alone", "measuring alone", "in turns", "overlapped"]
+    assert list(rows) == ["generating alone", "measuring alone", "in turns", "overlapped"]
     for row in rows.values():
         assert row["min s"] <= row["median s"] <= row["max s"]
         assert row["images/s"] == pytest.approx(8 / row["median s"])
         assert 0 < row["share of peak"] < 1
     assert rows["in turns"]["times in turns"] == 1
-    parts = rows["drawing alone"]["GFLOP"] + rows["measuring alone"]["GFLOP"]
+    parts = rows["generating alone"]["GFLOP"] + rows["measuring alone"]["GFLOP"]
     assert parts == pytest.approx(rows["overlapped"]["GFLOP"])
     assert "equal bit for bit" in table.notes[0]
 

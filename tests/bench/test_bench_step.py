@@ -13,13 +13,15 @@ from stackgan_dist.bench.plain_step import with_two_layers
 from stackgan_dist.bench.step import Options, build_ways, run
 from stackgan_dist.errors import UserError
 from stackgan_dist.models import build_generator, upsampling
-from stackgan_dist.models.config import Recipe
+from stackgan_dist.models.config import RecipeName
 
 CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(("recipe", "stage"), [("paper", 1), ("pytorch", 1), ("paper", 2)])
-def test_plain_and_fast_are_one_function(recipe: Recipe, stage: Literal[1, 2], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_and_fast_are_one_function(
+    recipe: RecipeName, stage: Literal[1, 2], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(upsampling, "_MINIMAL_FROM", 32)  # so that narrow networks have layers of both fast forms
     ways = build_ways(Options(stage=stage, batch=3, width=8, recipe=recipe, precision="fp64"), CPU)
     for _ in range(3):  # the losses of later steps show the updates of the earlier ones

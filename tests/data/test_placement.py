@@ -56,9 +56,9 @@ def test_single_pictures_may_lack_their_place_but_not_all() -> None:
     check_places([{}, {"keypoints": {"beak": [0, 0]}}], WINGS, "s")
     with pytest.raises(UserError, match=r"a.tar: none of its pictures has a box"):
         check_places([{}, {"keypoints": {"beak": [0, 0]}}], BOX, "a.tar")
-    with pytest.raises(UserError, match="has no keypoints, the model is told left wing, right wing, beak"):
+    with pytest.raises(UserError, match="has no keypoints, the model needs one or more of left wing, right wing, beak"):
         check_places([{}], WINGS, "a.tar")
-    with pytest.raises(UserError, match=r"has the keypoints feet, the model is told .*--model.keypoints"):
+    with pytest.raises(UserError, match=r"has the keypoints feet, the model needs one or more of .*--model.keypoints"):
         check_places([{"keypoints": {"feet": [0, 0]}}], WINGS, "a.tar")
 
 

@@ -71,7 +71,7 @@ def test_a_process_that_hangs_is_waited_for_so_long_and_no_longer(monkeypatch: p
 
 @pytest.fixture
 def _untold(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared_memory, "_told", False)
+    monkeypatch.setattr(shared_memory, "_noted", False)
 
 
 @pytest.mark.usefixtures("_untold")

@@ -15,18 +15,20 @@ from stackgan_dist.runs.folder import RunFolder
 from stackgan_dist.runs.keeper import WritePolicy
 from stackgan_dist.text.char_cnn_rnn import spell
 from stackgan_dist.train_text_encoder.batches import ClassBatches
-from stackgan_dist.train_text_encoder.training import EncoderIdentity, Learning, Recipe, learn
+from stackgan_dist.train_text_encoder.training import EncoderIdentity, EncoderTraining, Learning, learn
 
 BATCH = 7
 """Three ranks get 2, 2 and 3 rows of it."""
 STEPS = 8
 STOPS_AT = 4
 # Of a gradient that is zero but for rounding Adam makes learning rate / 1e-8, hence a small rate.
-RECIPE = Recipe(steps=STEPS, batch_size=BATCH, learning_rate=1e-3, dropout=0.25, width=16, dim=12, precision="fp64")
+RECIPE = EncoderTraining(
+    steps=STEPS, batch_size=BATCH, learning_rate=1e-3, dropout=0.25, width=16, dim=12, precision="fp64"
+)
 WORDS = ("red", "white", "small", "yellow", "with", "petals", "a", "flower", "stamen", "round")
 
 
-def train(out: Path, name: str, recipe: Recipe, ranks: Ranks, stop: StopRequest, frozen: bool = False) -> None:
+def train(out: Path, name: str, recipe: EncoderTraining, ranks: Ranks, stop: StopRequest, frozen: bool = False) -> None:
     """A training of 30 pictures of 10 classes, 2 views and 3 captions each."""
     random = np.random.default_rng(0)
     labels = np.arange(30) % 10

@@ -23,7 +23,7 @@ from stackgan_dist.distributed.stop import StopRequest, listen_for_stop
 from stackgan_dist.engines import ddp
 from stackgan_dist.errors import UserError
 from stackgan_dist.models import upsampling
-from stackgan_dist.runs.checkpoint import list_steps, read_checkpoint, to_host, unpack
+from stackgan_dist.runs.checkpoint import from_bytes, list_steps, read_checkpoint, to_host
 from stackgan_dist.train.precision import resolve_precision
 from stackgan_dist.train.state import TrainingState
 
@@ -108,7 +108,7 @@ class Trainings:
         """What an engine makes of the newest checkpoint is that checkpoint, bit for bit."""
         steps = list_steps(str(checkpoints))
         found = read_checkpoint(f"{checkpoints}/step-{steps[-1]:09d}")
-        content = unpack(found.data, found.url)["state"]
+        content = from_bytes(found.data, found.url)["state"]
         config = self.config(stage, engine, "reload")
         text_dim = open_packed(config.data, config.model.image_size).index.text_dim
         stage1 = tiny_stage1(config.model, text_dim) if config.model.stage == 2 else None

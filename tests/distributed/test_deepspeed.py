@@ -56,8 +56,10 @@ def group(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[i
 @pytest.mark.parametrize("engine", ["zero0", "zero1", "zero2"])
 @pytest.mark.parametrize("stage", STAGES)
 def test_two_ranks_train_what_ddp_trains(group: Callable[[int], Path], stage: str, engine: str) -> None:
-    """Weights, moving average, Adam's state and batch statistics, under the same names, in float32, bit for bit: two
-    ranks' sums have one order only, and Adam rounds alike (same_rounding.py)."""
+    """Weights, moving average, Adam's state and batch statistics, under the same names, in float32, bit for bit.
+
+    Two ranks' sums have one order only, and Adam rounds alike (same_rounding.py).
+    """
     runs = group(2) / stage
     ddp, zero = final_state(runs / "ddp"), final_state(runs / engine)
     assert ddp["step"] == zero["step"] == STEPS
@@ -96,8 +98,10 @@ def _metrics(run: Path) -> list[dict[str, float]]:
     ],
 )
 def test_three_ranks_train_what_ddp_trains(group: Callable[[int], Path], stage: str, ddp: str, zero: str) -> None:
-    """The same, where a number's place in a buffer decides on nothing (same_rounding.py). Where it does, DDP is not
-    what DDP with other buckets is, see the long form below."""
+    """The same, where a number's place in a buffer decides on nothing (same_rounding.py).
+
+    Where it does, DDP is not what DDP with other buckets is, see the long form below.
+    """
     runs = group(3) / stage
     ours, theirs = final_state(runs / ddp), final_state(runs / zero)
     assert ours["step"] == theirs["step"] == STEPS
@@ -128,7 +132,9 @@ def test_another_number_of_ranks_and_the_other_engine_go_on(
     group: Callable[[int], Path], name: str, world_size: int
 ) -> None:
     """Two ranks began; the end is what DDP makes of what DDP began, on as many ranks, in float32, bit for bit as above.
-    That DDP's is the same run on any number of ranks is shown in float64 by test_world_size.py."""
+
+    That DDP's is the same run on any number of ranks is shown in float64 by test_world_size.py.
+    """
     runs = group(world_size) / "stage1"
     assert list_steps(str(group(2) / "stage1" / name / "checkpoints")) == [STOP]
     ours, ddp = final_state(runs / name), final_state(runs / "ddp-alone")

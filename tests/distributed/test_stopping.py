@@ -44,8 +44,10 @@ def _stop(launch: Launch, process: int, number: signal.Signals, run: Path) -> in
 
 
 def test_signals_stop_all_ranks_after_one_step_and_the_run_goes_on(packed: Path, tmp_path: Path) -> None:
-    """SIGTERM and SIGINT to torchrun, SIGUSR1 and SIGHUP to one rank, with loader workers throughout. That a run which
-    stopped ends as one that did not is shown by test_world_size.py and test_chaos.py."""
+    """SIGTERM and SIGINT to torchrun, SIGUSR1 and SIGHUP to one rank, with loader workers throughout.
+
+    That a run which stopped ends as one that did not is shown by test_world_size.py and test_chaos.py.
+    """
     run = tmp_path / "run"
     stops = [0]
     choose: list[tuple[Callable[[Launch], int], signal.Signals]] = [

@@ -29,8 +29,10 @@ def _arguments(data: str, runs: str, name: str, *more: str) -> list[str]:
 
 
 def _every_tenth(request: Request) -> Fault | None:
-    """Of another kind each time; what is written is only refused or cut off (a stored wrong byte would be no fault of
-    reading)."""
+    """Of another kind each time.
+
+    What is written is only refused or cut off: a stored wrong byte would be no fault of reading.
+    """
     if request.number % 10:
         return None
     number = request.number // 10

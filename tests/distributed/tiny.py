@@ -19,10 +19,10 @@ from stackgan_dist.distributed.stop import StopRequest
 from stackgan_dist.models import ModelConfig, Stage1Generator, build_discriminator, build_generator
 from stackgan_dist.models.baselines.gawwn import GawwnBoxDiscriminator, GawwnKeypointDiscriminator
 from stackgan_dist.models.blocks import initialise
-from stackgan_dist.models.config import Recipe
+from stackgan_dist.models.config import RecipeName
 from stackgan_dist.models.matching import MatchingAware
 from stackgan_dist.presets import PAINTED_PARTS
-from stackgan_dist.runs.checkpoint import list_steps, read_checkpoint, unpack
+from stackgan_dist.runs.checkpoint import from_bytes, list_steps, read_checkpoint
 from stackgan_dist.runs.folder import RunFolder
 from stackgan_dist.train.loop import train
 
@@ -98,7 +98,7 @@ def train_alone(config: Config, stage1: tuple[ModelConfig, dict[str, torch.Tenso
     return folder.path
 
 
-def gaudy(network: nn.Module, recipe: Recipe) -> None:
+def gaudy(network: nn.Module, recipe: RecipeName) -> None:
     """Initial weights by which pictures differ at once: the authors' leave them grey for hundreds of steps."""
     initialise(network, recipe)
     for layer in network.modules():
@@ -139,7 +139,7 @@ def final_embedding_state(run: Path) -> dict[str, Any]:
 def _content(run: Path, step: int | None) -> dict[str, Any]:
     checkpoints = str(run / "checkpoints")
     found = read_checkpoint(f"{checkpoints}/step-{list_steps(checkpoints)[-1] if step is None else step:09d}")
-    return unpack(found.data, found.url)
+    return from_bytes(found.data, found.url)
 
 
 def _name_entries(optimizer: dict[str, Any], names: list[str]) -> None:

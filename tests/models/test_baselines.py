@@ -75,11 +75,11 @@ def test_arithmetic_is_the_authors(name: str) -> None:
         generator, discriminator = build_generator(config, 1024).eval(), build_discriminator(config, 1024).eval()
         place = _meta(_place(config, 1))
         given = _meta(_given(config, 1024, 1))
-        with FlopCounterMode(display=False) as drawing:
+        with FlopCounterMode(display=False) as generating:
             image = generator(*given, *place).image
         with FlopCounterMode(display=False) as judging:
             discriminator(image, given[0], *place)
-    for counter, published in zip((drawing, judging), expected, strict=True):
+    for counter, published in zip((generating, judging), expected, strict=True):
         # Moving maps into boxes (bmm) is not in the published numbers.
         layers = {str(op): flops for op, flops in counter.get_flop_counts()["Global"].items()}
         flops = sum(count for op, count in layers.items() if "bmm" not in op)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from stackgan_dist.models import ModelConfig, build_discriminator, build_generator
 from stackgan_dist.models.blocks import tile
-from stackgan_dist.models.config import Recipe
+from stackgan_dist.models.config import RecipeName
 
 
 def test_tile_appends_the_vector_everywhere() -> None:
@@ -18,7 +18,7 @@ def test_tile_appends_the_vector_everywhere() -> None:
 
 
 @pytest.mark.parametrize("recipe", ["paper", "pytorch"])
-def test_initial_weights(recipe: Recipe) -> None:
+def test_initial_weights(recipe: RecipeName) -> None:
     torch.manual_seed(0)
     config = ModelConfig(recipe=recipe, stage=2, image_size=128, generator_width=16, discriminator_width=16)
     for network in (build_generator(config, 32), build_discriminator(config, 32)):

@@ -13,8 +13,8 @@ from stackgan_dist.models import (
     Discriminator,
     Fakes,
     Generator,
+    Logits,
     ModelConfig,
-    Scores,
     Stage2Generator,
     build_discriminator,
     build_generator,
@@ -367,7 +367,7 @@ def test_features_are_those_of_forward(recipe: str) -> None:
     with torch.no_grad():
         image, condition = g(text, z, eps).image, g.discriminator_condition(text)
         at_once, in_parts = d(image, condition), d.score(d.features(image), condition)
-    assert isinstance(at_once, Scores)
+    assert isinstance(at_once, Logits)
     assert torch.equal(at_once.conditional, in_parts.conditional)
 
 

@@ -18,7 +18,7 @@ from stackgan_dist.pack.data_set import pack
 from stackgan_dist.pack.pictures import Frame, PictureError, load_picture
 from stackgan_dist.pack.recipe import Recipe
 from stackgan_dist.pack.sources import Record
-from stackgan_dist.pack.sources.folder import Folder
+from stackgan_dist.pack.sources.folder import PictureFolder
 
 RECIPE = Recipe("own", "folder", "ngrams", sizes=(16,), splits=("train",), options={"test_fraction": 0.0})
 
@@ -148,12 +148,12 @@ def test_boxes_outside_the_picture() -> None:
 def test_duplicate_ids_keep_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(3):
         _save(tmp_path / f"{number}.jpg", Image.new("RGB", (8, 8)))
-    listed = Folder.records
+    listed = PictureFolder.records
 
-    def twice(self: Folder, split: str) -> list[Record]:
+    def twice(self: PictureFolder, split: str) -> list[Record]:
         return [*listed(self, split), *listed(self, split)[:1]]
 
-    monkeypatch.setattr(Folder, "records", twice)
+    monkeypatch.setattr(PictureFolder, "records", twice)
     with pytest.raises(UserError, match=r"1 of 4 pictures(.|\n)*0\.jpg: the id 0-\w+ occurs twice"):
         pack(RECIPE, root=str(tmp_path), out=str(tmp_path / "out"), workers=1)
 
@@ -213,13 +213,13 @@ def test_foreign_tars_that_reach_outside(tmp_path: Path) -> None:
 def test_boxes_that_lead_outside_are_rejected_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(3):
         _save(tmp_path / f"{number}.jpg", Image.new("RGB", (8, 8)))
-    listed = Folder.records
+    listed = PictureFolder.records
 
-    def boxed(self: Folder, split: str) -> list[Record]:
+    def boxed(self: PictureFolder, split: str) -> list[Record]:
         first, *others = listed(self, split)
         return [dataclasses.replace(first, crop=(20, 20, 30, 30), box=(20, 20, 5, 5)), *others]
 
-    monkeypatch.setattr(Folder, "records", boxed)
+    monkeypatch.setattr(PictureFolder, "records", boxed)
     pack(RECIPE, root=str(tmp_path), out=str(tmp_path / "out"), workers=1, max_rejects=0.9)
     ((name, reason),) = _reasons(tmp_path / "out").items()
     assert name == "0.jpg"

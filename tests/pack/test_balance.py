@@ -19,7 +19,7 @@ from stackgan_dist.pack.balance import BALANCE_NAME, Ledger
 from stackgan_dist.pack.data_set import pack
 from stackgan_dist.pack.recipe import Recipe
 from stackgan_dist.pack.sources.coco import Coco
-from stackgan_dist.pack.sources.folder import Folder
+from stackgan_dist.pack.sources.folder import PictureFolder
 from stackgan_dist.pack.verify import verify
 
 RECIPE = Recipe("own", "folder", "ngrams", sizes=(16,))
@@ -159,7 +159,7 @@ def test_captions_for_some_of_the_pictures(tmp_path: Path) -> None:
     (found, (what,)) = ledgers(tmp_path / "out")["rejected that stand for no picture"]
     assert found == 1
     assert what.endswith(": the picture is missing")
-    source = Folder(str(root), partial=True)
+    source = PictureFolder(str(root), partial=True)
     assert "gone.jpg" not in [record.source_id for split in ("train", "test") for record in source.records(split)]
     assert source.account(["train"]).notes == [
         "1 pictures that captions.jsonl names are missing, and were left out (partial)."
@@ -192,7 +192,7 @@ def test_limits_and_splits_that_were_not_asked_for(tmp_path: Path) -> None:
     }
 
 
-class _Losing(Folder):
+class _Losing(PictureFolder):
     """Finds a picture more than it accounts for."""
 
     def account(self, splits: Sequence[str]) -> Any:
@@ -201,7 +201,7 @@ class _Losing(Folder):
         return account
 
 
-class _Hasty(Folder):
+class _Hasty(PictureFolder):
     """Lists a picture less than a moment later."""
 
     def records(self, split: str) -> Any:
@@ -222,7 +222,7 @@ def few(tmp_path: Path) -> Path:
 def test_what_does_not_add_up_is_an_error(
     few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: type, message: str
 ) -> None:
-    monkeypatch.setattr(f"{Folder.__module__}.Folder", source)
+    monkeypatch.setattr(f"{PictureFolder.__module__}.PictureFolder", source)
     recipe = Recipe("own", "folder", "ngrams", sizes=(16,), splits=("train",), options={"test_fraction": 0.0})
     with pytest.raises(UserError, match=message):
         pack(recipe, root=str(few), out=str(tmp_path / "out"), workers=1)
@@ -247,7 +247,7 @@ def test_few_pictures_are_packed(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_classes_of_few_pictures_are_in_both_splits_or_in_train(tmp_path: Path) -> None:
     for number in range(8):
         put(tmp_path, f"{'cat' if number < 4 else 'dog'}/{number}.jpg", b"", f"number {number}")
-    source = Folder(str(tmp_path), classes="folders")
+    source = PictureFolder(str(tmp_path), classes="folders")
     for split in ("train", "test"):
         assert {record.class_name for record in source.records(split)} == {"cat", "dog"}
     for number in range(5, 8):

@@ -14,23 +14,25 @@ from stackgan_dist.data.dataset import open_packed
 from stackgan_dist.data.index import load_index
 from stackgan_dist.errors import UserError
 from stackgan_dist.presets import PAINTED_PARTS, PRESETS, preset
-from stackgan_dist.reproduce.cells import Cell, Places, Row, cell_name, cells_of, rows_of
+from stackgan_dist.reproduce.cells import Annotations, Cell, Row, cell_name, cells_of, rows_of
 from stackgan_dist.reproduce.commands import flags
 from stackgan_dist.reproduce.paper import TABLE1, TABLE2
 from stackgan_dist.reproduce.scale import SCALES
 
-BIRDS = Places(True, tuple(sorted(PAINTED_PARTS)))
-FLOWERS = Places(False, ())
+BIRDS = Annotations(True, tuple(sorted(PAINTED_PARTS)))
+FLOWERS = Annotations(False, ())
 small = SCALES["small"]
 
 
-def _cells(packed: Path, table: Any, places: Places = BIRDS, scale: Any = "small", **changes: Any) -> dict[str, Cell]:
+def _cells(
+    packed: Path, table: Any, annotations: Annotations = BIRDS, scale: Any = "small", **changes: Any
+) -> dict[str, Cell]:
     given = {"url": str(packed), "folder": "runs/reproduce/painted-small", "seed": 3} | changes
-    return cells_of(rows_of(table, "painted", places), places=places, scale=SCALES[scale], **given)
+    return cells_of(rows_of(table, "painted", annotations), annotations=annotations, scale=SCALES[scale], **given)
 
 
 def test_the_data_say_what_gawwn_can_be_told(packed: Path) -> None:
-    assert Places.of(open_packed(DataConfig(url=str(packed)), 128)) == BIRDS
+    assert Annotations.of(open_packed(DataConfig(url=str(packed)), 128)) == BIRDS
 
 
 def test_table_1_has_a_row_for_each_method_and_says_why_one_is_empty() -> None:

@@ -10,7 +10,7 @@ import torch
 from stackgan_dist.data.pictures import noise_pictures
 from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.errors import UserError
-from stackgan_dist.runs.cached import kept_or_made
+from stackgan_dist.runs.cached import cached_or_made
 
 ALONE = Ranks(0, 1, torch.device("cpu"), None)
 
@@ -25,7 +25,7 @@ def test_it_is_made_once_for_an_identity_and_a_damaged_file_is_made_again(
         return {"sum": torch.tensor([float(len(made))], dtype=torch.float64)}
 
     def value(folder: Path | None, **identity: object) -> float:
-        return kept_or_made(None if folder is None else str(folder), identity, make, ALONE)["sum"].item()
+        return cached_or_made(None if folder is None else str(folder), identity, make, ALONE)["sum"].item()
 
     assert [value(tmp_path, a=1), value(tmp_path, a=1), value(tmp_path, a=2), value(tmp_path, a=1)] == [1, 1, 2, 1]
     assert value(None, a=1) == 3

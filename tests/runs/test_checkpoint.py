@@ -26,12 +26,12 @@ from stackgan_dist.runs.checkpoint import (
     FoundCheckpoint,
     committed_steps,
     find_newest,
+    from_bytes,
     list_steps,
     non_finite,
-    pack,
     read_checkpoint,
+    to_bytes,
     to_host,
-    unpack,
 )
 from stackgan_dist.runs.folder import RunFolder
 from stackgan_dist.runs.trained import trained_from
@@ -65,7 +65,7 @@ class Run:
         found = find_newest(self.url, self.said.append)
         if found is None:
             return None
-        content = unpack(found.data, found.url)
+        content = from_bytes(found.data, found.url)
         assert content["step"] == found.step
         assert torch.equal(content["weights"], _state(found.step)["weights"])
         return found.step
@@ -177,7 +177,7 @@ def test_code_in_a_checkpoint_is_never_executed(run: Run, tmp_path: Path, form: 
     assert canary.exists()  # the trap works, elsewhere
     canary.unlink()
     with pytest.raises(UserError, match="holds no state of tensors and plain values"):
-        unpack(buffer.getvalue(), "this file")
+        from_bytes(buffer.getvalue(), "this file")
     assert not canary.exists()
 
 
@@ -200,7 +200,7 @@ def test_a_snapshot_does_not_change_while_it_is_written(run: Run, monkeypatch: p
     run.checkpointer.save(1, {"weights": weights})
     run.checkpointer.wait()
     assert weights[0] == 9
-    assert not unpack(read_checkpoint(str(run.file(1, ""))).data, "")["weights"].any()
+    assert not from_bytes(read_checkpoint(str(run.file(1, ""))).data, "")["weights"].any()
 
 
 @pytest.mark.parametrize("url", ["{tmp}/checkpoints", "memory://test-checkpoint/{tmp}"], ids=["local", "object store"])
@@ -210,7 +210,7 @@ def test_the_file_is_what_it_was_before_it_was_streamed(tmp_path: Path, url: str
     run.save(5)
     found = find_newest(run.url, run.said.append)
     assert found is not None
-    assert found.data == pack(_state(5))
+    assert found.data == to_bytes(_state(5))
     record = json.loads(read_bytes(f"{found.url}/commit.json"))
     assert record == {"step": 5, "bytes": len(found.data), "sha256": hashlib.sha256(found.data).hexdigest()}
 
@@ -272,7 +272,7 @@ def test_a_snapshot_is_written_over_once_it_is_safe(run: Run) -> None:
     run.checkpointer.wait()
     assert places[0] == places[1] != places[2]
     for step, state in enumerate(states):
-        found = unpack(read_checkpoint(str(run.file(step, ""))).data, "")
+        found = from_bytes(read_checkpoint(str(run.file(step, ""))).data, "")
         assert found.keys() == state.keys()
         assert torch.equal(found["a"], state["a"])
         assert found["a"].dtype == state["a"].dtype
@@ -428,6 +428,6 @@ def test_no_checkpoint_of_numbers_that_are_not_finite_is_written(tmp_path: Path,
 
 def test_a_committed_checkpoint_of_such_numbers_generates_nothing(tmp_path: Path) -> None:
     state = {"ema": {"weight": torch.tensor([math.nan])}, "generator": {"network": {"weight": torch.ones(1)}}}
-    found = FoundCheckpoint("runs/old/step-1", 1, pack({"state": state}))
+    found = FoundCheckpoint("runs/old/step-1", 1, to_bytes({"state": state}))
     with pytest.raises(UserError, match=r"runs/old/step-1 holds numbers that are not finite \(1 tensors, weight among"):
         trained_from(found, RunFolder(tmp_path))

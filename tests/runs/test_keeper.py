@@ -15,7 +15,7 @@ from PIL import Image
 from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.distributed.stop import StopRequest
 from stackgan_dist.errors import UserError
-from stackgan_dist.runs.checkpoint import committed_steps, read_checkpoint, unpack
+from stackgan_dist.runs.checkpoint import committed_steps, from_bytes, read_checkpoint
 from stackgan_dist.runs.folder import RunFolder
 from stackgan_dist.runs.keeper import Keeper, Training, WritePolicy, resume
 from stackgan_dist.runs.metrics import metric, metrics_of
@@ -71,18 +71,18 @@ TRAINING = Training(
 def _count(
     folder: Path, training: Training = TRAINING, stop_at: int | None = None, ranks: Ranks = ALONE, **bad: float
 ) -> tuple[str, list[int]]:
-    """Count to the end, or until `stop_at`; how it ended, and the steps that a picture was drawn after.
+    """Count to the end, or until `stop_at`; how it ended, and the steps that a picture was shown after.
 
     The metrics `bad` have these values in the step after 4 steps.
     """
-    counter, run, drawn = _Counter(), RunFolder(folder), []
+    counter, run, shown = _Counter(), RunFolder(folder), []
     step, messages = resume(training.identity, counter, run, ranks)
     assert step == counter.count
 
-    def draw(at: int) -> Image.Image:
-        # What is drawn is safe already: a checkpoint that is due at the same step came first.
+    def picture(at: int) -> Image.Image:
+        # What is shown is safe already: a checkpoint that is due at the same step came first.
         assert at % 3 or counter.count in committed_steps(run.checkpoints) or not ranks.is_main
-        drawn.append(at)
+        shown.append(at)
         return Image.new("RGB", (4, 4))
 
     with Keeper(training, counter, step, run, ranks, StopRequest()) as keeper:
@@ -95,8 +95,8 @@ def _count(
             step += 1
             keeper.tick(step, 0.1)
             keeper.save(step)
-            keeper.picture(step, "samples", lambda at=step: draw(at))  # type: ignore[misc]
-        return keeper.close(step), drawn
+            keeper.picture(step, "samples", lambda at=step: picture(at))  # type: ignore[misc]
+        return keeper.close(step), shown
 
 
 def _rows(folder: Path) -> list[dict[str, float]]:
@@ -104,12 +104,12 @@ def _rows(folder: Path) -> list[dict[str, float]]:
 
 
 def test_everything_is_written_when_it_is_due_and_at_the_end(tmp_path: Path) -> None:
-    ending, drawn = _count(tmp_path)
+    ending, shown = _count(tmp_path)
     assert ending == "DONE"
     assert (tmp_path / "DONE").read_text() == "step 7 of 7\n"
     assert committed_steps(str(tmp_path / "checkpoints")) == [3, 6, 7]
     assert [(row["step"], row["error"]) for row in _rows(tmp_path)] == [(2, 0.5), (4, 2.5), (6, 4.5), (7, 6.0)]
-    assert drawn == [4, 7]
+    assert shown == [4, 7]
     assert [file.name for file in sorted((tmp_path / "samples").iterdir())] == [
         "step-000000004.png",
         "step-000000007.png",
@@ -119,19 +119,19 @@ def test_everything_is_written_when_it_is_due_and_at_the_end(tmp_path: Path) -> 
 def test_a_checkpoint_says_what_it_is_of(tmp_path: Path) -> None:
     _count(tmp_path)
     found = read_checkpoint(str(tmp_path / "checkpoints" / "step-000000006"))
-    content = unpack(found.data, found.url)
+    content = from_bytes(found.data, found.url)
     assert list(content) == ["step", "colour", "world_size", "state"]
     assert (content["step"], content["colour"], content["world_size"]) == (6, "red", 1)
     assert content["state"] == {"count": torch.tensor(6)}
 
 
 def test_a_stop_ticks_and_saves_at_once_and_draws_nothing(tmp_path: Path) -> None:
-    ending, drawn = _count(tmp_path, stop_at=1)
+    ending, shown = _count(tmp_path, stop_at=1)
     assert ending == "PREEMPTED"
     assert (tmp_path / "PREEMPTED").read_text() == "step 1 of 7\n"
     assert committed_steps(str(tmp_path / "checkpoints")) == [1]
     assert [row["step"] for row in _rows(tmp_path)] == [1]
-    assert drawn == []
+    assert shown == []
 
 
 def test_it_goes_on_where_it_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -205,9 +205,9 @@ def test_a_last_checkpoint_that_is_not_safe_leaves_no_marker(tmp_path: Path, mon
 
 
 def test_other_ranks_write_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    ending, drawn = _count(tmp_path, ranks=OTHER)
+    ending, shown = _count(tmp_path, ranks=OTHER)
     assert ending == "DONE"
-    assert drawn == []
+    assert shown == []
     assert list(tmp_path.iterdir()) == []
     assert capsys.readouterr().out == ""
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stackgan_dist.errors import UserError
-from stackgan_dist.runs.checkpoint import Checkpointer, committed_steps, find_newest, unpack
+from stackgan_dist.runs.checkpoint import Checkpointer, committed_steps, find_newest, from_bytes
 from stackgan_dist.runs.folder import RunFolder, find_run
 from stackgan_dist.runs.score_rows import append_score, recorded_scores
 from stackgan_dist.storage import lease
@@ -35,7 +35,7 @@ def _assert_whole(run: RunFolder, name: str, steps: list[int]) -> None:
     assert committed_steps(run.checkpoints) == steps
     found = find_newest(run.checkpoints, print)
     assert found is not None
-    assert unpack(found.data, "")["name"] == name
+    assert from_bytes(found.data, "")["name"] == name
     assert read_bytes(f"{run.url}/DONE") == f"{name}\n".encode()
     assert read_bytes(f"{run.url}/config.json") == name.encode()
     assert recorded_scores(run.url, {})["inception"]["value"] == name

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from stackgan_dist.runs.checkpoint import find_newest, unpack
+from stackgan_dist.runs.checkpoint import find_newest, from_bytes
 from stackgan_dist.runs.trained import load_discriminator, load_trained
 from stackgan_dist.storage.folder import Folder
 
@@ -41,7 +41,7 @@ def test_the_discriminator_comes_from_the_bytes_that_were_read(
     trained = load_trained(run, print)
     found = find_newest(run / "checkpoints", print)
     assert found is not None
-    saved = unpack(found.data, found.url)["state"]["discriminator"]["network"]
+    saved = from_bytes(found.data, found.url)["state"]["discriminator"]["network"]
 
     def read_again(folder: Folder, name: str, *_: object) -> bytes:
         raise AssertionError(folder.url_of(name))

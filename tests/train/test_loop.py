@@ -296,7 +296,7 @@ class TestFaultsOfWhatIsShown:
         said = capsys.readouterr().out
         assert said.count("pictures (samples/) could not be made (RuntimeError: ") == 1
         assert committed_steps(str(run / "checkpoints")) == [2, 4, 5]
-        # The generator was in the middle of drawing: it must have gone back to training.
+        # The generator was in the middle of generating: it must have gone back to training.
         self._equals_an_undisturbed_run(config, run)
 
     def test_captions_that_cannot_be_read(self, config: Config, capsys: pytest.CaptureFixture[str]) -> None:
@@ -307,11 +307,11 @@ class TestFaultsOfWhatIsShown:
         assert not (run / "samples").exists()
         self._equals_an_undisturbed_run(config, run)
 
-    def test_a_picture_is_drawn_after_its_step_is_saved(self, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_picture_comes_after_its_step_is_saved(self, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
         config = dataclasses.replace(config, run=dataclasses.replace(config.run, sample_steps=2))
         order: list[str] = []
-        save, draw = checkpoint.Checkpointer.save, loop.FixedSamples.draw
+        save, grid = checkpoint.Checkpointer.save, loop.FixedSamples.grid
         monkeypatch.setattr(checkpoint.Checkpointer, "save", lambda *a: order.append(f"save {a[1]}") or save(*a))
-        monkeypatch.setattr(loop.FixedSamples, "draw", lambda *a: order.append("draw") or draw(*a))
+        monkeypatch.setattr(loop.FixedSamples, "grid", lambda *a: order.append("grid") or grid(*a))
         _train(config)
-        assert order == ["save 2", "draw", "save 4", "draw", "save 5", "draw"]
+        assert order == ["save 2", "grid", "save 4", "grid", "save 5", "grid"]

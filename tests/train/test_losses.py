@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stackgan_dist.models import Scores
+from stackgan_dist.models import Logits
 from stackgan_dist.train.losses import (
     as_fake,
     as_real,
@@ -25,13 +25,13 @@ def logits(*probabilities: float) -> Tensor:
     return torch.logit(torch.tensor(probabilities, dtype=torch.float64))
 
 
-REAL = Scores(logits(0.5, 0.25), logits(0.8, 0.8))
-WRONG = Scores(logits(0.75, 0.5), logits(0.1, 0.1))
-FAKE = Scores(logits(0.5, 0.5), logits(0.2, 0.4))
+REAL = Logits(logits(0.5, 0.25), logits(0.8, 0.8))
+WRONG = Logits(logits(0.75, 0.5), logits(0.1, 0.1))
+FAKE = Logits(logits(0.5, 0.5), logits(0.2, 0.4))
 
 
-def conditional_only(scores: Scores) -> Scores:
-    return Scores(scores.conditional, None)
+def conditional_only(scores: Logits) -> Logits:
+    return Logits(scores.conditional, None)
 
 
 def test_cross_entropy() -> None:
@@ -60,7 +60,7 @@ def test_generator_is_non_saturating_and_sums_its_heads() -> None:
     unconditional = -(math.log(0.2) + math.log(0.4)) / 2
     assert generator_loss(FAKE).item() == pytest.approx(math.log(2) + unconditional)
     hopeless = torch.tensor([-100.0], requires_grad=True)
-    generator_loss(Scores(hopeless, None)).backward()
+    generator_loss(Logits(hopeless, None)).backward()
     assert hopeless.grad is not None
     assert hopeless.grad.item() == pytest.approx(-1.0)
 
@@ -108,7 +108,7 @@ def test_reconstruction_error_by_hand() -> None:
 )
 def test_half_precision_is_widened(given: torch.dtype, computed: torch.dtype) -> None:
     values = torch.tensor([300.0, -300.0], dtype=given)
-    scores = Scores(values, None)
+    scores = Logits(values, None)
     losses = (
         discriminator_loss(scores, scores, scores),
         generator_loss(scores),

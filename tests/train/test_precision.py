@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from stackgan_dist.config import Precision as PrecisionName
+from stackgan_dist.config import PrecisionName
 from stackgan_dist.errors import UserError
 from stackgan_dist.train.precision import resolve_precision
 

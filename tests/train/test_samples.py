@@ -36,9 +36,9 @@ def test_the_real_column_is_the_middle_that_scores_see(
         return grid(rows, labels, headings, cell)
 
     monkeypatch.setattr(samples, "labelled_grid", watched)
-    drawn = samples.FixedSamples(data.captions(), 3, model, 0)
+    fixed = samples.FixedSamples(data.captions(), 3, model, 0)
     generator = build_generator(model, data.index.text_dim, tiny_model() if model.stage == 2 else None)
-    drawn.draw({"ema": generator})
+    fixed.grid({"ema": generator})
     ((rows, headings),) = shown
     assert headings == (["stage-I"] if model.stage == 2 else []) + ["ema", "real"]
     assert len(rows) == 3

@@ -9,7 +9,7 @@ from stackgan_dist.distributed.process_group import process_group
 from stackgan_dist.text.char_cnn_rnn import CharCNNRNNEncoder, spell
 from stackgan_dist.train_text_encoder.batches import ClassBatches
 from stackgan_dist.train_text_encoder.retrieval import retrieval
-from stackgan_dist.train_text_encoder.training import Learning, Recipe
+from stackgan_dist.train_text_encoder.training import EncoderTraining, Learning
 
 COLOURS = ("red", "yellow", "white", "purple", "orange", "pink", "blue", "green")
 PHRASES = ("this flower has {} petals", "a {} blossom with thin petals", "the petals are {}", "large and {} flower")
@@ -25,7 +25,9 @@ def test_captions_come_to_find_their_pictures() -> None:
     # Of each colour the last pictures are not trained on.
     trained = np.tile(np.arange(10) < 7, len(COLOURS))
     with process_group(60) as ranks:
-        recipe = Recipe(steps=STEPS, batch_size=8, width=32, dim=16, learning_rate=1e-2, last_learning_rate=0.1)
+        recipe = EncoderTraining(
+            steps=STEPS, batch_size=8, width=32, dim=16, learning_rate=1e-2, last_learning_rate=0.1
+        )
         batches = ClassBatches(labels[trained], 1, len(PHRASES), recipe.batch_size, recipe.seed)
         known = torch.from_numpy(features[trained]).float().unsqueeze(1)
         learning = Learning(recipe, batches, known, texts[trained], False, ranks)

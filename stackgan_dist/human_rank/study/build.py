@@ -1,4 +1,4 @@
-"""Building a study: the paper's sentences, and every method's pictures of them, drawn on any number of ranks.
+"""Building a study: the paper's sentences, and every method's pictures of them, generated on any number of ranks.
 
 The paper's protocol (section 4.1): 50 random captions of every class of the test set, five pictures of every method
 for each. Picture j of sentence q has noise q * images + j for every method, as the samples of a score have theirs.
@@ -21,7 +21,7 @@ from stackgan_dist.data.dataset import PackedSet
 from stackgan_dist.data.pictures import decoded, middle
 from stackgan_dist.distributed.process_group import Ranks, main_first
 from stackgan_dist.errors import UserError
-from stackgan_dist.generation.generate import draw, places_of
+from stackgan_dist.generation.generate import generate_pictures, places_of
 from stackgan_dist.generation.grid import side_by_side, to_picture, to_pictures
 from stackgan_dist.human_rank.study.folder import Method, Question, Study, StudyFolder
 from stackgan_dist.progress import ProgressLine
@@ -29,13 +29,13 @@ from stackgan_dist.randomness import permutation, uniform
 from stackgan_dist.runs.trained import Trained
 
 _BATCH = 64
-"""Pictures drawn at once; whole batches are dealt to ranks, so any number of them draws the same bytes."""
+"""Pictures generated at once; whole batches are dealt to ranks, so any number of them makes the same bytes."""
 _CAPTION_STREAM, _SUBSET_STREAM, _CHECK_STREAM, _NOISE_STREAM = 0x5201, 0x5202, 0x5203, 0x5204
 
 
 @dataclass(frozen=True)
 class Entrant:
-    """A method, ready to draw."""
+    """A method, ready to generate."""
 
     method: Method
     trained: Trained
@@ -95,7 +95,7 @@ def build_study(
     seed: int,
     ranks: Ranks,
 ) -> Study:
-    """Draw all pictures, then write the study. Ranks on several nodes need a folder that they share."""
+    """Generate all pictures, then write the study. Ranks on several nodes need a folder that they share."""
     captions = packed.captions()
     methods = tuple(entrant.method for entrant in entrants)
     study = Study(
@@ -110,9 +110,9 @@ def build_study(
     )
     main_first(lambda: _make_room(folder), ranks)
     if ranks.is_main:
-        _draw_checks(folder, captions, chosen, methods, seed)
+        _write_checks(folder, captions, chosen, methods, seed)
     for number, entrant in enumerate(entrants):
-        _draw_method(folder, captions, entrant, number, chosen[: study.sentences], images, seed, ranks)
+        _write_method(folder, captions, entrant, number, chosen[: study.sentences], images, seed, ranks)
     if ranks.distributed:
         dist.barrier()
     main_first(lambda: _complete(folder, study), ranks)
@@ -143,7 +143,7 @@ def _complete(folder: StudyFolder, study: Study) -> None:
     folder.write(study)
 
 
-def _draw_method(
+def _write_method(
     folder: StudyFolder,
     captions: CaptionSet,
     entrant: Entrant,
@@ -163,8 +163,8 @@ def _draw_method(
         model = entrant.trained.config.model
         place = places_of([captions.caption(one.picture, one.number) for one in batch], model)
         places = None if place is None else np.repeat(place, images, axis=0)
-        drawn = draw(generator, model, text, numbers, seed, places).image
-        pictures = to_pictures(drawn)
+        fakes = generate_pictures(generator, model, text, numbers, seed, places)
+        pictures = to_pictures(fakes.image)
         for row in range(len(batch)):
             side_by_side(pictures[row * images : (row + 1) * images]).save(folder.picture_file(begin + row, method))
         if ranks.is_main:
@@ -179,7 +179,7 @@ def _embeddings(captions: CaptionSet, batch: Sequence[Chosen], trained: Trained)
     return trained.encoder().encode([one.question.sentence for one in batch])
 
 
-def _draw_checks(
+def _write_checks(
     folder: StudyFolder, captions: CaptionSet, chosen: Sequence[Chosen], methods: Sequence[Method], seed: int
 ) -> None:
     size = max(method.image_size for method in methods)

@@ -12,7 +12,7 @@ from stackgan_dist.randomness import permutation
 
 
 class _Stream(IntEnum):
-    # Keeps these hashes apart from a run's (data/draws.py counts from 0). Never renumber: votes depend on it.
+    # Keeps these hashes apart from a run's (randomness.py counts from 0). Never renumber: votes depend on it.
     SENTENCES = 0x5101
     OF_RATER = 0x5102
     CHECKS = 0x5103

@@ -27,7 +27,7 @@ class MeanRank:
 
 
 def mean_ranks(ranks: Ranks, raters: NDArray[np.int64]) -> list[MeanRank]:
-    """One for each method; `raters` (votes,) tells whose vote each is."""
+    """One for each method; `raters` (votes,) says whose vote each is."""
     of_raters = np.stack([ranks[raters == rater].mean(axis=0) for rater in np.unique(raters)])
     columns = zip(ranks.mean(axis=0), _standard_error(ranks), _standard_error(of_raters), strict=True)
     return [MeanRank(float(mean), float(error), float(over_raters)) for mean, error, over_raters in columns]
@@ -67,9 +67,9 @@ class Preference:
 
 
 def preferences(ranks: Ranks, questions: NDArray[np.int64]) -> list[Preference]:
-    """Every pair of methods; `questions` (votes,) tells which sentence each vote is about.
+    """Every pair of methods; `questions` (votes,) says which sentence each vote is about.
 
-    The unit of the test is the sentence, decided by the majority of its raters (a draw counts for neither): votes on
+    The unit of the test is the sentence, decided by the majority of its raters (a tie counts for neither): votes on
     one sentence see the same pictures and are not independent.
     """
     methods = ranks.shape[1]
@@ -98,4 +98,5 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def _standard_error(values: NDArray[np.float64]) -> NDArray[np.float64]:
     if len(values) < 2:
         return np.full(values.shape[1], math.nan)
-    return values.std(axis=0, ddof=1) / math.sqrt(len(values))
+    deviation: NDArray[np.float64] = values.std(axis=0, ddof=1)
+    return deviation / math.sqrt(len(values))

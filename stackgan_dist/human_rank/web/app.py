@@ -30,10 +30,10 @@ def create_app(rating: Rating | None, trial: TryRoutes | None, token: str | None
     """The pages for a study (`rating`), for a run (`trial`), or both. `token` as for Guard."""
     about: dict[str, Any] = {"study": None, "run": None}
 
-    async def tell(request: Request) -> Response:
+    async def describe(_: Request) -> Response:
         return JSONResponse(about)
 
-    routes = [Route("/", _page("index.html")), Route("/about", tell)]
+    routes = [Route("/", _page("index.html")), Route("/about", describe)]
     routes += [Route(f"/assets/{name}", _page(name)) for name in _ASSETS]
     if rating is not None:
         routes += [Route("/r/{link:str}", _page("rank.html"))]
@@ -56,7 +56,7 @@ def _page(name: str) -> Callable[[Request], Awaitable[Response]]:
     data = (files("stackgan_dist.human_rank.web") / "pages" / name).read_bytes()
     media_type = _TYPES[name.rpartition(".")[2]]
 
-    async def answer(request: Request) -> Response:
+    async def answer(_: Request) -> Response:
         return Response(data, media_type=media_type)
 
     return answer

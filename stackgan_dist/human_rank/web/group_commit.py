@@ -28,7 +28,7 @@ class GroupCommit:
     async def run(self, work: Callable[[], T]) -> T:
         """What `work` returns or refuses, once all that it wrote is on the disk.
 
-        Another exception than a refusal takes back the transaction, and everyone in it is told.
+        Another exception than a refusal takes back the transaction, and everyone in it gets the exception.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append((work, future))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 BODY_BYTES = 8 * 1024
-"""Largest request body; a vote has some 50 bytes, a drawing some 1,000."""
+"""Largest request body; a vote has some 50 bytes, a sentence with its seed some 1,000."""
 BODY_S = 10.0
 """How long a body may take to arrive."""
 _KEYS = 10_000
@@ -22,10 +22,10 @@ class Limits:
     """New raters from one address."""
     rater_requests_per_s: float = 30
     """Requests with one rater's link, pictures included."""
-    drawings_per_minute: float = 20
-    """Drawings asked for from one address."""
-    drawings_waiting: int = 8
-    """Length of the one queue of drawings, over all clients."""
+    jobs_per_minute: float = 20
+    """Sentences to generate from, of one address."""
+    jobs_waiting: int = 8
+    """Length of the one queue of them, over all clients."""
 
 
 class Rate:

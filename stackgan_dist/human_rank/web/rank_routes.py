@@ -51,7 +51,7 @@ class RankRoutes:
         return _turn(await self._run(lambda: self._rating.turn(link)))
 
     async def picture(self, request: Request) -> Response:
-        """The pictures in one place of the page; neither name nor date tells which method's they are."""
+        """The pictures in one place of the page; neither name nor date shows which method's they are."""
         link, position, slot = self._link(request), self._position(request), request.path_params["slot"]
         file = await self._run(lambda: self._rating.picture(link, position, slot))
         if file is None:

@@ -14,14 +14,14 @@ from starlette.responses import JSONResponse
 from stackgan_dist.human_rank.web.limits import BODY_BYTES, BODY_S, Rate
 
 
-async def refusal(request: Request, error: Exception) -> JSONResponse:
+async def refusal(_: Request, error: Exception) -> JSONResponse:
     """`error`, an HTTPException, as JSON {"error": sentence}."""
     assert isinstance(error, HTTPException)
     return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
 
-async def failure(request: Request, error: Exception) -> JSONResponse:
-    """What a client is told about a fault of ours; the log has the rest."""
+async def failure(_request: Request, _error: Exception) -> JSONResponse:
+    """What a client gets where the server is at fault; the log has the rest."""
     return JSONResponse({"error": "the server met a fault; what was not confirmed was not stored, try again"}, 500)
 
 

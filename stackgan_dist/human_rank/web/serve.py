@@ -65,15 +65,15 @@ def _trial(run: str, raw: bool, device: str | None, limits: Limits) -> TryRoutes
     import torch
 
     from stackgan_dist.generation.generate import usable_device
-    from stackgan_dist.human_rank.web.artist import Artist
+    from stackgan_dist.human_rank.web.picture_generator import PictureGenerator
     from stackgan_dist.human_rank.web.try_routes import TryRoutes
     from stackgan_dist.runs.trained import load_trained
 
     trained = load_trained(run, print, raw=raw)
-    # One core stays free to answer: drawing must not hold up votes.
+    # One core stays free to answer: generating must not hold up votes.
     torch.set_num_threads(max(1, min(torch.get_num_threads(), usable_cores() - 1)))
     where = usable_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return TryRoutes(Artist(trained, where), limits)
+    return TryRoutes(PictureGenerator(trained, where), limits)
 
 
 def _token(folder: StudyFolder | None) -> str:
@@ -82,7 +82,7 @@ def _token(folder: StudyFolder | None) -> str:
     if folder is None:
         return token
     try:
-        with open(os.open(folder.token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        with os.fdopen(os.open(folder.token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(token + "\n")
     except FileExistsError:
         token = folder.token_file.read_text().strip()

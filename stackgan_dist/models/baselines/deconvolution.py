@@ -34,8 +34,11 @@ def _normalised(layer: nn.ConvTranspose2d, *activation: nn.Module) -> nn.Sequent
 
 
 def initialise_convolutions(network: nn.Module) -> None:
-    """Start as both codes do, from torch's global random numbers: convolutions N(0, 0.02) with bias 0, batch
-    normalisation N(1, 0.02) with shift 0. Fully connected layers keep torch's own start, which was Torch7's."""
+    """Start as both codes do, from torch's global random numbers.
+
+    Convolutions start at N(0, 0.02) with bias 0, batch normalisation at N(1, 0.02) with shift 0. Fully connected
+    layers keep torch's own start, which was Torch7's.
+    """
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.normal_(layer.weight, std=0.02)

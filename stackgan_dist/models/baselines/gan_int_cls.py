@@ -13,7 +13,7 @@ from stackgan_dist.models.baselines.deconvolution import doubling, doubling_to_i
 from stackgan_dist.models.blocks import bottleneck, conv, leaky_relu, normalised, relu, tile
 from stackgan_dist.models.conditioning import nothing_drawn
 from stackgan_dist.models.config import ModelConfig
-from stackgan_dist.models.outputs import Fakes, Scores
+from stackgan_dist.models.outputs import Fakes, Logits
 
 
 class GanIntClsGenerator(nn.Module):
@@ -66,14 +66,15 @@ class GanIntClsDiscriminator(nn.Module):
             nn.Conv2d(8 * width, 1, 4, bias=False),
         )
 
-    def forward(self, image: Tensor, text: Tensor) -> Scores:
+    def forward(self, image: Tensor, text: Tensor) -> Logits:
         """Score image (N, 3, 64, 64) in [-1, 1] against text (N, text_dim)."""
         return self.score(self.features(image), text)
 
     def features(self, image: Tensor) -> Tensor:
         """The part that knows no text: (N, 3, 64, 64) -> (N, 8 Df, 4, 4)."""
-        return self.encode(image)
+        features: Tensor = self.encode(image)
+        return features
 
-    def score(self, features: Tensor, text: Tensor) -> Scores:
+    def score(self, features: Tensor, text: Tensor) -> Logits:
         """Logits of features (N, 8 Df, 4, 4) with text (N, text_dim)."""
-        return Scores(self.join(tile(self.embed_text(text), features)).flatten(), unconditional=None)
+        return Logits(self.join(tile(self.embed_text(text), features)).flatten(), unconditional=None)

@@ -1,7 +1,7 @@
 """GAWWN, the Generative Adversarial What-Where Network (Reed et al., NIPS 2016, arXiv 1610.02454): 128x128 pixels.
 
-It is told the text and where the object is: a bounding box, or some keypoints. As in the authors' code for birds
-(main_cub_bbox.lua with one box, main_cub_keypoints.lua).
+It is conditioned on the text and on where the object is: a bounding box, or some keypoints. As in the authors' code
+for birds (main_cub_bbox.lua with one box, main_cub_keypoints.lua).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from stackgan_dist.models.baselines.placing import GRID, any_keypoint, into_box,
 from stackgan_dist.models.blocks import bottleneck, conv, leaky_relu, normalised, relu, tile
 from stackgan_dist.models.conditioning import nothing_drawn
 from stackgan_dist.models.config import ModelConfig
-from stackgan_dist.models.outputs import Fakes, Scores
+from stackgan_dist.models.outputs import Fakes, Logits
 
 
 def _spread(vector: Tensor) -> Tensor:
@@ -176,22 +176,23 @@ class _Discriminator(nn.Module):
             nn.Linear(2 * width, width), nn.BatchNorm1d(width), leaky_relu(), nn.Linear(width, 1)
         )
 
-    def forward(self, image: Tensor, text: Tensor, place: Tensor) -> Scores:
+    def forward(self, image: Tensor, text: Tensor, place: Tensor) -> Logits:
         """Score image (N, 3, 128, 128) in [-1, 1] against text (N, text_dim) at its place."""
         return self.score(self.features(image), text, place)
 
     def features(self, image: Tensor) -> Tensor:
         """The part that knows neither text nor place: (N, 3, 128, 128) -> (N, 2 Df, 16, 16)."""
-        return self.trunk(image)
+        features: Tensor = self.trunk(image)
+        return features
 
     @abstractmethod
-    def score(self, features: Tensor, text: Tensor, place: Tensor) -> Scores:
+    def score(self, features: Tensor, text: Tensor, place: Tensor) -> Logits:
         """Logits of features (N, 2 Df, 16, 16) with text (N, text_dim) and place, as the generator's."""
 
-    def _judge(self, region: Tensor, whole: Tensor) -> Scores:
+    def _judge(self, region: Tensor, whole: Tensor) -> Logits:
         """Logits from what the two paths join at 16x16 and at 4x4."""
         thing = self.activate(self.region(region).mean((2, 3)))
-        return Scores(self.judge(torch.cat([thing, self.join(whole).flatten(1)], dim=1)).flatten(), None)
+        return Logits(self.judge(torch.cat([thing, self.join(whole).flatten(1)], dim=1)).flatten(), None)
 
 
 class GawwnBoxDiscriminator(_Discriminator):
@@ -205,7 +206,7 @@ class GawwnBoxDiscriminator(_Discriminator):
             normalised(conv(4 * width, width, 4, stride=2), relu()),
         )
 
-    def score(self, features: Tensor, text: Tensor, place: Tensor) -> Scores:
+    def score(self, features: Tensor, text: Tensor, place: Tensor) -> Logits:
         """See the base class; `place` is a box (N, 4)."""
         meaning = self.embed_text(text)
         region = out_of_box(self.with_text(tile(meaning, features)), place)
@@ -220,7 +221,7 @@ class GawwnKeypointDiscriminator(_Discriminator):
         assert config.placement is not None
         super().__init__(config, text_dim, len(config.placement.names), global_extra=config.condition_dim)
 
-    def score(self, features: Tensor, text: Tensor, place: Tensor) -> Scores:
+    def score(self, features: Tensor, text: Tensor, place: Tensor) -> Logits:
         """See the base class; `place` are keypoints (N, K, 3)."""
         meaning, maps = self.embed_text(text), keypoint_maps(place)
         seen = self.with_text(tile(meaning, features)) * any_keypoint(maps)

@@ -10,7 +10,7 @@ GRID = 16  # side of the maps that are placed
 
 
 def into_box(features: Tensor, box: Tensor) -> Tensor:
-    """`features` (N, C, H, W) shrunk into `box` (N, 4), zero around it: what a generator draws at a place.
+    """`features` (N, C, H, W) shrunk into `box` (N, 4), zero around it: what a generator shows at a place.
 
     A box is (left, top, width, height) in fractions of the side; its width and height are above 0.
     """
@@ -27,8 +27,9 @@ def out_of_box(features: Tensor, box: Tensor) -> Tensor:
 def keypoint_maps(points: Tensor) -> Tensor:
     """Keypoints (N, K, 3), each (x, y, visible), as maps (N, K, GRID, GRID): 1 in the cell of a visible one."""
     x, y = ((points[..., axis] * GRID).long().clamp(0, GRID - 1) for axis in (0, 1))
-    maps = F.one_hot(y * GRID + x, GRID * GRID).to(points.dtype) * points[..., 2:]
-    return maps.unflatten(2, (GRID, GRID))
+    cells = F.one_hot(y * GRID + x, GRID * GRID).to(points.dtype) * points[..., 2:]
+    maps: Tensor = cells.unflatten(2, (GRID, GRID))
+    return maps
 
 
 def any_keypoint(maps: Tensor) -> Tensor:

@@ -102,7 +102,7 @@ SOURCES = {
     "oxford102": "stackgan_dist.pack.sources.oxford102:Oxford102",
     "cub": "stackgan_dist.pack.sources.cub:Cub",
     "coco": "stackgan_dist.pack.sources.coco:Coco",
-    "folder": "stackgan_dist.pack.sources.folder:Folder",
+    "folder": "stackgan_dist.pack.sources.folder:PictureFolder",
     "webdataset": "stackgan_dist.pack.sources.webdataset:WebDatasetTars",
 }
 """Name in a recipe -> "module:class"; the class is called with the root (a folder's URL) and the recipe's [options]."""
@@ -117,6 +117,7 @@ def open_source(name: str, root: str | None, options: Mapping[str, Any]) -> Sour
         raise UserError(f"unknown source {name!r}; known sources: {', '.join(SOURCES)}")
     module, _, attribute = SOURCES[name].partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)(root, **options)
+        source: Source = getattr(importlib.import_module(module), attribute)(root, **options)
     except TypeError as error:
         raise UserError(f"source {name!r} does not take these options: {error}") from error
+    return source

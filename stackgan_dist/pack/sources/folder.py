@@ -32,7 +32,7 @@ _FEWEST_CLASSES = 2
 """In a split: a wrong text is one of another class."""
 
 
-class Folder:
+class PictureFolder:
     """A folder of pictures.
 
     Args:

@@ -18,7 +18,7 @@ from PIL import Image
 from stackgan_dist.config import DataConfig
 from stackgan_dist.data.dataset import open_packed
 from stackgan_dist.errors import EXIT_USER_ERROR, UserError
-from stackgan_dist.generation.generate import draw
+from stackgan_dist.generation.generate import generate_pictures
 from stackgan_dist.generation.grid import to_pixels
 from stackgan_dist.human_rank import __main__ as human_rank
 from stackgan_dist.human_rank.study.build import choose
@@ -82,7 +82,9 @@ def test_the_pictures_are_those_of_the_run_for_the_sentence(built: StudyFolder, 
         for question in (0, 29):  # of different batches, the second one shorter
             text = load_encoder("ngrams").encode([study.questions[question].sentence] * 3)
             numbers = range(question * 3, question * 3 + 3)
-            fakes = draw(trained.generator(torch.device("cpu")), trained.config.model, text, numbers, study.seed)
+            fakes = generate_pictures(
+                trained.generator(torch.device("cpu")), trained.config.model, text, numbers, study.seed
+            )
             expected = to_pixels(fakes.image).permute(2, 0, 3, 1).reshape(trained.config.model.image_size, -1, 3)
             strip = np.asarray(Image.open(built.picture_file(question, number)), dtype=np.int16)
             # Packed embeddings are float16, and a batch of another size rounds differently.

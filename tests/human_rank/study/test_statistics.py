@@ -49,7 +49,7 @@ def test_the_ends_of_kendalls_w() -> None:
 def test_preferences_count_sentences_by_their_majority() -> None:
     a_first, b_first = [1, 2], [2, 1]
     ranks = np.array([a_first, a_first, b_first, a_first, b_first, b_first, a_first], dtype=np.float64)
-    questions = np.array([0, 0, 0, 1, 1, 2, 3])  # 0: A by 2 to 1; 1: a draw; 2: B; 3: A
+    questions = np.array([0, 0, 0, 1, 1, 2, 3])  # 0: A by 2 to 1; 1: a tie; 2: B; 3: A
     (pair,) = preferences(ranks, questions)
     assert pair.share == pytest.approx(4 / 7)
     assert (pair.for_first, pair.for_second) == (2, 1)

@@ -47,7 +47,7 @@ def _try(browser: Any, url: str) -> None:
     browser.find_element("id", "sentence").send_keys("a small red bird with white wings and a yellow belly")
     browser.find_element("id", "two").click()
     browser.find_element("id", "other").send_keys("a large blue bird with black wings")
-    browser.find_element("id", "draw").click()
+    browser.find_element("id", "generate").click()
     _wait(browser, "!document.getElementById('sheet').hidden")
     slider = (
         "const slider = document.getElementById('slider'); slider.value = 3; slider.dispatchEvent(new Event('input'))"

@@ -270,20 +270,20 @@ def _tap(driver: Any, element: Any) -> None:
 
 
 def test_try_a_sentence(page: Page, server: Server) -> None:
-    def draw() -> None:
-        page.find("#draw").click()
-        page.until(lambda: page.find("#draw").is_enabled(), "the drawing")
+    def generate() -> None:
+        page.find("#generate").click()
+        page.until(lambda: page.find("#generate").is_enabled(), "the generating")
 
     def shown() -> list[str]:
         return [str(image.get_attribute("src")) for image in page.all("#pictures img")]
 
     page.open(server.url + "/try")
     page.until(lambda: page.find("#number").get_attribute("max") == "8", "the limits")
-    draw()
-    assert page.text("#message") == "The sentence is empty; say what to draw."
+    generate()
+    assert page.text("#message") == "The sentence is empty; say what to generate."
     page.find("#sentence").send_keys("<img src=x onerror=alert(1)> bird")
-    draw()
-    page.until(lambda: page.text("#message") == "4 pictures drawn.", "the pictures")
+    generate()
+    page.until(lambda: page.text("#message") == "4 pictures generated.", "the pictures")
     assert len(shown()) == 8
     captions = [caption.text.split() for caption in page.all("figcaption")]
     assert captions[:2] == [["Stage-I", "download"], ["Stage-II", "download"]]
@@ -293,8 +293,8 @@ def test_try_a_sentence(page: Page, server: Server) -> None:
     page.find("#other").send_keys("a blue bird <b>")
     page.find("#number").clear()
     page.find("#number").send_keys("2")
-    draw()
-    page.until(lambda: page.text("#message") == "18 pictures drawn.", "the pictures between")
+    generate()
+    page.until(lambda: page.text("#message") == "18 pictures generated.", "the pictures between")
     before = shown()
     assert len(before) == 4
     assert page.text("#from") == "<img src=x onerror=alert(1)> bird"
@@ -309,7 +309,7 @@ def test_try_a_sentence(page: Page, server: Server) -> None:
     page.until(lambda: page.browser.execute_script(script), "the last step's pictures")
     page.find("#number").clear()
     page.find("#number").send_keys("9")
-    draw()
+    generate()
     assert "must be a whole number from 1 to 8" in page.text("#message")
     # What the server refused is told; nothing else may be in the console.
     assert [entry for entry in page.browser.get_log("browser") if "422" not in entry["message"]] == []

@@ -62,7 +62,7 @@ class TestHostileRequests:
         [
             "/assets/../app.py", "/assets/..%2fapp.py", "/assets/%2e%2e/app.py", "/assets//etc/passwd",
             "/../../etc/passwd",
-            "/r/../../study.json", "/r/x/pictures/0/../../study.json", "/drawings/..%2f..%2fetc/0/0/1.png",
+            "/r/../../study.json", "/r/x/pictures/0/../../study.json", "/jobs/..%2f..%2fetc/0/0/1.png",
             "/study.json", "/votes.sqlite", "/token", "/assets/style.css%00.html",
         ],
     )  # fmt: skip
@@ -172,18 +172,18 @@ class TestToken:
             assert server.url.endswith(token)
 
 
-class TestDrawing:
-    def _draw(self, server: Server, **wish: object) -> dict[str, object]:
-        status, job = server.json("POST", "/drawings", {"sentence": "a red bird", "seed": 3, "count": 2, **wish})
+class TestGenerating:
+    def _generate(self, server: Server, **prompt: object) -> dict[str, object]:
+        status, job = server.json("POST", "/jobs", {"sentence": "a red bird", "seed": 3, "count": 2, **prompt})
         assert status == 202, job
-        while job["state"] in ("waiting", "drawing"):
+        while job["state"] in ("waiting", "generating"):
             time.sleep(0.05)
-            job = server.json("GET", f"/drawings/{job['id']}")[1]
+            job = server.json("GET", f"/jobs/{job['id']}")[1]
         assert job["state"] == "done", job
         return dict(job)
 
     def _picture(self, server: Server, job: dict[str, object], where: str) -> bytes:
-        status, headers, content = server.ask("GET", f"/drawings/{job['id']}/{where}.png")
+        status, headers, content = server.ask("GET", f"/jobs/{job['id']}/{where}.png")
         assert (status, headers["content-type"]) == (200, "image/png")
         return content
 
@@ -192,7 +192,7 @@ class TestDrawing:
     ) -> None:
         from stackgan_dist import generate
 
-        job = self._draw(server)
+        job = self._generate(server)
         arguments = ["--run", three_runs[2], "--out", tmp_path, "--seed", 3, "--count", 2, "a red bird"]
         monkeypatch.setattr("sys.argv", ["generate", *map(str, arguments)])
         generate.main()
@@ -202,19 +202,19 @@ class TestDrawing:
                 assert ours == (tmp_path / f"000-{picture:03d}{end}.png").read_bytes()
 
     def test_between_two_sentences(self, server: Server) -> None:
-        job = self._draw(server, other="a blue bird with white wings")
+        job = self._generate(server, other="a blue bird with white wings")
         assert (job["steps"], job["total"]) == (9, 18)
         pictures = [self._picture(server, job, f"{step}/1/2") for step in range(9)]
         assert len(set(pictures)) == 9
-        alone = self._draw(server, sentence="a blue bird with white wings")
+        alone = self._generate(server, sentence="a blue bird with white wings")
         assert self._picture(server, alone, "0/0/2")[:4] == b"\x89PNG"
         sheet = self._picture(server, job, "sheet")
         assert len(sheet) > len(pictures[0])
         for where in ("9/0/1", "0/2/1", "0/0/3", "0/0/0"):
-            assert server.ask("GET", f"/drawings/{job['id']}/{where}.png")[0] == 404
+            assert server.ask("GET", f"/jobs/{job['id']}/{where}.png")[0] == 404
 
     @pytest.mark.parametrize(
-        ("wish", "message"),
+        ("prompt", "message"),
         [
             ({"sentence": ""}, "the sentence is empty"),
             ({"sentence": " \t\n"}, "the sentence is empty"),
@@ -232,13 +232,13 @@ class TestDrawing:
             ({"sentence": "a bird", "count": 9}, "the number of pictures must be a whole number from 1 to 8"),
         ],
     )
-    def test_refusals(self, server: Server, wish: dict[str, object], message: str) -> None:
-        status, answer = server.json("POST", "/drawings", wish)
+    def test_refusals(self, server: Server, prompt: dict[str, object], message: str) -> None:
+        status, answer = server.json("POST", "/jobs", prompt)
         assert status == 422
         assert message in answer["error"]
 
     def test_markup_is_a_sentence_like_any_other(self, server: Server) -> None:
-        status, _, content = server.ask("POST", "/drawings", {"sentence": "<script>alert(1)</script>"})
+        status, _, content = server.ask("POST", "/jobs", {"sentence": "<script>alert(1)</script>"})
         assert status == 202
         assert b"<script>" not in content
 

@@ -13,7 +13,7 @@ import pytest
 from stackgan_dist.errors import UserError
 from stackgan_dist.pack.sources import Record
 from stackgan_dist.pack.sources.files import Files, Names
-from stackgan_dist.pack.sources.folder import Folder
+from stackgan_dist.pack.sources.folder import PictureFolder
 from stackgan_dist.pack.sources.splits import splits_by_folder
 from stackgan_dist.pack.sources.webdataset import WebDatasetTars
 
@@ -25,7 +25,7 @@ def _touch(root: Path, *names: str) -> None:
 
 
 def _records(root: Path, **options: Any) -> dict[str, Record]:
-    source = Folder(str(root), **{"test_fraction": 0.0, **options})
+    source = PictureFolder(str(root), **{"test_fraction": 0.0, **options})
     return {record.source_id: record for record in source.records("train")}
 
 
@@ -110,7 +110,7 @@ SPLIT_CASES = {
 def test_validation_pictures_are_never_trained_on(tmp_path: Path, case: str) -> None:
     names, expected = SPLIT_CASES[case]
     _touch(tmp_path, *(f"{name}{ending}" for name in names for ending in (".jpg", ".txt")))
-    source = Folder(str(tmp_path), test_fraction=0.5)
+    source = PictureFolder(str(tmp_path), test_fraction=0.5)
     found = {split: {record.source_id[:-4] for record in source.records(split)} for split in ("train", "test", "val")}
     assert {split: pictures for split, pictures in found.items() if pictures} == expected
     account = source.account(["train"])
@@ -124,7 +124,7 @@ def test_validation_in_a_captions_file_and_in_folders_of_tars(tmp_path: Path) ->
     _touch(tmp_path, *(file for file, _ in rows), "tars/train/0.tar", "tars/valid/0.tar", "tars/test/0.tar")
     lines = [json.dumps({"file": file, "caption": "x", "split": split}) for file, split in rows]
     (tmp_path / "captions.jsonl").write_text("\n".join(lines))
-    source = Folder(str(tmp_path))
+    source = PictureFolder(str(tmp_path))
     assert [record.source_id for record in source.records("train")] == ["a.jpg"]
     assert [record.source_id for record in source.records("test")] == ["b.jpg", "c.jpg"]
     with (tmp_path / "captions.jsonl").open("a") as file:
@@ -139,7 +139,7 @@ def test_validation_in_a_captions_file_and_in_folders_of_tars(tmp_path: Path) ->
 
 def test_a_split_folder_that_lies_deeper_is_said(tmp_path: Path) -> None:
     names = ["images/train/a.jpg", "images/val/b.jpg"]
-    account = Folder(str(tmp_path))._account
+    account = PictureFolder(str(tmp_path))._account
     assert not splits_by_folder(names, account)
     assert account.notes == [
         "The folder images/val decides no split, because it is not directly under --root; end --root with images if it "
@@ -177,7 +177,7 @@ def test_accents_are_matched_however_they_are_written(tmp_path: Path) -> None:
     (tmp_path / "captions.jsonl").write_text(json.dumps({"file": composed, "caption": "x"}, ensure_ascii=False))
     record = _records(tmp_path)[split_up]
     assert (record.fault, record.present) == ("", True)
-    assert Folder(str(tmp_path)).picture(record) == b""
+    assert PictureFolder(str(tmp_path)).picture(record) == b""
     line = (tmp_path / "captions.jsonl").read_text()
     (tmp_path / "captions.jsonl").write_text(f"{line}\n{unicodedata.normalize('NFD', line)}")
     assert _records(tmp_path)[split_up].fault == "the file has two lines of captions"

@@ -13,7 +13,7 @@ from PIL import Image
 from stackgan_dist.errors import UserError
 from stackgan_dist.pack.pictures import load_picture
 from stackgan_dist.pack.sources import Record
-from stackgan_dist.pack.sources.folder import Folder
+from stackgan_dist.pack.sources.folder import PictureFolder
 from stackgan_dist.pack.sources.webdataset import WebDatasetTars
 
 
@@ -33,7 +33,7 @@ def test_text_files_beside_the_pictures(tmp_path: Path) -> None:
     (tmp_path / "cats/kit.txt").write_text("")
     (tmp_path / "dogs/tom.txt").write_text("a dog")
     (tmp_path / "dogs/bad.txt").write_bytes(b"caf\xe9")
-    found = _by_id(Folder(str(tmp_path), test_fraction=0.0).records("train"))
+    found = _by_id(PictureFolder(str(tmp_path), test_fraction=0.0).records("train"))
     assert sorted(found) == ["cats/kit.PNG", "cats/tom.jpg", "dogs/bad.jpg", "dogs/rex.jpg", "dogs/tom.jpg"]
     assert found["cats/tom.jpg"].captions == ("a grey cat", "قطة رمادية 🐈")
     assert found["cats/kit.PNG"].captions == ()  # rejected by the listing, with its reason
@@ -41,8 +41,8 @@ def test_text_files_beside_the_pictures(tmp_path: Path) -> None:
     assert found["dogs/rex.jpg"].fault == "there are no captions dogs/rex.txt"
     assert len({record.key for record in found.values()}) == 5
     assert {record.class_name for record in found.values()} == {""}
-    assert load_picture(Folder(str(tmp_path)).picture(found["dogs/tom.jpg"])).size == (6, 4)
-    folders = _by_id(Folder(str(tmp_path), classes="folders", test_fraction=0.0).records("train"))
+    assert load_picture(PictureFolder(str(tmp_path)).picture(found["dogs/tom.jpg"])).size == (6, 4)
+    folders = _by_id(PictureFolder(str(tmp_path), classes="folders", test_fraction=0.0).records("train"))
     assert (folders["dogs/tom.jpg"].class_name, folders["cats/tom.jpg"].class_name) == ("dogs", "cats")
 
 
@@ -64,8 +64,8 @@ def test_a_captions_file(tmp_path: Path) -> None:
     (tmp_path / "captions.jsonl").write_text("\n".join(lines))
     without_split = [line for line in lines if '"split"' not in line]
     (tmp_path / "mine.jsonl").write_text("\n".join(without_split))
-    assert [record.source_id for record in Folder(str(tmp_path)).records("test")] == ["1.jpg"]
-    found = _by_id(Folder(str(tmp_path), captions="mine.jsonl", test_fraction=0.0).records("train"))
+    assert [record.source_id for record in PictureFolder(str(tmp_path)).records("test")] == ["1.jpg"]
+    found = _by_id(PictureFolder(str(tmp_path), captions="mine.jsonl", test_fraction=0.0).records("train"))
     assert (found["0.jpg"].captions, found["0.jpg"].class_name) == (("one", "two"), "red")
     for name in ("../../etc/passwd", "/etc/passwd"):
         assert found[name].fault == "the file name, given in mine.jsonl, leaves the folder"
@@ -73,27 +73,29 @@ def test_a_captions_file(tmp_path: Path) -> None:
     assert found["3.jpg"].fault == "the file has two lines of captions"
     assert "not understood" in found["mine.jsonl:7"].fault
     assert "not understood" in found["mine.jsonl:8"].fault
-    partial = _by_id(Folder(str(tmp_path), captions="mine.jsonl", test_fraction=0.0, partial=True).records("train"))
+    partial = _by_id(
+        PictureFolder(str(tmp_path), captions="mine.jsonl", test_fraction=0.0, partial=True).records("train")
+    )
     assert "gone.jpg" not in partial
     (tmp_path / "captions.jsonl").write_bytes(b"\xff\xfe")
     with pytest.raises(UserError, match=r"captions\.jsonl is not UTF-8"):
-        Folder(str(tmp_path)).records("train")
+        PictureFolder(str(tmp_path)).records("train")
 
 
 def test_a_table_of_captions(tmp_path: Path) -> None:
     _picture(tmp_path / "a.jpg")
     with (tmp_path / "captions.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["file", "caption"], ["a.jpg", 'a "red", wide\nthing'], ["a.jpg", "second"]])
-    (record,) = Folder(str(tmp_path), test_fraction=0.0).records("train")
+    (record,) = PictureFolder(str(tmp_path), test_fraction=0.0).records("train")
     assert record.captions == ('a "red", wide thing', "second")
     (tmp_path / "captions.csv").write_text("picture,words\n")
     with pytest.raises(UserError, match="needs file and caption"):
-        Folder(str(tmp_path)).records("train")
+        PictureFolder(str(tmp_path)).records("train")
 
 
 def test_splits_stay_when_pictures_are_added(tmp_path: Path) -> None:
     def test_names() -> set[str]:
-        return {record.source_id for record in Folder(str(tmp_path), test_fraction=0.3).records("test")}
+        return {record.source_id for record in PictureFolder(str(tmp_path), test_fraction=0.3).records("test")}
 
     def add(numbers: range) -> None:
         for number in numbers:
@@ -114,13 +116,13 @@ def test_splits_stay_when_pictures_are_added(tmp_path: Path) -> None:
 
 def test_a_folder_without_anything(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no pictures"):
-        Folder(str(tmp_path)).records("train")
+        PictureFolder(str(tmp_path)).records("train")
     _picture(tmp_path / "a.jpg")
     with pytest.raises(UserError, match=r"1 pictures but no captions(.|\n)*a\.txt"):
-        Folder(str(tmp_path)).records("train")
+        PictureFolder(str(tmp_path)).records("train")
     for options in ({"classes": "maybe"}, {"test_fraction": 1.0}):
         with pytest.raises(UserError, match=next(iter(options))):
-            Folder(str(tmp_path), **options)
+            PictureFolder(str(tmp_path), **options)
 
 
 def _jpeg() -> bytes:

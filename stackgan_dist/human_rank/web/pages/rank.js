@@ -1,4 +1,4 @@
-// Ranking sets of pictures by click, drag or keys. The server knows where the rater is; this page only asks and tells.
+// Ranking sets of pictures by click, drag or keys. The server knows where the rater is; this page only asks and shows.
 
 import { $, ask, element, say } from "./page.js";
 

@@ -1,10 +1,10 @@
-// Drawings of one sentence, or of the way between two.
+// Pictures of one sentence, or of the way between two.
 
 import { $, ask, element, say } from "./page.js";
 
 const POLL_MS = 300;
-let job = null; // what the server last told about the drawing that is shown
-let wish = null;
+let job = null; // what the server last said about the pictures that are shown
+let prompt = null;
 let about = null;
 
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
@@ -24,32 +24,32 @@ $("two").addEventListener("click", () => {
 
 $("form").addEventListener("submit", async (event) => {
   event.preventDefault();
-  wish = {
+  prompt = {
     sentence: $("sentence").value,
     other: $("second").hidden ? null : $("other").value,
     count: number("number"),
     seed: number("seed"),
   };
-  $("draw").disabled = true;
+  $("generate").disabled = true;
   say("");
   try {
-    job = await ask("POST", "/drawings", wish);
+    job = await ask("POST", "/jobs", prompt);
     begin();
-    while (job.state === "waiting" || job.state === "drawing") {
+    while (job.state === "waiting" || job.state === "generating") {
       follow();
       await pause(POLL_MS);
-      job = await ask("GET", `/drawings/${job.id}`);
+      job = await ask("GET", `/jobs/${job.id}`);
     }
     follow();
     if (job.state === "failed") throw new Error(job.error);
-    $("sheet").href = `/drawings/${job.id}/sheet.png`;
+    $("sheet").href = `/jobs/${job.id}/sheet.png`;
     $("sheet").hidden = false;
-    say(`${job.total} pictures drawn.`);
+    say(`${job.total} pictures generated.`);
   } catch (error) {
     say(error.message, true);
   } finally {
     $("working").hidden = true;
-    $("draw").disabled = false;
+    $("generate").disabled = false;
   }
 });
 
@@ -59,8 +59,8 @@ function begin() {
   $("between").hidden = job.steps === 1;
   $("slider").max = job.steps - 1;
   $("slider").value = 0;
-  $("from").textContent = wish.sentence;
-  $("to").textContent = wish.other ?? "";
+  $("from").textContent = prompt.sentence;
+  $("to").textContent = prompt.other ?? "";
   $("pictures").classList.toggle("pairs", job.stages === 2);
   $("pictures").replaceChildren(
     ...Array.from({ length: job.count }, (_, picture) => {
@@ -77,33 +77,33 @@ function begin() {
           ),
         ),
       );
-      return element("li", { className: "drawn" }, ...stages);
+      return element("li", { className: "generated" }, ...stages);
     }),
   );
 }
 
 function follow() {
   $("progress").max = job.total;
-  $("progress").value = job.drawn;
+  $("progress").value = job.generated;
   $("state").textContent =
     job.state === "waiting" && job.ahead > 0
-      ? `${job.ahead} ${job.ahead === 1 ? "drawing" : "drawings"} before yours`
-      : `${job.drawn} of ${job.total} pictures`;
+      ? `${job.ahead} ${job.ahead === 1 ? "sentence" : "sentences"} before yours`
+      : `${job.generated} of ${job.total} pictures`;
   paint();
 }
 
 function paint() {
   const step = Number($("slider").value);
   document.querySelectorAll("#pictures > li").forEach((item, picture) => {
-    const drawn = step * job.count + picture < job.drawn;
+    const there = step * job.count + picture < job.generated;
     item.querySelectorAll("figure").forEach((figure, stage) => {
       const image = figure.querySelector("img");
       const link = figure.querySelector("a");
-      image.hidden = link.hidden = !drawn;
-      if (!drawn) return;
-      const source = `/drawings/${job.id}/${step}/${picture}/${stage + 1}.png`;
+      image.hidden = link.hidden = !there;
+      if (!there) return;
+      const source = `/jobs/${job.id}/${step}/${picture}/${stage + 1}.png`;
       if (image.getAttribute("src") !== source) image.src = source;
-      image.alt = `Picture ${picture + 1}, Stage-${"I".repeat(stage + 1)}: ${step === 0 ? wish.sentence : wish.other}`;
+      image.alt = `Picture ${picture + 1}, Stage-${"I".repeat(stage + 1)}: ${step === 0 ? prompt.sentence : prompt.other}`;
       link.href = source;
       link.download = `picture-${picture + 1}-step-${step}-stage-${stage + 1}.png`;
     });

@@ -90,7 +90,8 @@ def _scalar(dtype: _Dtype, content: Any) -> int | float | bool:
     kind, data = dtype.dtype(), _bytes(content)
     if len(data) != kind.itemsize:
         raise UserError("it holds a number whose bytes do not fit it")
-    return np.frombuffer(data, dtype=kind)[0].item()
+    number: int | float | bool = np.frombuffer(data, dtype=kind)[0].item()
+    return number
 
 
 def _encoded(text: str, encoding: str) -> bytes:

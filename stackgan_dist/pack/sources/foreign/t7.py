@@ -107,10 +107,10 @@ class _Reader:
         return np.frombuffer(self._take(count * kind.itemsize), dtype=kind)
 
     def _int(self) -> int:
-        return self._unpack("<i")
+        return int(self._unpack("<i"))
 
     def _long(self) -> int:
-        return self._unpack("<q")
+        return int(self._unpack("<q"))
 
     def _bytes(self) -> bytes:
         return self._take(self._int())

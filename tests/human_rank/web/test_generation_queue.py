@@ -1,4 +1,4 @@
-"""The one bounded queue of drawings."""
+"""The one bounded queue of jobs."""
 
 from __future__ import annotations
 
@@ -9,73 +9,73 @@ from collections.abc import Iterator
 import pytest
 
 from stackgan_dist.errors import UserError
-from stackgan_dist.human_rank.web.artist import Drawn, Wish
-from stackgan_dist.human_rank.web.drawing_queue import DrawingQueue, Job, QueueFullError
+from stackgan_dist.human_rank.web.generation_queue import GenerationQueue, Job, QueueFullError
 from stackgan_dist.human_rank.web.limits import Rate
+from stackgan_dist.human_rank.web.picture_generator import Prompt, StagedPicture
 
 
-def _wish(sentence: str) -> Wish:
-    return Wish(sentence, None, 0, 1)
+def _prompt(sentence: str) -> Prompt:
+    return Prompt(sentence, None, 0, 1)
 
 
 async def _finished(job: Job) -> None:
-    while job.state in ("waiting", "drawing"):
+    while job.state in ("waiting", "generating"):
         await asyncio.sleep(0.005)
 
 
-def test_drawings_come_one_after_the_other_and_the_queue_is_bounded() -> None:
+def test_jobs_come_one_after_the_other_and_the_queue_is_bounded() -> None:
     go = threading.Event()
-    drawn = []
+    begun = []
 
-    def draw(wish: Wish) -> Iterator[list[Drawn]]:
+    def generate(prompt: Prompt) -> Iterator[list[StagedPicture]]:
         go.wait()
-        drawn.append(wish.sentence)
-        yield [Drawn(())]
+        begun.append(prompt.sentence)
+        yield [StagedPicture(())]
 
     async def scenario() -> None:
-        queue = DrawingQueue(draw, waiting=2)
-        first = queue.submit(_wish("first"))
+        queue = GenerationQueue(generate, waiting=2)
+        first = queue.submit(_prompt("first"))
         while first.state == "waiting":
             await asyncio.sleep(0.005)
-        jobs = [queue.submit(_wish("second")), queue.submit(_wish("third"))]
+        jobs = [queue.submit(_prompt("second")), queue.submit(_prompt("third"))]
         assert [queue.ahead(job) for job in (first, *jobs)] == [0, 1, 2]
         with pytest.raises(QueueFullError):
-            queue.submit(_wish("fourth"))
+            queue.submit(_prompt("fourth"))
         go.set()
         await _finished(jobs[1])
-        assert drawn == ["first", "second", "third"]
+        assert begun == ["first", "second", "third"]
         assert queue.job(first.id) is first
-        await _finished(queue.submit(_wish("fourth")))
+        await _finished(queue.submit(_prompt("fourth")))
 
     asyncio.run(scenario())
 
 
-def test_a_drawing_that_fails_does_not_stop_the_others() -> None:
-    def draw(wish: Wish) -> Iterator[list[Drawn]]:
-        if wish.sentence == "fault":
+def test_a_job_that_fails_does_not_stop_the_others() -> None:
+    def generate(prompt: Prompt) -> Iterator[list[StagedPicture]]:
+        if prompt.sentence == "fault":
             raise ZeroDivisionError("a secret of the server")
-        if wish.sentence == "refused":
+        if prompt.sentence == "refused":
             raise UserError("say something else")
-        yield [Drawn(())]
+        yield [StagedPicture(())]
 
     async def scenario() -> None:
-        queue = DrawingQueue(draw, waiting=8)
-        jobs = [queue.submit(_wish(sentence)) for sentence in ("fault", "refused", "fine")]
+        queue = GenerationQueue(generate, waiting=8)
+        jobs = [queue.submit(_prompt(sentence)) for sentence in ("fault", "refused", "fine")]
         for job in jobs:
             await _finished(job)
         assert [job.state for job in jobs] == ["failed", "failed", "done"]
-        assert jobs[0].error == "the drawing failed; the server's log says why"
+        assert jobs[0].error == "generating failed; the server's log says why"
         assert jobs[1].error == "say something else"
 
     asyncio.run(scenario())
 
 
-def test_old_drawings_are_dropped() -> None:
+def test_old_jobs_are_dropped() -> None:
     async def scenario() -> None:
-        queue = DrawingQueue(lambda wish: iter([[Drawn(())]]), waiting=8)
+        queue = GenerationQueue(lambda prompt: iter([[StagedPicture(())]]), waiting=8)
         jobs = []
         for number in range(20):
-            jobs.append(queue.submit(_wish(str(number))))
+            jobs.append(queue.submit(_prompt(str(number))))
             await _finished(jobs[-1])
         await asyncio.sleep(0.05)
         kept = [job for job in jobs if queue.job(job.id)]

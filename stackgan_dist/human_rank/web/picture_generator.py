@@ -1,4 +1,4 @@
-"""Draws sentences for the try page: a few pictures at a time, so that there is progress to show."""
+"""Generates from sentences for the try page: a few pictures at a time, so that there is progress to show."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from stackgan_dist.errors import UserError
-from stackgan_dist.generation.generate import draw
+from stackgan_dist.generation.generate import generate_pictures
 from stackgan_dist.generation.grid import to_pictures
 from stackgan_dist.runs.trained import Trained
 
@@ -20,8 +20,8 @@ MIXTURES = 9
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What somebody wants to see."""
+class Prompt:
+    """What to generate."""
 
     sentence: str
     other: str | None
@@ -32,29 +32,29 @@ class Wish:
 
     @property
     def steps(self) -> int:
-        """How many mixtures of the two sentences are drawn."""
+        """How many mixtures of the two sentences there are."""
         return 1 if self.other is None else MIXTURES
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """One picture."""
+class StagedPicture:
+    """A generated picture."""
 
     stages: tuple[Image.Image, ...]
     """Stage-I's alone, or Stage-I's and Stage-II's."""
 
 
-class Artist:
+class PictureGenerator:
     """A run's generator and its text encoder.
 
-    Raises UserError for a model that has to be told where the object is: a page of sentences cannot.
+    Raises UserError for a model that is conditioned on where the object is: the page takes sentences only.
     """
 
     def __init__(self, trained: Trained, device: torch.device) -> None:
         if trained.config.model.placement is not None:
             raise UserError(
-                f"{trained.folder.path} is a {trained.config.model.title} run, which is told where the object is, and "
-                "the page only takes sentences; draw with python -m stackgan_dist.generate and --place"
+                f"{trained.folder.path} is a {trained.config.model.title} run, which is conditioned on where the "
+                "object is, and the page only takes sentences; use python -m stackgan_dist.generate and --place"
             )
         self.trained = trained
         self._encoder = trained.encoder()
@@ -75,18 +75,20 @@ class Artist:
         """UserError when the encoder cannot make anything of the sentence."""
         self._encoder.encode([sentence])
 
-    def draw(self, wish: Wish) -> Iterator[list[Drawn]]:
+    def pictures(self, prompt: Prompt) -> Iterator[list[StagedPicture]]:
         """All pictures, step by step, in lists of a few.
 
         Between two sentences their embeddings are mixed linearly, as in the paper (section 4.5, figure 8).
         """
-        ends = self._encoder.encode([wish.sentence] if wish.other is None else [wish.sentence, wish.other])
-        share = np.linspace(0, 1, wish.steps, dtype=np.float32)[:, None]
-        text = np.repeat((1 - share) * ends[0] + share * ends[-1], wish.count, axis=0)
-        numbers = list(range(wish.count)) * wish.steps
+        ends = self._encoder.encode([prompt.sentence] if prompt.other is None else [prompt.sentence, prompt.other])
+        share = np.linspace(0, 1, prompt.steps, dtype=np.float32)[:, None]
+        text = np.repeat((1 - share) * ends[0] + share * ends[-1], prompt.count, axis=0)
+        numbers = list(range(prompt.count)) * prompt.steps
         for begin in range(0, len(numbers), _BATCH):
             part = slice(begin, begin + _BATCH)
-            fakes = draw(self._generator, self.trained.config.model, text[part], numbers[part], wish.seed)
+            fakes = generate_pictures(
+                self._generator, self.trained.config.model, text[part], numbers[part], prompt.seed
+            )
             stages = [fakes.image] if fakes.low_resolution is None else [fakes.low_resolution, fakes.image]
             pictures = [to_pictures(images) for images in stages]
-            yield [Drawn(of_stages) for of_stages in zip(*pictures, strict=True)]
+            yield [StagedPicture(of_stages) for of_stages in zip(*pictures, strict=True)]
