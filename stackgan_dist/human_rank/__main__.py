@@ -66,6 +66,12 @@ class Serve:
     """Address to bind; one that is not on loopback needs the token that is printed."""
     port: int = 8765
     """Port to bind."""
+    public_url: str | None = None
+    """Where a proxy shows the pages, as https://example.org/birds. Requests must name this host or a loopback one,
+    cookies are sent over TLS alone where it is https, and the token that is printed is needed."""
+    trusted_proxy: tuple[str, ...] = ()
+    """Addresses or networks of the proxy: X-Forwarded-For is believed from them alone (default: from nobody, and all
+    raters behind a proxy share one rate)."""
     joins_per_minute: float = 60
     """New raters from one address."""
     weights: _Weights = "ema"
@@ -172,6 +178,8 @@ def serve(options: Serve) -> None:
         host=options.host,
         port=options.port,
         joins_per_minute=options.joins_per_minute,
+        public_url=options.public_url,
+        trusted_proxy=options.trusted_proxy,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -91,10 +90,3 @@ class Artist:
             stages = [fakes.image] if fakes.low_resolution is None else [fakes.low_resolution, fakes.image]
             pictures = [[to_picture(pixels) for pixels in to_pixels(images)] for images in stages]
             yield [Drawn(of_stages) for of_stages in zip(*pictures, strict=True)]
-
-
-def to_png(picture: Image.Image) -> bytes:
-    """The file's content."""
-    out = io.BytesIO()
-    picture.save(out, "png")
-    return out.getvalue()

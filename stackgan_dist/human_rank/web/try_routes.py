@@ -12,8 +12,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from stackgan_dist.errors import UserError
-from stackgan_dist.generation.grid import labelled_grid
-from stackgan_dist.human_rank.web.artist import Artist, Wish, to_png
+from stackgan_dist.generation.grid import labelled_grid, to_png
+from stackgan_dist.human_rank.web.artist import Artist, Wish
 from stackgan_dist.human_rank.web.drawing_queue import DrawingQueue, Job, QueueFullError
 from stackgan_dist.human_rank.web.limits import Limits, Rate
 from stackgan_dist.human_rank.web.requests import address, read_object, take_turn, whole_number

@@ -29,7 +29,7 @@ def server(
 def _join(server: Server) -> str:
     status, answer = server.json("POST", "/raters")
     assert status == 201
-    return str(answer["link"])
+    return f"/{answer['link']}"
 
 
 class TestHeaders:
@@ -159,7 +159,7 @@ class TestToken:
                 assert server.ask("GET", path.replace("é", "%C3%A9"))[0] == 401
             assert server.ask("POST", "/raters", None, {"Cookie": "stackgan_token=x"})[0] == 401
             status, headers, _ = server.ask("GET", f"/?token={token}")
-            assert (status, headers["location"]) == (303, "/")
+            assert (status, headers["location"]) == (303, "./")
             assert "httponly" in headers["set-cookie"].lower()
             assert "samesite=strict" in headers["set-cookie"].lower()
             cookie = {"Cookie": headers["set-cookie"].partition(";")[0]}
@@ -167,7 +167,7 @@ class TestToken:
             status, _, content = server.ask("POST", "/raters", None, cookie)
             assert status == 201
             link = json.loads(content)["link"]
-            assert server.ask("GET", f"{link}/turn")[0] == 200  # a rater's link is enough
+            assert server.ask("GET", f"/{link}/turn")[0] == 200  # a rater's link is enough
         with serving(tmp_path / "again", study, "--host", "0.0.0.0") as server:
             assert server.url.endswith(token)
 
