@@ -111,11 +111,59 @@ class TestGenerate:
         self, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         _generate(monkeypatch, "--run", run / "stage1", "--count", 1, SENTENCES[0])
-        ema = _pictures(run / "stage1" / "generated")
+        ema = _pictures(run / "stage1" / "generated" / "0001-a-small-red-bird")
         checkpoint = run / "stage1" / "checkpoints" / "step-000000005"
         _generate(monkeypatch, "--run", checkpoint, "--out", tmp_path, "--weights", "raw", "--count", 1, SENTENCES[0])
         assert _pictures(tmp_path)["000-000.png"] != ema["000-000.png"]
         assert f"drawn by {checkpoint} (raw)" in capsys.readouterr().out
+
+    def test_a_second_call_into_a_run_leaves_the_first_one_s_pictures_alone(
+        self, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = Path(shutil.copytree(run / "stage1", tmp_path / "run", ignore=shutil.ignore_patterns("generated")))
+        _generate(monkeypatch, "--run", folder, "--count", 3, *SENTENCES)
+        first = {path.name: path.read_bytes() for path in (folder / "generated" / "0001-a-small-red-bird").iterdir()}
+        _generate(monkeypatch, "--run", folder, "--count", 1, "--seed", 1, SENTENCES[1])
+        generated = folder / "generated"
+        assert sorted(path.name for path in generated.iterdir()) == [
+            "0001-a-small-red-bird",
+            "0002-a-yellow-bird-with-black-wings",
+        ]
+        assert first == {path.name: path.read_bytes() for path in (generated / "0001-a-small-red-bird").iterdir()}
+        second = sorted(path.name for path in (generated / "0002-a-yellow-bird-with-black-wings").iterdir())
+        assert second == ["000-000.png", "grid.png"]
+
+    def test_two_calls_never_mix_in_the_folder_that_is_given(
+        self, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        arguments = ["--run", run / "stage1", "--out", tmp_path / "out"]
+        _generate(monkeypatch, *arguments, "--count", 3, *SENTENCES)
+        (tmp_path / "out" / "notes.txt").write_text("mine")
+        before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+        with pytest.raises(SystemExit):
+            _generate(monkeypatch, *arguments, "--count", 1, SENTENCES[1])
+        assert "holds 8 files already (000-000.png is one); give another folder with --out" in capsys.readouterr().err
+        assert before == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+        _generate(monkeypatch, *arguments, "--count", 1, "--overwrite", SENTENCES[1])
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["000-000.png", "grid.png", "notes.txt"]
+
+    def test_a_picture_says_what_it_is(self, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        sentences = [SENTENCES[0], "ein roter Vogel, 红色的鸟, a red bird"]
+        _generate(monkeypatch, "--run", run, "--count", 2, "--seed", 7, "--out", tmp_path, *sentences)
+        common = {
+            "seed": "7",
+            "weights": "ema",
+            "checkpoint": str(run / "stage2" / "checkpoints" / "step-000000005"),
+        }
+        for number, sentence in enumerate(sentences):
+            for picture in range(2):
+                for end in ("", "-stage1"):
+                    image: Any = Image.open(tmp_path / f"{number:03d}-{picture:03d}{end}.png")
+                    image.load()
+                    assert image.text == {"sentence": sentence, "number": str(picture), **common}
+        grid: Any = Image.open(tmp_path / "grid.png")
+        grid.load()
+        assert grid.text == {"sentence": "\n".join(sentences), **common}
 
 
 @pytest.fixture(scope="module", params=BASELINES)

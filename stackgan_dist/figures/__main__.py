@@ -1,7 +1,8 @@
 """The figures of a run: `python -m stackgan_dist.figures --run runs/demo`.
 
 Stage-I beside Stage-II; one sentence with many noises; from one sentence to another; one word changed; the training
-pictures nearest to what is drawn. Writes a PNG for each and index.html with all of them.
+pictures nearest to what is drawn. Writes a PNG for each and index.html with all of them, into a folder of this call's
+own.
 """
 
 from __future__ import annotations
@@ -36,9 +37,12 @@ from stackgan_dist.generation.grid import to_png
 from stackgan_dist.randomness import Stream, permutation
 from stackgan_dist.runs.trained import Trained, load_discriminator, load_trained
 from stackgan_dist.storage.files import join, write_bytes
+from stackgan_dist.storage.output_folder import check_output, output_folder
 
 _WORDS = 5
 _BATCH = 64
+_FILES = frozenset({"stages.png", "noises.png", "interpolation.png", "word.png", "nearest.png", "index.html"})
+"""What a call writes."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,9 @@ class Options:
     seed: int = 0
     """Another seed gives other sentences and noises."""
     out: str | None = None
-    """Folder or URL to write to (default: figures/ in the run)."""
+    """Folder or URL to write to, empty or new (default: a new one in the run, as figures/0001-step-42000-ema)."""
+    overwrite: bool = False
+    """Replace the figures that an earlier call wrote to --out; other files there stay."""
     weights: Literal["ema", "raw"] = "ema"
     """The generator's moving average, or its weights as they were at the last step."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
@@ -82,6 +88,7 @@ def main() -> None:
             raise UserError(f"{flag} is {value}, it must be at least {least}")
     if len(options.sentences) == 1:
         raise UserError("--sentences has 1 sentence, it needs 2 or more: a figure goes from one to another")
+    check_output(options.out, overwrite=options.overwrite)
     trained = load_trained(options.run, print, raw=options.weights == "raw")
     device = usable_device(options.device)
     painter = Painter(trained.generator(device), trained.config.model, options.seed)
@@ -102,19 +109,25 @@ def main() -> None:
         missing.append(f"One word changed is not shown: {error}.")
     figures.append(_nearest(options, trained, painter, sentences, device))
 
-    out = options.out or join(trained.folder.url, "figures")
     facts = {
         "checkpoint": f"{trained.checkpoint}, {options.weights} weights",
         "image size": f"{trained.config.model.image_size} px",
         "sentences": "given" if options.sentences else f"captions of the split {options.split!r}",
         "seed": str(options.seed),
     }
-    try:
-        for figure in figures:
-            write_bytes(join(out, f"{figure.name}.png"), to_png(figure.picture))
-        write_bytes(join(out, "index.html"), page(f"Figures of {options.run}", facts, figures, missing).encode())
-    except OSError as error:
-        raise UserError(f"cannot write to {out}: {error.strerror}; give another folder with --out") from error
+    with output_folder(
+        options.out,
+        join(trained.folder.url, "figures"),
+        f"step {trained.step} {options.weights}",
+        _FILES.__contains__,
+        overwrite=options.overwrite,
+    ) as out:
+        try:
+            for figure in figures:
+                write_bytes(join(out, f"{figure.name}.png"), to_png(figure.picture, {"title": figure.title, **facts}))
+            write_bytes(join(out, "index.html"), page(f"Figures of {options.run}", facts, figures, missing).encode())
+        except OSError as error:
+            raise UserError(f"cannot write to {out}: {error.strerror}; give another folder with --out") from error
     print(f"{len(figures)} figures by {trained.checkpoint}; all of them: {join(out, 'index.html')}")
     for reason in missing:
         print(f"  {reason}")
