@@ -74,10 +74,10 @@ def main() -> None:
         lambda name: _FILES.fullmatch(name) is not None,
         overwrite=options.overwrite,
     ) as out:
-        _draw_all(options, trained, generator, text, place, out)
+        _write_pictures(options, trained, generator, text, place, out)
 
 
-def _draw_all(
+def _write_pictures(
     options: Options,
     trained: Trained,
     generator: Generator,

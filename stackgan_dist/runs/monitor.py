@@ -13,9 +13,8 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
-import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
@@ -24,9 +23,6 @@ from stackgan_dist.runs.board import Board
 from stackgan_dist.runs.folder import RunFolder
 from stackgan_dist.storage.files import write_bytes
 from stackgan_dist.storage.upload import Uploader
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
 
 T = TypeVar("T")
 
@@ -123,7 +119,9 @@ class Monitor:
         """Not written yet."""
         self._folder = folder
         self._told: set[str] = set()
-        self._board = Board(folder.path, first_step + 1, lambda error: self._lost("TensorBoard's events", error))
+        self._board = Board(
+            folder.path, folder.url, first_step + 1, lambda error: self._lost("TensorBoard's events", error)
+        )
         self._uploader = (
             Uploader(folder.path, folder.url, (folder.metrics_file,), self.say) if folder.is_remote else None
         )
@@ -175,7 +173,8 @@ class Monitor:
             self._lost(self._folder.metrics_file.name, error)
         if time.monotonic() - self._handed_over > _HAND_OVER_S:
             self.hand_over()
-        self._board.write(lambda board: _add_scalars(board, row, step))
+        curves = {_board_name(name): value for name, value in row.items() if name != "step"}
+        self._board.write(lambda board: board.add_scalars(curves, step))
         line = f"{speed:,.0f} img/s, wait {waited:.1%} | {self._summary(metrics)}"
         if self._bar is not None:
             self._bar.update(step - self._bar.n)
@@ -191,11 +190,12 @@ class Monitor:
 
     def picture(self, step: int, tag: str, picture: Image.Image) -> None:
         """A picture in TensorBoard, and as a file in the folder `tag` of the run."""
+        png = to_png(picture)
         try:
-            write_bytes(str(self._folder.path / tag / f"step-{step:09d}.png"), to_png(picture))
+            write_bytes(str(self._folder.path / tag / f"step-{step:09d}.png"), png)
         except OSError as error:
             self._lost(f"pictures ({tag}/)", error)
-        self._board.write(lambda board: board.add_image(tag, np.asarray(picture), step, dataformats="HWC"))
+        self._board.write(lambda board: board.add_image(tag, png, picture.size, step))
 
     def close(self) -> None:
         """Flush everything."""
@@ -212,12 +212,6 @@ class Monitor:
         if what not in self._told:
             self._told.add(what)
             self.say(f"{what} could not be written to {self._folder.path}: {error}; training goes on without")
-
-
-def _add_scalars(board: SummaryWriter, row: dict[str, float], step: int) -> None:
-    for name, value in row.items():
-        if name != "step":
-            board.add_scalar(_board_name(name), value, step)
 
 
 def _board_name(name: str) -> str:
