@@ -12,7 +12,6 @@ continued, or removed when room is needed.
 from __future__ import annotations
 
 import fcntl
-import getpass
 import os
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from stackgan_dist.data.index import Shard
+from stackgan_dist.machine import user_name
 
 
 class Unavailable(Enum):
@@ -208,4 +208,4 @@ def _is_free(path: Path) -> bool:
 
 def default_cache_folder() -> Path:
     """Where remote shards are cached when nothing else is said: node-local, per user."""
-    return Path(tempfile.gettempdir()) / f"stackgan_dist-{getpass.getuser()}" / "shards"
+    return Path(tempfile.gettempdir()) / f"stackgan_dist-{user_name()}" / "shards"
