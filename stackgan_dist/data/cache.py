@@ -19,6 +19,7 @@ from typing import BinaryIO
 from stackgan_dist.data.cache_folder import CacheFolder, Unavailable
 from stackgan_dist.data.index import Index, Shard
 from stackgan_dist.errors import UserError
+from stackgan_dist.storage.durable import sync
 from stackgan_dist.storage.files import join, local_path
 from stackgan_dist.storage.retry import Attempts, Patience, WrongSizeError, describe
 from stackgan_dist.storage.stream import ObjectStream
@@ -119,7 +120,7 @@ class ShardCache:
             resumed = part.tell() > 0
             if not self._receive(url, shard, part, digest, urgent=urgent):
                 return False
-            os.fsync(part.fileno())
+            sync(part.fileno(), self._folder.folder)
             if digest.hexdigest() == shard.sha256:
                 return True
             part.truncate(0)

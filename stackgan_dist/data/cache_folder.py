@@ -4,14 +4,13 @@ SHA256.tar          a whole, verified shard; readers hold a shared lock on it
 SHA256.BYTES.part   as much as has come of a shard of so many bytes; whoever holds its lock is fetching it
 .lock               held for the moment in which room is counted and made
 
-Processes agree by these locks alone, and a killed one leaves none. A part counts with all the bytes that it will
-have, so fetches under way are inside the bound; one that nobody holds is the rest of a killed fetch, and is
+Processes agree by these locks alone (locks.py), and a killed one leaves none. A part counts with all the bytes that
+it will have, so fetches under way are inside the bound; one that nobody holds is the rest of a killed fetch, and is
 continued, or removed when room is needed.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from typing import BinaryIO
 
 from stackgan_dist.data.index import Shard
 from stackgan_dist.machine import user_name
+from stackgan_dist.storage.locks import holding, is_held, open_alone, share
 
 
 class Unavailable(Enum):
@@ -68,7 +68,7 @@ class CacheFolder:
             file = self.path(shard).open("rb")
         except (FileNotFoundError, NotADirectoryError):
             return None
-        fcntl.flock(file, fcntl.LOCK_SH)
+        share(file)
         stat = os.fstat(file.fileno())
         if stat.st_nlink and stat.st_size == shard.bytes:
             os.utime(file.fileno())
@@ -90,15 +90,14 @@ class CacheFolder:
             if self.path(shard).exists():
                 return Unavailable.HERE
             part_path = self._part(shard)
-            part = os.fdopen(os.open(part_path, os.O_RDWR | os.O_CREAT, 0o644), "r+b", buffering=0)
+            part = open_alone(part_path)
+            if part is None:
+                return Unavailable.BUSY
             try:
-                if not _lock(part) or not os.fstat(part.fileno()).st_nlink:
-                    part.close()
-                    return Unavailable.BUSY
                 lacking = self._make_room(shard, urgent=urgent, keep=keep)
                 if lacking <= 0:
                     return part
-                others = any(not _is_free(entry.path) for entry in self._parts() if entry.path != part_path)
+                others = any(is_held(entry.path) for entry in self._parts() if entry.path != part_path)
                 if urgent and not others:
                     return part  # larger than the bound, and needed all the same
                 if not os.fstat(part.fileno()).st_size:
@@ -140,8 +139,7 @@ class CacheFolder:
 
     @contextmanager
     def _counting(self) -> Iterator[None]:
-        with (self.folder / ".lock").open("w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        with holding(self.folder / ".lock"):
             yield
 
     def _present(self) -> int:
@@ -176,7 +174,7 @@ class CacheFolder:
         for entry in sorted([*parts, *shards], key=lambda entry: entry.used_ns):
             if lacking <= 0:
                 return lacking
-            if entry.path.name not in kept and _is_free(entry.path):
+            if entry.path.name not in kept and not is_held(entry.path):
                 entry.path.unlink(missing_ok=True)
                 lacking -= entry.bytes
         if urgent:
@@ -187,23 +185,6 @@ class CacheFolder:
                 entry.path.unlink(missing_ok=True)
                 lacking -= entry.bytes
         return lacking
-
-
-def _lock(file: BinaryIO) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _is_free(path: Path) -> bool:
-    """Whether nobody holds a lock on it."""
-    try:
-        with path.open("rb") as file:
-            return _lock(file)
-    except FileNotFoundError:
-        return True
 
 
 def default_cache_folder() -> Path:

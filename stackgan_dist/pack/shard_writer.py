@@ -27,6 +27,7 @@ from stackgan_dist.errors import UserError
 from stackgan_dist.pack.pictures import Frame, PictureError, encode_jpeg, load_picture
 from stackgan_dist.pack.pool import AbandonedError, OnPicture
 from stackgan_dist.pack.sources import Record, Source
+from stackgan_dist.storage.durable import set_mode, sync
 from stackgan_dist.storage.files import join, local_path, open_filesystem
 from stackgan_dist.text import SentenceError, TextEncoder, load_encoder
 
@@ -234,11 +235,11 @@ def publish_tar(part: Path, url: str, samples: int) -> Shard:
     """Put the finished tar `part` at `url`, whole or not at all; returns its entry for the index."""
     with part.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-        os.fsync(file.fileno())
+        sync(file.fileno(), part.parent)
     shard = Shard(name=url.rsplit("/", 1)[-1], bytes=part.stat().st_size, sha256=digest, samples=samples)
     path = local_path(url)
     if path is not None:
-        part.chmod(0o644)  # mkstemp's 0600 would hide it from the group
+        set_mode(part, 0o644)  # mkstemp's 0600 would hide it from the group
         part.replace(path)
         return shard
     fs, remote = open_filesystem(url)

@@ -18,6 +18,7 @@ import fsspec
 from fsspec.core import url_to_fs
 
 from stackgan_dist.errors import UserError
+from stackgan_dist.storage.durable import set_mode, sync, sync_folder
 from stackgan_dist.storage.retry import Attempts, Patience, StoreError, describe
 
 T = TypeVar("T")
@@ -155,8 +156,8 @@ def _replace(path: Path, fill: Callable[[BinaryIO], object]) -> None:
         with os.fdopen(handle, "wb") as file:
             fill(file)
             file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide it from the group
+            sync(file.fileno(), path.parent)
+        set_mode(temporary, 0o644)  # mkstemp's 0600 would hide it from the group
         os.replace(temporary, path)
         sync_folder(path.parent)
     except BaseException:
@@ -176,15 +177,6 @@ def append_line(url: str, line: str) -> None:
     except FileNotFoundError:
         before = b""
     write_bytes(url, before + line.encode() + b"\n")
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename inside `folder` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def remove_temporary(url: str) -> None:
