@@ -16,4 +16,4 @@
 here=$(scontrol show job "${SLURM_JOB_ID:?this is a job: sbatch slurm/stage1.sh}" | sed -nE 's|^ *Command=(.*)/slurm/[a-z0-9_]+\.sh.*|\1|p;T;q')
 source "${here:-$SLURM_SUBMIT_DIR}/slurm/lib.sh"
 
-train --preset painted-stage1 "$@"
+train "$@"  # by default the preset painted-stage1

@@ -15,4 +15,8 @@
 here=$(scontrol show job "${SLURM_JOB_ID:?this is a job: sbatch slurm/stage2.sh}" | sed -nE 's|^ *Command=(.*)/slurm/[a-z0-9_]+\.sh.*|\1|p;T;q')
 source "${here:-$SLURM_SUBMIT_DIR}/slurm/lib.sh"
 
-train --preset painted-stage2 "$@"
+case " $*" in
+  *" --preset"* | *" --config"*) ;;
+  *) set -- --preset painted-stage2 "$@" ;;
+esac
+train "$@"

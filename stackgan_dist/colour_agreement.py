@@ -20,11 +20,12 @@ from stackgan_dist.distributed.process_group import process_group
 from stackgan_dist.doors import front_door, parse_options
 from stackgan_dist.errors import UserError
 from stackgan_dist.painted.species import PALETTE, PARTS
+from stackgan_dist.ranges import Range
 from stackgan_dist.runs.score_rows import append_score
 from stackgan_dist.scores.colours import agreement
 from stackgan_dist.scores.overlap import made_ahead
 from stackgan_dist.scores.sharpness import steepness
-from stackgan_dist.scores.subject import Subject, check_counts, open_subject
+from stackgan_dist.scores.subject import Subject, open_subject
 
 
 @dataclass(frozen=True)
@@ -32,15 +33,14 @@ class Options:
     """What to measure."""
 
     subject: Annotated[Subject, tyro.conf.arg(name="")]
-    samples: int = 1_000
-    """Pictures to draw."""
+    samples: Annotated[int, Range(at_least=1)] = 1_000
+    """The number of pictures to generate."""
 
 
 @front_door
 def main() -> None:
-    """Parse, validate, connect, draw and judge, add up, report."""
-    options = parse_options(Options, "stackgan_dist.colour_agreement", __doc__)
-    check_counts(options.samples, options.subject.batch_size)
+    """Parse, validate, connect, generate and judge, add up, report."""
+    options = parse_options(Options, "colour_agreement", __doc__, run_first=True)
     subject = open_subject(options.subject)
     if subject.captions.index.name != "painted":
         raise UserError(
@@ -77,7 +77,7 @@ def main() -> None:
                 **{f"steps of {name}": pair for name, pair in sharpness.items()},
                 **subject.describe(),
             }
-            file = append_score(subject.trained.folder.url, row)
+            file = append_score(subject.trained.folder.root, row)
             parts = ", ".join(f"{part} {share:.1%}" for part, share in shares.items())
             steep = ", ".join(f"{name} {outlines:.1f} / {rest:.2f}" for name, (outlines, rest) in sharpness.items())
             print(

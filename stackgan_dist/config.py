@@ -8,10 +8,11 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from stackgan_dist.errors import UserError
 from stackgan_dist.models.config import ModelConfig
+from stackgan_dist.ranges import Range, Seed, Timeout, check_fields
 
 Precision = Literal["auto", "fp32", "bf16", "fp16", "fp64"]
 
@@ -21,63 +22,65 @@ class DataConfig:
     """Where the pictures come from, and how they reach a rank."""
 
     url: str = "data/painted"
-    """Packed data set: the folder above SPLIT/SIZE/index.json; any fsspec URL, e.g. s3://bucket/cub."""
+    """The packed data set: the folder above SPLIT/SIZE/index.json, on any fsspec URL, e.g. s3://bucket/cub."""
     split: str = "train"
-    """Split to train on."""
-    workers: int = 1
-    """Loader processes per rank; 0 loads in the rank itself. Does not change what is loaded."""
-    lookahead_steps: int = 64
-    """Remote shards are fetched this many steps before they are needed."""
+    """The split to train on."""
+    workers: Annotated[int, Range(at_least=0)] = 1
+    """The number of loader processes of each rank; 0 loads in the rank itself. It does not change what is loaded."""
+    lookahead_steps: Annotated[int, Range(at_least=0)] = 64
+    """Shards of a remote set are fetched this many steps before they are needed."""
     cache: str | None = None
-    """Node-local folder for shards of remote sets (default: a folder of the user's under $TMPDIR)."""
-    cache_gb: float = 50.0
-    """The cache holds at most this many gigabytes per node; the oldest shards go first."""
-    memory_gb: float = 1.0
-    """What a rank keeps decoded in host memory, shared by its workers, if the whole set fits: the embeddings, and the
-    pictures as well. It takes samples x (2 x captions x text dim + 3 x side^2) bytes, filled as they are first read.
-    0: every picture is decoded each time. Does not change what is loaded."""
+    """The node-local folder for shards of remote sets. The default is a folder of the user's own under $TMPDIR."""
+    cache_gb: Annotated[float, Range(above=0)] = 50.0
+    """The cache holds at most this many gigabytes on each node; the oldest shards are removed first."""
+    memory_gb: Annotated[float, Range(at_least=0)] = 1.0
+    """A rank keeps at most this many gigabytes decoded in host memory, shared by its workers: the embeddings if those
+    of the whole set fit, and the pictures as well if both do. A set takes samples x (2 x captions x text dim +
+    3 x side^2) bytes. With 0 every picture is decoded each time. It does not change what is loaded."""
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
     """The mathematics of the run."""
 
-    seed: int = 0
-    """Seed of everything random: initial weights, order of samples, crops, texts, noise."""
-    batch_size: int = 64
-    """Rows of the GLOBAL batch; ranks share them. The number of ranks does not change the mathematics."""
-    epochs: int = 600
-    """Length of the run; an epoch is floor(samples / batch size) steps."""
-    learning_rate: float = 2e-4
-    """Of Adam, for both networks."""
-    halve_every_epochs: int = 100
-    """The learning rate is halved each time this many epochs are over; 0 keeps it."""
-    adam_beta1: float = 0.5
-    """Adam's decay of the first moment."""
-    adam_beta2: float = 0.999
-    """Adam's decay of the second moment."""
-    kl_weight: float = 2.0
-    """Weight of KL(N(mu, sigma) || N(0, 1)), a mean over rows and dimensions as in the authors' code, where 2.0 made
-    the published numbers; the summed KL of the paper's formula with lambda = 1 would be 128."""
-    colour_weight: float = 0.0
-    """Stage-II: weight of the difference between its colours and those of the Stage-I image (the colour consistency
-    of StackGAN-v2, arXiv 1710.10916, which uses 50). Not in the paper, hence 0; it keeps short runs from trading
+    seed: Seed = 0
+    """The seed of everything random: initial weights, order of samples, crops, texts and noise."""
+    batch_size: Annotated[int, Range(at_least=2)] = 64
+    """The rows of the GLOBAL batch, which the ranks share. The number of ranks does not change the mathematics.
+    A single row has no variance for batch norm."""
+    epochs: Annotated[int, Range(at_least=1)] = 600
+    """The length of the run; an epoch is floor(samples / batch size) steps."""
+    learning_rate: Annotated[float, Range(above=0)] = 2e-4
+    """The learning rate of Adam at the first step, for both networks."""
+    halve_every_epochs: Annotated[int, Range(at_least=0)] = 100
+    """The learning rate is halved each time this many epochs are over; 0 keeps it as it is."""
+    adam_beta1: Annotated[float, Range(at_least=0, below=1)] = 0.5
+    """Adam's decay rate of the first moment."""
+    adam_beta2: Annotated[float, Range(at_least=0, below=1)] = 0.999
+    """Adam's decay rate of the second moment."""
+    kl_weight: Annotated[float, Range(at_least=0)] = 2.0
+    """The weight of KL(N(mu, sigma) || N(0, 1)), a mean over rows and dimensions as in the authors' code, where 2.0
+    made the published numbers; the summed KL of the paper's formula with lambda = 1 would be 128."""
+    colour_weight: Annotated[float, Range(at_least=0)] = 0.0
+    """Stage-II: the weight of the difference between its colours and those of the Stage-I image (the colour consistency
+    of StackGAN-v2, arXiv 1710.10916, which uses 50). It is not in the paper, hence 0; it keeps short runs from trading
     Stage-I's colours for others."""
-    reconstruction_weight: float = 0.0
-    """Stage-II: weight of the mean absolute difference between real pictures and what G makes of them from their text
-    and their 64 pixels. Not in the paper, hence 0: a short run learns from it what sharp pictures look like without
-    waiting for D to teach it. See also `--model.stage1-coarse`."""
+    reconstruction_weight: Annotated[float, Range(at_least=0)] = 0.0
+    """Stage-II: the weight of the mean absolute difference between real pictures and what G makes of them from their
+    text and their 64 pixels. It is not in the paper, hence 0: a short run learns from it what sharp pictures look like
+    without waiting for D to teach it. See also --model.stage1-coarse."""
     interpolated_texts: bool = False
     """Train the generator also on texts half-way between two, one for every two rows of the batch: the INT of
     GAN-INT-CLS (arXiv 1605.05396, section 4.3)."""
-    captions_per_text: int = 4
-    """A text is the mean embedding of this many captions of a picture, drawn anew each step (the authors' TensorFlow
-    code: 4 of 10, their PyTorch code: 1)."""
-    ema_half_life_images: float = 10_000.0
-    """Half-life of the generator's moving average, in images; short at first (a 20th of the images seen). 0: no
-    averaging."""
+    captions_per_text: Annotated[int, Range(at_least=1)] = 4
+    """A text is the mean embedding of this many captions of a picture, drawn at random in each step (the authors'
+    TensorFlow code: 4 of 10, their PyTorch code: 1)."""
+    ema_half_life_images: Annotated[float, Range(at_least=0)] = 10_000.0
+    """The half-life of the generator's moving average, in images; it is shorter at first (a 20th of the images seen).
+    0 switches the average off."""
     precision: Precision = "auto"
-    """auto: bf16 autocast on CUDA, fp32 on CPU. fp16 uses one loss scaler per optimizer. fp64 is for equality tests."""
+    """auto is bf16 autocast on CUDA and fp32 on CPU. fp16 uses one loss scaler per optimizer. fp64 is for equality
+    tests."""
     compile: bool = False
     """Compile both networks with torch.compile when the run starts, for CUDA devices. Experimental: it has not been run
     on one, and the last bits of a compiled run are not promised to survive a restart."""
@@ -88,23 +91,23 @@ class RunConfig:
     """Where a run writes, and how often. Changes nothing in the mathematics."""
 
     name: str = "run"
-    """The run lives in FOLDER/NAME."""
+    """The name of the run, which is written to FOLDER/NAME."""
     folder: str = "runs"
-    """Folder of all runs, or a URL, e.g. s3://bucket/runs; give it to tensorboard --logdir."""
-    tick_steps: int = 50
-    """Steps between two status lines, rows of metrics.jsonl and points in TensorBoard."""
-    checkpoint_steps: int = 1000
-    """Steps between two checkpoints; one more is written when the run ends or is stopped."""
-    keep_last: int = 2
-    """Checkpoints kept besides the milestones; the newest ones."""
-    milestone_steps: int = 0
-    """Checkpoints at multiples of this are kept for good; 0: none."""
-    sample_steps: int = 1000
-    """Steps between two grids of pictures."""
-    sample_captions: int = 8
-    """Captions in a grid; they and their noise stay the same throughout a run."""
-    timeout_s: float = 300.0
-    """A rank that does not answer for this long is taken for lost, and the run stops (to be restarted)."""
+    """The folder of all runs, or a URL, e.g. s3://bucket/runs; it is what tensorboard --logdir takes."""
+    tick_steps: Annotated[int, Range(at_least=1)] = 50
+    """The number of steps between two status lines, rows of metrics.jsonl and points in TensorBoard."""
+    checkpoint_steps: Annotated[int, Range(at_least=1)] = 1000
+    """The number of steps between two checkpoints; one more is written when the run ends or is stopped."""
+    keep_last: Annotated[int, Range(at_least=1)] = 2
+    """This many of the newest checkpoints are kept besides the milestones."""
+    milestone_steps: Annotated[int, Range(at_least=0)] = 0
+    """Checkpoints at multiples of this many steps are kept for good; with 0 there are none."""
+    sample_steps: Annotated[int, Range(at_least=1)] = 1000
+    """The number of steps between two grids of pictures."""
+    sample_captions: Annotated[int, Range(at_least=1)] = 8
+    """The number of captions in a grid; they and their noise stay the same throughout a run."""
+    timeout_s: Timeout = 300.0
+    """A rank that does not answer for this many seconds is taken for lost, and the run stops (to be restarted)."""
 
 
 @dataclass(frozen=True)
@@ -118,36 +121,18 @@ class Config:
     stage1: str | None = None
     """For Stage-II: the Stage-I run (its folder, or one of its checkpoints)."""
     engine: Literal["ddp", "deepspeed"] = "ddp"
-    """How ranks share the work: torch's DistributedDataParallel, or DeepSpeed with ZeRO 0, 1 or 2. It changes nothing
-    in the mathematics, and a run may go on with the other one."""
+    """How the ranks share the work: torch's DistributedDataParallel, or DeepSpeed with ZeRO 0, 1 or 2. It changes
+    nothing in the mathematics, and a run may go on with the other one."""
     deepspeed_config: str = "zero1"
     """For --engine deepspeed: zero1, zero2, or the path of a JSON file with the keys of launch/README.md."""
     resume: Literal["auto", "never"] = "auto"
-    """auto: go on from the newest good checkpoint of the run, if there is one. never: refuse if there is one."""
+    """auto goes on from the newest good checkpoint of the run, if there is one; never refuses to start if there is
+    one."""
 
     def validate(self, world_size: int) -> None:
         """Refuse, before anything starts, what cannot work on `world_size` ranks; raises UserError."""
+        check_fields(self)
         training, run = self.training, self.run
-        positive = {
-            "--training.batch-size": training.batch_size,
-            "--training.epochs": training.epochs,
-            "--training.learning-rate": training.learning_rate,
-            "--training.captions-per-text": training.captions_per_text,
-            "--run.tick-steps": run.tick_steps,
-            "--run.checkpoint-steps": run.checkpoint_steps,
-            "--run.keep-last": run.keep_last,
-            "--run.sample-steps": run.sample_steps,
-            "--run.sample-captions": run.sample_captions,
-            "--run.timeout-s": run.timeout_s,
-            "--data.cache-gb": self.data.cache_gb,
-        }
-        for flag, value in positive.items():
-            if not value > 0:
-                raise UserError(f"{flag} is {value}, it must be above 0")
-        if self.data.memory_gb < 0:
-            raise UserError(f"--data.memory-gb is {self.data.memory_gb}, it must be 0 or more")
-        if self.data.workers < 0:
-            raise UserError(f"--data.workers is {self.data.workers}, it must be 0 or more")
         if world_size > training.batch_size:
             raise UserError(
                 f"{world_size} ranks share a global batch of {training.batch_size} rows: some would get none; "
@@ -189,6 +174,8 @@ def from_json(text: str, where: str) -> Config:
         }
         built = {name: section(**fields.pop(name)) for name, section in sections.items()}
         return Config(**built, **fields)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{where} is not a configuration of this version: {error}") from error
 

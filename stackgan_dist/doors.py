@@ -8,20 +8,23 @@ from __future__ import annotations
 import errno
 import functools
 import importlib
+import io
 import json
 import os
 import select
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext, redirect_stderr
 from pathlib import Path
 from typing import TextIO, TypeVar
 
-import tyro
-
 from stackgan_dist.distributed.environment import is_main_rank, ranks_from_environment
-from stackgan_dist.errors import EXIT_USER_ERROR, RankError, UserError
+from stackgan_dist.errors import EXIT_PREEMPTED, EXIT_USER_ERROR, RankError, UserError
+from stackgan_dist.interruption import Interrupted, interruptible
+from stackgan_dist.machine import check_open_files, raise_open_files_limit
+from stackgan_dist.ranges import check_fields
 
 T = TypeVar("T")
 
@@ -57,32 +60,59 @@ def command_main(name: str) -> Callable[[], None]:
     return module.main
 
 
-def parse_options(options: type[T], module: str, description: str | None) -> T:
-    """The command line of a measuring job, whose run may be given as `RUN` or `--run RUN`.
+def parse_options(
+    options: type[T],
+    command: str,
+    description: str | None,
+    *,
+    arguments: Sequence[str] | None = None,
+    default: T | None = None,
+    run_first: bool = False,
+) -> T:
+    """The command line of `python -m stackgan_dist.COMMAND` (`arguments`: another one), with every field checked.
 
-    torchrun under Python 3.11 stops at `--run`, even behind the module's name, because it might abbreviate one of its
-    own flags.
+    `options` is a dataclass, or a union of one for each subcommand; `default` an instance whose values the flags
+    change. With `run_first` the run may be given as `RUN` or `--run RUN`: torchrun under Python 3.11 stops at `--run`,
+    even behind the module's name, because it might abbreviate one of its own flags.
+
+    Raises UserError for a value out of its range. What is no flag at all ends the process, with a message of rank 0.
     """
-    arguments = sys.argv[1:]
-    if arguments and not arguments[0].startswith("-"):
-        arguments = ["--run", *arguments]
-    return tyro.cli(
-        options, args=arguments, prog=f"python -m {module}", description=description, console_outputs=is_main_rank()
-    )
+    import tyro  # only here: the list of commands is shown without it
+
+    from stackgan_dist.help_texts import REGISTRY, wrapped
+
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if run_first and given and not given[0].startswith("-"):
+        given = ["--run", *given]
+    # tyro says what cannot be a number even without console_outputs.
+    with nullcontext() if is_main_rank() else redirect_stderr(io.StringIO()):
+        parsed: T = tyro.cli(
+            options,
+            args=given,
+            prog=f"python -m stackgan_dist.{command}",
+            description=wrapped(description or ""),
+            default=tyro.MISSING_NONPROP if default is None else default,
+            console_outputs=is_main_rank(),
+            registry=REGISTRY,
+        )
+    check_fields(parsed)
+    return parsed
 
 
 def front_door(main: Callable[[], None]) -> Callable[[], None]:
     """Wrap a command's `main`: a UserError ends it with one message from rank 0 and exit code 2.
 
     Under torchrun the message also goes into the agent's error file, so that it stands in the summary which
-    torchrun prints last. Output that nobody reads any more (`... | head`) ends it silently.
+    torchrun prints last. Output that nobody reads any more (`... | head`) ends it silently. Ctrl-C, SIGTERM and SIGHUP
+    end it in order with 128 + their number, unless the command itself makes something else of them.
     """
 
     @functools.wraps(main)
     def guarded() -> None:
         try:
             try:
-                explained()
+                with interruptible():
+                    explained()
             finally:
                 sys.stdout.flush()  # what is left to the interpreter's end ends in a message of its own
         except BrokenPipeError:
@@ -92,10 +122,12 @@ def front_door(main: Callable[[], None]) -> Callable[[], None]:
             sys.exit(_EXIT_UNREAD)
 
     def explained() -> None:
+        raise_open_files_limit()
         try:
             try:
                 main()
             except OSError as error:
+                check_open_files(error)
                 if error.errno not in _DISK_FULL:
                     raise
                 where = f" for {error.filename}" if error.filename else ""
@@ -111,10 +143,27 @@ def front_door(main: Callable[[], None]) -> Callable[[], None]:
                 print(f"error: {error}", file=sys.stderr, flush=True)
             _tell_torchrun(error)
             sys.exit(EXIT_USER_ERROR)
-        except KeyboardInterrupt:
-            sys.exit(130)
+        except (Interrupted, KeyboardInterrupt) as end:
+            number = end.number if isinstance(end, Interrupted) else signal.SIGINT
+            if is_main_rank():
+                print(
+                    f"stopped by {signal.Signals(number).name}; started again, the same command goes on where it can",
+                    file=sys.stderr,
+                    flush=True,
+                )
+            sys.exit(128 + number)
 
     return guarded
+
+
+def end_preempted() -> None:
+    """End a training that was stopped with a checkpoint: with 75, that whoever watches it starts it again.
+
+    Where torchrun itself starts again what ends otherwise than with 0 (--max-restarts), the ranks end with 0: they were
+    asked to stop. stackgan_dist.launcher, which looks at the run's marker, still ends with 75.
+    """
+    if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) == 0:
+        sys.exit(EXIT_PREEMPTED)
 
 
 def _is_unread(stream: TextIO) -> bool:

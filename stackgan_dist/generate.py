@@ -1,7 +1,7 @@
-"""Draw pictures for new sentences: `python -m stackgan_dist.generate --run runs/demo "a small red bird ..." ...`.
+"""Generate pictures of new sentences: `python -m stackgan_dist.generate --run runs/demo "a small red bird ..." ...`.
 
 Writes one PNG per picture, and a grid of all of them with Stage-I beside Stage-II, into a folder of this call's own.
-Each file says in its text chunks what was drawn by which checkpoint.
+Each file says in its text chunks what was generated, and by which checkpoint.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stackgan_dist.data.placement import place_from_words
-from stackgan_dist.doors import front_door
+from stackgan_dist.doors import front_door, parse_options
 from stackgan_dist.errors import UserError
 from stackgan_dist.generation.generate import draw, usable_device
-from stackgan_dist.generation.grid import labelled_grid, to_picture, to_pixels, to_png
+from stackgan_dist.generation.grid import labelled_grid, to_pictures, to_png
 from stackgan_dist.models import Generator, ModelConfig
+from stackgan_dist.ranges import Range, Seed
 from stackgan_dist.runs.trained import Trained, load_trained
-from stackgan_dist.storage.files import join, write_bytes
+from stackgan_dist.storage.folder import Folder
 from stackgan_dist.storage.output_folder import output_folder
 
 _BATCH = 16
@@ -35,46 +36,48 @@ _FILES = re.compile(r"(\d{3,}-\d{3,}(-stage1)?|grid)\.png")
 
 @dataclass(frozen=True)
 class Options:
-    """What to draw."""
+    """What to generate."""
 
-    sentences: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """Sentences, each in quotes."""
+    sentences: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="SENTENCE ...")]
+    """The sentences, each in quotes."""
     run: str
-    """A run, a folder with the runs of both stages (the last stage is taken), or a checkpoint."""
+    """The run that generates: its folder, a folder with the runs of both stages (the last stage is taken), or a
+    checkpoint."""
     place: tuple[str, ...] = ()
     """For a model that is told where the object is (GAWWN): LEFT TOP WIDTH HEIGHT of its box, or NAME=X,Y of some of
     its keypoints, in fractions of the picture's side."""
-    count: int = 4
-    """Pictures per sentence; they differ by their noise."""
-    seed: int = 0
-    """Another seed gives other pictures."""
+    count: Annotated[int, Range(at_least=1)] = 4
+    """The number of pictures of each sentence; they differ by their noise."""
+    seed: Seed = 0
+    """The seed of the noise; another one gives other pictures."""
     out: str | None = None
-    """Folder or URL for the pictures, empty or new (default: a new one in the run, as generated/0001-a-red-bird)."""
+    """The folder or URL for the pictures, empty or new. The default is a new one in the run, such as
+    generated/0001-a-red-bird."""
     overwrite: bool = False
     """Replace the pictures that an earlier call wrote to --out; other files there stay."""
     weights: Literal["ema", "raw"] = "ema"
-    """The generator's moving average, or its weights as they were at the last step."""
+    """ema takes the generator's moving average, raw its weights as they were at the last step."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
-    """Where to draw."""
+    """The device to generate on, such as cpu or cuda:1."""
 
 
 @front_door
 def main() -> None:
-    """Parse, load, draw, write."""
-    options = tyro.cli(Options, prog="python -m stackgan_dist.generate", description=__doc__)
-    _check(options.sentences, options.count)
+    """Parse, load, generate, write."""
+    options = parse_options(Options, "generate", __doc__)
+    _check(options.sentences)
     trained = load_trained(options.run, print, raw=options.weights == "raw")
     place = _place(trained.config.model, options.place)
     text = trained.encoder().encode(options.sentences)
     generator = trained.generator(usable_device(options.device))
     with output_folder(
-        options.out,
-        join(trained.folder.url, "generated"),
+        None if options.out is None else Folder.at(options.out),
+        trained.folder.root / "generated",
         options.sentences[0],
         lambda name: _FILES.fullmatch(name) is not None,
         overwrite=options.overwrite,
-    ) as out:
-        _write_pictures(options, trained, generator, text, place, out)
+    ) as folder:
+        _write_pictures(options, trained, generator, text, place, folder)
 
 
 def _write_pictures(
@@ -83,14 +86,14 @@ def _write_pictures(
     generator: Generator,
     text: NDArray[np.float32],
     place: NDArray[np.float32] | None,
-    out: str,
+    out: Folder,
 ) -> None:
     """Every picture of every sentence, then the grid, into `out`."""
     origin = {"seed": str(options.seed), "checkpoint": trained.checkpoint, "weights": options.weights}
 
     def save(picture: Image.Image, name: str, about: dict[str, str]) -> None:
         try:
-            write_bytes(join(out, name), to_png(picture, {**about, **origin}))
+            out.write(name, to_png(picture, {**about, **origin}))
         except OSError as error:
             raise UserError(f"cannot write to {out}: {error.strerror}; give another folder with --out") from error
 
@@ -103,9 +106,9 @@ def _write_pictures(
             embeddings = text[number : number + 1].repeat(len(numbers), axis=0)
             places = None if place is None else np.stack([place] * len(numbers))
             fakes = draw(generator, trained.config.model, embeddings, numbers, options.seed, places)
-            finals += [to_picture(pixels) for pixels in to_pixels(fakes.image)]
+            finals += to_pictures(fakes.image)
             if fakes.low_resolution is not None:
-                lows += [to_picture(pixels) for pixels in to_pixels(fakes.low_resolution)]
+                lows += to_pictures(fakes.low_resolution)
         for end, pictures in (("", finals), ("-stage1", lows)):
             for picture_number, picture in enumerate(pictures):
                 about = {"sentence": sentence, "number": str(picture_number)}
@@ -118,7 +121,7 @@ def _write_pictures(
     save(labelled_grid(rows, options.sentences, headings, cell), "grid.png", {"sentence": "\n".join(options.sentences)})
     print(
         f"{len(rows) * options.count} pictures of {trained.config.model.image_size} px drawn by {trained.checkpoint} "
-        f"({options.weights}); all of them: {join(out, 'grid.png')}"
+        f"({options.weights}); all of them: {out.url_of('grid.png')}"
     )
 
 
@@ -131,14 +134,12 @@ def _place(model: ModelConfig, words: tuple[str, ...]) -> NDArray[np.float32] | 
     return place_from_words(words, model.placement)
 
 
-def _check(sentences: Sequence[str], count: int) -> None:
+def _check(sentences: Sequence[str]) -> None:
     if not sentences:
         raise UserError('there is nothing to draw; give one or more sentences, e.g. "a small red bird"')
     for number, sentence in enumerate(sentences, 1):
         if not sentence.strip():
             raise UserError(f'sentence {number} is empty; say what to draw, e.g. "a small red bird"')
-    if count < 1:
-        raise UserError(f"--count is {count}, it must be at least 1")
 
 
 if __name__ == "__main__":

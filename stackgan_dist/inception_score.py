@@ -15,10 +15,11 @@ from stackgan_dist.classifiers.classifier import load_classifier
 from stackgan_dist.distributed.collectives import one_thread_per_rank, sum_over_ranks, with_progress
 from stackgan_dist.distributed.process_group import process_group
 from stackgan_dist.doors import front_door, parse_options
+from stackgan_dist.ranges import Range
 from stackgan_dist.runs.score_rows import append_score
 from stackgan_dist.scores.inception import InceptionScoreSums
 from stackgan_dist.scores.overlap import made_ahead
-from stackgan_dist.scores.subject import Subject, check_counts, open_subject
+from stackgan_dist.scores.subject import Subject, open_subject
 
 
 @dataclass(frozen=True)
@@ -26,19 +27,20 @@ class Options:
     """What to score, and how."""
 
     subject: Annotated[Subject, tyro.conf.arg(name="")]
-    samples: int = 30_000
-    """Pictures to draw; the paper's number is 30,000."""
-    splits: int = 10
-    """Consecutive parts of the samples; the score is their mean, its error their standard deviation."""
+    samples: Annotated[int, Range(at_least=1)] = 30_000
+    """The number of pictures to generate; the paper's is 30,000."""
+    splits: Annotated[int, Range(at_least=1)] = 10
+    """The samples are divided into this many consecutive parts; the score is the mean of theirs, its error their
+    standard deviation."""
     classifier: str = "efficientnet-lite0"
-    """efficientnet-lite0, a stand-in that needs no download, or the path of an Inception-v3 weights file."""
+    """The network that judges: efficientnet-lite0, a stand-in that needs no download, or the path of an Inception-v3
+    weights file."""
 
 
 @front_door
 def main() -> None:
-    """Parse, validate, connect, draw and classify, add up, report."""
-    options = parse_options(Options, "stackgan_dist.inception_score", __doc__)
-    check_counts(options.samples, options.subject.batch_size)
+    """Parse, validate, connect, generate and classify, add up, report."""
+    options = parse_options(Options, "inception_score", __doc__, run_first=True)
     subject = open_subject(options.subject)
     # Looked at before ranks wait for each other: a wrong file or a missing package is the commonest mistake.
     InceptionScoreSums(options.samples, options.splits, load_classifier(options.classifier).classes)
@@ -56,7 +58,7 @@ def main() -> None:
         if ranks.is_main:
             score = sums.result()
             row = {"score": "inception", **asdict(score), **classifier.describe(), **subject.describe()}
-            file = append_score(subject.trained.folder.url, row)
+            file = append_score(subject.trained.folder.root, row)
             print(f"Inception Score {score}\n  of {subject.trained.checkpoint}, captions of {subject.captions.url}")
             print(f"  by {classifier.name}: {classifier.comparable_with}\n  recorded in {file}")
 

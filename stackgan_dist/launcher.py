@@ -9,13 +9,16 @@ mend, and with 1 for everything else. `stackgan --ranks N` and launch/torchrun.s
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
+from stackgan_dist.config_source import parse
 from stackgan_dist.doors import front_door
 from stackgan_dist.errors import EXIT_PREEMPTED, EXIT_USER_ERROR, UserError
-from stackgan_dist.presets import parse
 from stackgan_dist.runs.folder import RunFolder
 from stackgan_dist.storage.files import join
 
@@ -42,11 +45,14 @@ def main() -> None:
     try:
         run(parse_args(["--signals-to-handle", ",".join(handled), *arguments]))
     except ChildFailedError as error:
-        codes = {failure.exitcode for failure in error.failures.values()}
-        code = next((each for each in (EXIT_USER_ERROR, EXIT_PREEMPTED) if codes == {each}), 1)
-        if code == 1:
+        # The first one to fail says why; torchrun ends the others by signals.
+        code = error.get_first_failure()[1].exitcode
+        if code not in (EXIT_USER_ERROR, EXIT_PREEMPTED):
+            code = 1
             print(error, file=sys.stderr, flush=True)
     except SignalException as caught:
+        # Asked twice, torchrun leaves its ranks behind; whoever asks twice wants no end of theirs but the quickest.
+        _kill_what_is_left()
         code = 128 + caught.sigval
     sys.exit(code if folder is None else _exit_code(folder, code))
 
@@ -60,6 +66,14 @@ def _run_folder(arguments: Sequence[str]) -> RunFolder | None:
     except (UserError, SystemExit):
         return None
     return RunFolder(join(run.folder, run.name))
+
+
+def _kill_what_is_left() -> None:
+    """Kill the ranks that torchrun has not ended, with all that they started: each is in a session of its own."""
+    for children in Path("/proc/self/task").glob("*/children"):
+        for child in children.read_text().split():
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(int(child), signal.SIGKILL)
 
 
 def _exit_code(folder: RunFolder, code: int) -> int:

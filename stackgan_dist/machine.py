@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import getpass
 import math
 import os
 import resource
 import sys
 from pathlib import Path
+
+from stackgan_dist.errors import RankError
+
+_MOST_OPEN_FILES = 2**16
+"""More would only make the kernel's tables of a process larger."""
 
 
 def available_cores() -> set[int]:
@@ -73,6 +79,29 @@ def user_name() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # the latter since Python 3.13
         return str(os.getuid())
+
+
+def raise_open_files_limit() -> None:
+    """Let this process, and those that it starts, open as many files as the system allows them to (ulimit -n)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def open_files_limit() -> int:
+    """How many files this process may have open at once."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MOST_OPEN_FILES if soft == resource.RLIM_INFINITY else soft
+
+
+def check_open_files(error: OSError) -> None:
+    """Raise a RankError that names the limit where `error` says that too many files are open."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        raise RankError(
+            f"too many files are open at once ({error.strerror}); this process may open {open_files_limit()}: raise "
+            "that with ulimit -n, or for all users in /etc/security/limits.conf"
+        ) from error
 
 
 def peak_memory_bytes() -> int:

@@ -1,308 +1,149 @@
-"""Runs by name: each preset is a plain function that returns a configuration, to be changed flag by flag."""
+"""Runs by name, one row each: what is trained, on which data set, by which schedule. Flags change a preset further."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Final
 
 from stackgan_dist.config import Config, DataConfig, RunConfig, TrainingConfig
-from stackgan_dist.distributed.environment import is_main_rank
 from stackgan_dist.errors import UserError
-from stackgan_dist.models.config import ImageSize, ModelConfig, Stage
+from stackgan_dist.models.config import ImageSize, ModelConfig
 
 PAINTED_PARTS = ("crown", "eye", "neck", "breast", "belly", "wing", "back", "tail", "feet", "beak")
 """The keypoints of painted birds."""
 
-
-def _stage1(name: str, url: str) -> Config:
-    """The paper's Stage-I: 64x64, 600 epochs of batch 64, Adam 2e-4 halved every 100 epochs."""
-    return Config(data=DataConfig(url=url), run=RunConfig(name=f"{name}-stage1"))
-
-
-def _stage2(name: str, url: str) -> Config:
-    """The paper's Stage-II: 256x256 from a frozen Stage-I, the same schedule."""
-    return Config(
-        model=ModelConfig(stage=2, image_size=256),
-        data=DataConfig(url=url),
-        run=RunConfig(name=f"{name}-stage2"),
-        stage1=f"runs/{name}-stage1",
-    )
+# Models. STAGE1 makes 64x64 and STAGE2 256x256 pixels, as in the paper.
+STAGE1 = ModelConfig()
+STAGE2 = ModelConfig(stage=2, image_size=256)
+INT_CLS = ModelConfig(family="gan-int-cls")
+BOX = ModelConfig(family="gawwn-box", image_size=128, discriminator_width=128)
+CUB_POINTS = ModelConfig(family="gawwn-keypoints", image_size=128, discriminator_width=128)
+PAINTED_POINTS = replace(CUB_POINTS, keypoints=PAINTED_PARTS)
 
 
-def painted_stage1() -> Config:
-    """Painted birds, Stage-I at the paper's size and schedule."""
-    return _stage1("painted", "data/painted")
+def _coco(stage: ModelConfig) -> ModelConfig:
+    """`stage` as the authors' PyTorch code trains COCO with: wider."""
+    return replace(stage, recipe="pytorch", generator_width=192, discriminator_width=96, residual_blocks=2)
 
 
-def painted_stage2() -> Config:
-    """Painted birds, Stage-II at the paper's size and schedule."""
-    return _stage2("painted", "data/painted")
+def _stage1(pixels: ImageSize, *, ca: bool = True) -> ModelConfig:
+    """A Stage-I of the paper's Table 2; `ca`: with conditioning augmentation."""
+    return ModelConfig(image_size=pixels, conditioning_augmentation=ca)
 
 
-def oxford102_stage1() -> Config:
-    """Oxford-102 flowers, Stage-I as in the paper."""
-    return _stage1("oxford102", "data/oxford102")
+def _stage2(pixels: ImageSize, *, ca: bool = True, twice: bool = True) -> ModelConfig:
+    """A Stage-II of the paper's Table 2; `twice`: given the text as well as the Stage-I image."""
+    return ModelConfig(stage=2, image_size=pixels, conditioning_augmentation=ca, text_in_stage2=twice)
 
 
-def oxford102_stage2() -> Config:
-    """Oxford-102 flowers, Stage-II as in the paper."""
-    return _stage2("oxford102", "data/oxford102")
+# Narrow networks.
+DEMO1 = ModelConfig(generator_width=24, discriminator_width=16, condition_dim=64, noise_dim=32, detail_layer=True)
+DEMO2 = ModelConfig(
+    stage=2, image_size=128, generator_width=16, discriminator_width=8, condition_dim=64, noise_dim=32,
+    residual_blocks=1, stage1_skip=True, stage1_coarse=16,
+)  # fmt: skip
+
+# Schedules. That of the paper: 600 epochs of batch 64, Adam 2e-4 halved every 100 epochs.
+PAPER = TrainingConfig()
+COCO1 = TrainingConfig(batch_size=128, epochs=120, halve_every_epochs=20, captions_per_text=1)
+COCO2 = replace(COCO1, batch_size=160)  # 40 on each of 4 GPUs
+INT = TrainingConfig(interpolated_texts=True)
+GAWWN = TrainingConfig(batch_size=16)
+
+# What two CPU cores train in minutes. The learning rates are some times the paper's: that is what narrow networks, few
+# steps and large plain areas of colour take. A weak KL term lets the text through early.
+QUICK1 = TrainingConfig(
+    batch_size=32, epochs=20, learning_rate=1.6e-3, halve_every_epochs=8, kl_weight=0.2, captions_per_text=1,
+    ema_half_life_images=4_000,
+)  # fmt: skip
+QUICK2 = TrainingConfig(
+    batch_size=16, epochs=3, learning_rate=8e-4, halve_every_epochs=2, kl_weight=0.2, captions_per_text=1,
+    ema_half_life_images=10_000, colour_weight=50.0, reconstruction_weight=200.0,
+)  # fmt: skip
 
 
-def cub_stage1() -> Config:
-    """CUB-200-2011 birds, Stage-I as in the paper."""
-    return _stage1("cub", "data/cub")
-
-
-def cub_stage2() -> Config:
-    """CUB-200-2011 birds, Stage-II as in the paper."""
-    return _stage2("cub", "data/cub")
-
-
-def _coco(stage: Config, batch_size: int) -> Config:
-    """`stage` with what the authors' PyTorch code trains COCO with: wider, 120 epochs, the rate halved every 20."""
-    training = dataclasses.replace(
-        stage.training, batch_size=batch_size, epochs=120, halve_every_epochs=20, captions_per_text=1
-    )
-    model = dataclasses.replace(
-        stage.model, recipe="pytorch", generator_width=192, discriminator_width=96, residual_blocks=2
-    )
-    return dataclasses.replace(stage, model=model, training=training)
-
-
-def coco_stage1() -> Config:
-    """COCO, Stage-I as in the authors' PyTorch code (batch 128)."""
-    return _coco(_stage1("coco", "data/coco"), batch_size=128)
-
-
-def coco_stage2() -> Config:
-    """COCO, Stage-II as in the authors' PyTorch code (batch 160: 40 on each of 4 GPUs)."""
-    return _coco(_stage2("coco", "data/coco"), batch_size=160)
-
-
-def own_stage1() -> Config:
-    """Your own pictures (docs/own_data.md), Stage-I as in the paper."""
-    return _stage1("own", "data/own")
-
-
-def own_stage2() -> Config:
-    """Your own pictures, Stage-II as in the paper."""
-    return _stage2("own", "data/own")
-
-
-def _demo(stage: Config, model: ModelConfig, **training: Any) -> Config:
-    """`stage` with a narrow `model`, at a length that two CPU cores train in minutes.
-
-    The learning rates are some times the paper's: that is what narrow networks, few steps and large plain areas of
-    colour take. A weak KL term lets the text through early.
-    """
-    return dataclasses.replace(
-        stage,
-        model=model,
-        data=dataclasses.replace(stage.data, workers=0),  # two cores have no room for loaders beside two ranks
-        training=TrainingConfig(kl_weight=0.2, captions_per_text=1, **training),
-        run=dataclasses.replace(
-            stage.run,
-            name=f"demo/stage{model.stage}",
-            tick_steps=50,
-            checkpoint_steps=250,
-            sample_steps=250,
-        ),
-    )
-
-
-_DEMO_STAGE1 = ModelConfig(
-    generator_width=24, discriminator_width=16, condition_dim=64, noise_dim=32, detail_layer=True
+# fmt: off
+_TABLE: Final[tuple[tuple[str, str, ModelConfig, TrainingConfig, str], ...]] = (
+    # name                     data set     model          schedule  what it is
+    ("painted-stage1",         "painted",   STAGE1,         PAPER,  "Painted birds, Stage-I as in the paper."),
+    ("painted-stage2",         "painted",   STAGE2,         PAPER,  "Painted birds, Stage-II as in the paper."),
+    ("oxford102-stage1",       "oxford102", STAGE1,         PAPER,  "Oxford-102 flowers, Stage-I as in the paper."),
+    ("oxford102-stage2",       "oxford102", STAGE2,         PAPER,  "Oxford-102 flowers, Stage-II as in the paper."),
+    ("cub-stage1",             "cub",       STAGE1,         PAPER,  "CUB-200-2011 birds, Stage-I as in the paper."),
+    ("cub-stage2",             "cub",       STAGE2,         PAPER,  "CUB-200-2011 birds, Stage-II as in the paper."),
+    ("coco-stage1",            "coco",      _coco(STAGE1),  COCO1,  "COCO, Stage-I of the authors' PyTorch code."),
+    ("coco-stage2",            "coco",      _coco(STAGE2),  COCO2,  "COCO, Stage-II of the authors' PyTorch code."),
+    ("own-stage1",             "own",       STAGE1,         PAPER,  "Your own pictures, Stage-I (docs/own_data.md)."),
+    ("own-stage2",             "own",       STAGE2,         PAPER,  "Your own pictures, Stage-II."),
+    # Baselines, with their authors' schedules; that of GAN-INT-CLS is StackGAN's.
+    ("painted-gan-int-cls",    "painted",   INT_CLS,        INT,    "Painted birds, GAN-INT-CLS of 64 pixels."),
+    ("oxford102-gan-int-cls",  "oxford102", INT_CLS,        INT,    "Oxford-102 flowers, GAN-INT-CLS."),
+    ("cub-gan-int-cls",        "cub",       INT_CLS,        INT,    "CUB-200-2011 birds, GAN-INT-CLS."),
+    ("painted-gawwn-box",      "painted",   BOX,            GAWWN,  "Painted birds, GAWWN of 128 pixels, boxes."),
+    ("painted-gawwn-keypoints", "painted",  PAINTED_POINTS, GAWWN,  "Painted birds, GAWWN, 10 keypoints."),
+    ("cub-gawwn-box",          "cub",       BOX,            GAWWN,  "CUB-200-2011 birds, GAWWN, boxes."),
+    ("cub-gawwn-keypoints",    "cub",       CUB_POINTS,     GAWWN,  "CUB-200-2011 birds, GAWWN, 15 keypoints."),
+    # Table 2 of the paper, in its order, with the pixels; CA is conditioning augmentation.
+    ("ablation-stage1-64-no-ca",        "cub", _stage1(64, ca=False),     PAPER, "Table 2: Stage-I 64, no CA."),
+    ("ablation-stage1-64",              "cub", _stage1(64),               PAPER, "Table 2: Stage-I 64."),
+    ("ablation-stage1-256-no-ca",       "cub", _stage1(256, ca=False),    PAPER, "Table 2: Stage-I 256, no CA."),
+    ("ablation-stage1-256",             "cub", _stage1(256),              PAPER, "Table 2: Stage-I 256."),
+    ("ablation-stackgan-128-text-once", "cub", _stage2(128, twice=False), PAPER, "Table 2: Stage-II 128, text once."),
+    ("ablation-stackgan-128-no-ca",     "cub", _stage2(128, ca=False),    PAPER, "Table 2: Stage-II 128, no CA."),
+    ("ablation-stackgan-128",           "cub", _stage2(128),              PAPER, "Table 2: Stage-II 128."),
+    ("ablation-stackgan-256-text-once", "cub", _stage2(256, twice=False), PAPER, "Table 2: Stage-II 256, text once."),
+    ("ablation-stackgan-256-no-ca",     "cub", _stage2(256, ca=False),    PAPER, "Table 2: Stage-II 256, no CA."),
+    ("ablation-stackgan-256",           "cub", _stage2(256),              PAPER, "Table 2: Stage-II 256."),
+    # Minutes on two CPU cores (launch/demo.sh).
+    ("demo-stage1",            "painted",   DEMO1,          QUICK1, "Painted birds, a quick narrow Stage-I."),
+    ("demo-stage2",            "painted",   DEMO2,          QUICK2, "Painted birds, a quick narrow Stage-II."),
 )
+# fmt: on
 
 
-def demo_stage1() -> Config:
-    """Painted birds in minutes on two CPU cores: a narrow Stage-I (launch/demo.sh)."""
-    return _demo(
-        painted_stage1(),
-        _DEMO_STAGE1,
-        batch_size=32,
-        epochs=20,
-        learning_rate=1.6e-3,
-        halve_every_epochs=8,
-        ema_half_life_images=4_000,
-    )
+@dataclass(frozen=True)
+class Preset:
+    """A configuration with a name."""
+
+    config: Config
+    what: str
+    """What --help says of it."""
 
 
-def demo_stage2() -> Config:
-    """Painted birds in minutes on two CPU cores: a narrow Stage-II of 128 pixels (launch/demo.sh)."""
-    model = dataclasses.replace(
-        _DEMO_STAGE1,
-        stage=2,
-        image_size=128,
-        generator_width=16,
-        discriminator_width=8,
-        residual_blocks=1,
-        detail_layer=False,
-        stage1_skip=True,
-        stage1_coarse=16,
-    )
-    stage2 = _demo(
-        painted_stage2(),
-        model,
-        batch_size=16,
-        epochs=3,
-        learning_rate=8e-4,
-        halve_every_epochs=2,
-        colour_weight=50.0,
-        reconstruction_weight=200.0,
-        ema_half_life_images=10_000,
-    )
-    return dataclasses.replace(stage2, stage1="runs/demo/stage1")
-
-
-def _gan_int_cls(name: str) -> Config:
-    """GAN-INT-CLS on a data set, with its authors' schedule, which is StackGAN's."""
-    stage1 = _stage1(name, f"data/{name}")
-    return dataclasses.replace(
-        stage1,
-        model=ModelConfig(family="gan-int-cls"),
-        training=TrainingConfig(interpolated_texts=True),
-        run=dataclasses.replace(stage1.run, name=f"{name}-gan-int-cls"),
-    )
-
-
-def painted_gan_int_cls() -> Config:
-    """Painted birds, the baseline GAN-INT-CLS: 64 pixels, as its authors train it."""
-    return _gan_int_cls("painted")
-
-
-def oxford102_gan_int_cls() -> Config:
-    """Oxford-102 flowers, the baseline GAN-INT-CLS."""
-    return _gan_int_cls("oxford102")
-
-
-def cub_gan_int_cls() -> Config:
-    """CUB-200-2011 birds, the baseline GAN-INT-CLS."""
-    return _gan_int_cls("cub")
-
-
-def _gawwn(name: str, family: Literal["gawwn-box", "gawwn-keypoints"], keypoints: tuple[str, ...] = ()) -> Config:
-    """GAWWN on a data set whose shards say where the objects are, with its authors' schedule: batch 16."""
-    stage1 = _stage1(name, f"data/{name}")
-    model = ModelConfig(family=family, image_size=128, discriminator_width=128, keypoints=keypoints)
-    return dataclasses.replace(
-        stage1,
+def _preset(name: str, data: str, model: ModelConfig, training: TrainingConfig, what: str) -> Preset:
+    """A row of the table, with what follows from its name: where it is written, and which Stage-I it starts from."""
+    config = Config(
         model=model,
-        training=TrainingConfig(batch_size=16),
-        run=dataclasses.replace(stage1.run, name=f"{name}-{family}"),
+        data=DataConfig(url=f"data/{data}"),
+        training=training,
+        run=RunConfig(name=_run_name(name)),
+        stage1=f"runs/{_run_name(_stage1_of(name, model))}" if model.stage == 2 else None,
     )
+    if name.startswith("demo-"):
+        data_of_demo = replace(config.data, workers=0)  # two cores have no room for loaders beside two ranks
+        config = replace(config, data=data_of_demo, run=replace(config.run, checkpoint_steps=250, sample_steps=250))
+    return Preset(config, what)
 
 
-def painted_gawwn_box() -> Config:
-    """Painted birds, the baseline GAWWN, told the bird's bounding box: 128 pixels."""
-    return _gawwn("painted", "gawwn-box")
+def _run_name(preset: str) -> str:
+    """The demo's runs and those of Table 2 lie in a folder of their own each: demo-stage1 in demo/stage1."""
+    group, _, rest = preset.partition("-")
+    return f"{group}/{rest}" if group in ("demo", "ablation") else preset
 
 
-def painted_gawwn_keypoints() -> Config:
-    """Painted birds, the baseline GAWWN, told the places of the bird's parts."""
-    return _gawwn("painted", "gawwn-keypoints", PAINTED_PARTS)
+def _stage1_of(preset: str, model: ModelConfig) -> str:
+    """The preset that a Stage-II starts from; in Table 2 the one of 64 pixels with the same augmentation."""
+    if preset.startswith("ablation-"):
+        return "ablation-stage1-64" if model.conditioning_augmentation else "ablation-stage1-64-no-ca"
+    return preset.replace("stage2", "stage1")
 
 
-def cub_gawwn_box() -> Config:
-    """CUB-200-2011 birds, the baseline GAWWN, told the bird's bounding box: 128 pixels."""
-    return _gawwn("cub", "gawwn-box")
-
-
-def cub_gawwn_keypoints() -> Config:
-    """CUB-200-2011 birds, the baseline GAWWN, told the places of the bird's 15 parts."""
-    return _gawwn("cub", "gawwn-keypoints")
-
-
-def _ablation(image_size: ImageSize, *, stage: Stage, ca: bool = True, text_twice: bool = True) -> Callable[[], Config]:
-    """A row of the paper's Table 2 on CUB; StackGAN's start from the row of 64 pixels with the same augmentation."""
-    kind = "stackgan" if stage == 2 else "stage1"
-    name = f"{kind}-{image_size}{'' if ca else '-no-ca'}{'' if text_twice else '-text-once'}"
-    model = ModelConfig(
-        stage=stage, image_size=image_size, conditioning_augmentation=ca, text_in_stage2=text_twice or stage == 1
-    )
-
-    def make() -> Config:
-        return Config(
-            model=model,
-            data=DataConfig(url="data/cub"),
-            run=RunConfig(name=f"ablation/{name}"),
-            stage1=f"runs/ablation/stage1-64{'' if ca else '-no-ca'}" if stage == 2 else None,
-        )
-
-    text = f", text {'twice' if text_twice else 'once'}" if stage == 2 else ""
-    what = f"{'StackGAN' if stage == 2 else 'Stage-I GAN'} of {image_size} pixels"
-    make.__doc__ = f"Table 2 of the paper: {what}, {'with' if ca else 'without'} conditioning augmentation{text}."
-    return make
-
-
-ABLATION: dict[str, Callable[[], Config]] = {
-    "ablation-stage1-64-no-ca": _ablation(64, stage=1, ca=False),
-    "ablation-stage1-64": _ablation(64, stage=1),
-    "ablation-stage1-256-no-ca": _ablation(256, stage=1, ca=False),
-    "ablation-stage1-256": _ablation(256, stage=1),
-    "ablation-stackgan-128-text-once": _ablation(128, stage=2, text_twice=False),
-    "ablation-stackgan-128-no-ca": _ablation(128, stage=2, ca=False),
-    "ablation-stackgan-128": _ablation(128, stage=2),
-    "ablation-stackgan-256-text-once": _ablation(256, stage=2, text_twice=False),
-    "ablation-stackgan-256-no-ca": _ablation(256, stage=2, ca=False),
-    "ablation-stackgan-256": _ablation(256, stage=2),
-}
-"""The rows of the paper's Table 2, in its order."""
-
-PRESETS: dict[str, Callable[[], Config]] = {
-    "painted-stage1": painted_stage1,
-    "painted-stage2": painted_stage2,
-    "oxford102-stage1": oxford102_stage1,
-    "oxford102-stage2": oxford102_stage2,
-    "cub-stage1": cub_stage1,
-    "cub-stage2": cub_stage2,
-    "coco-stage1": coco_stage1,
-    "coco-stage2": coco_stage2,
-    "own-stage1": own_stage1,
-    "own-stage2": own_stage2,
-    "painted-gan-int-cls": painted_gan_int_cls,
-    "oxford102-gan-int-cls": oxford102_gan_int_cls,
-    "cub-gan-int-cls": cub_gan_int_cls,
-    "painted-gawwn-box": painted_gawwn_box,
-    "painted-gawwn-keypoints": painted_gawwn_keypoints,
-    "cub-gawwn-box": cub_gawwn_box,
-    "cub-gawwn-keypoints": cub_gawwn_keypoints,
-    **ABLATION,
-    "demo-stage1": demo_stage1,
-    "demo-stage2": demo_stage2,
-}
+PRESETS: Final[dict[str, Preset]] = {row[0]: _preset(*row) for row in _TABLE}
 DEFAULT_PRESET = "painted-stage1"
 
 
 def preset(name: str) -> Config:
-    """The preset called `name`; UserError when there is none."""
+    """The configuration of the preset called `name`; UserError when there is none."""
     if name not in PRESETS:
         raise UserError(f"unknown preset {name!r}; known presets: {', '.join(PRESETS)}")
-    return PRESETS[name]()
-
-
-def parse(arguments: list[str], description: str | None = None) -> Config:
-    """A preset, then its changes. `description` is what --help begins with."""
-    import tyro
-
-    name = DEFAULT_PRESET
-    rest = []
-    iterator = iter(arguments)
-    for argument in iterator:
-        if argument == "--preset":
-            name = next(iterator, "")
-        elif argument.startswith("--preset="):
-            name = argument.removeprefix("--preset=")
-        elif not argument.startswith("--local_rank="):  # of the deepspeed launcher; LOCAL_RANK has it too
-            rest.append(argument)
-    presets = "\n".join(f"  --preset {key}: {make.__doc__}" for key, make in PRESETS.items())
-    return tyro.cli(
-        Config,
-        default=preset(name),
-        args=rest,
-        prog="python -m stackgan_dist.train",
-        description=f"{description or ''}\nPresets (default {DEFAULT_PRESET}):\n{presets}",
-        console_outputs=is_main_rank(),
-    )
+    return PRESETS[name].config

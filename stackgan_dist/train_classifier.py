@@ -1,10 +1,10 @@
 """A classifier for a data set's own classes: `torchrun -m stackgan_dist.train_classifier --data data/oxford102`.
 
 Takes a network that knows ImageNet, fits its last layer to the classes of a packed set and, with --epochs, trains all
-layers on from there, on any number of ranks, then says how many held-out pictures it tells right. The file it writes is
-a --classifier of the scores. The StackGAN paper
-fine-tunes on the test classes, those that its pictures are drawn for, and so does this by default; the files that it
-used are lost, so scores stand only beside scores of the same file.
+layers on from there, on any number of ranks, then says how many held-out pictures it classifies correctly. The file it
+writes is a --classifier of the scores. The StackGAN paper fine-tunes on the test classes, those that its pictures are
+generated for, and so does this by default; the files that it used are lost, so scores stand only beside scores of the
+same file.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
@@ -29,6 +29,8 @@ from stackgan_dist.distributed.collectives import one_thread_per_rank, sum_over_
 from stackgan_dist.distributed.process_group import Ranks, main_first, process_group
 from stackgan_dist.doors import front_door, parse_options
 from stackgan_dist.errors import UserError
+from stackgan_dist.models.config import ImageSize
+from stackgan_dist.ranges import Range, Seed, Timeout
 from stackgan_dist.runs.checkpoint import pack
 from stackgan_dist.storage.files import write_bytes
 
@@ -43,38 +45,39 @@ class Options:
     """What to train, and on what."""
 
     data: str = "data/painted"
-    """Packed data set whose classes are to be told apart."""
+    """The packed data set whose classes are to be told apart."""
     split: Literal["test", "train"] = "test"
-    """Its split. The paper fine-tunes on the test classes."""
-    image_size: int = 128
-    """Side of the crops: that of the pictures to be scored (64, 128 or 256)."""
+    """The split to learn from. The paper fine-tunes on the test classes."""
+    image_size: ImageSize = 128
+    """The side of the crops in pixels, which is that of the pictures to be scored."""
     network: str = "efficientnet-lite0"
-    """What to start from: efficientnet-lite0, or an Inception-v3 weights file, as for --classifier."""
+    """The network to start from: efficientnet-lite0, or an Inception-v3 weights file, as for --classifier."""
     out: str | None = None
-    """The file to write (default: classifiers/DATA-SPLIT.pt)."""
-    held_out: float = 0.2
-    """Share of the pictures that it does not learn from, to be tested on."""
-    views: int = 4
-    """Views of a picture to learn from: its middle, and crops at random, some mirrored."""
-    decay: float = 0.01
-    """Weight decay of the last layer, whose features are scaled to a deviation of 1."""
-    epochs: int = 0
-    """Then all layers are trained for so many passes over the pictures; 0: the last layer alone."""
-    learning_rate: float = 3e-5
-    """Of that training, at its start."""
-    seed: int = 0
-    """Chooses the held-out pictures, the crops and the order of --epochs."""
-    batch_size: int = 64
-    """Pictures per batch of all ranks. The last layer does not depend on it."""
-    timeout_s: float = 300.0
-    """A rank that does not answer for this long is taken for lost."""
+    """The file to write. The default is classifiers/DATA-SPLIT.pt."""
+    held_out: Annotated[float, Range(above=0, below=1)] = 0.2
+    """The share of the pictures that it does not learn from, to be tested on."""
+    views: Annotated[int, Range(at_least=1)] = 4
+    """The number of views of a picture to learn from: its middle, and crops at random, some mirrored."""
+    decay: Annotated[float, Range(above=0)] = 0.01
+    """The weight decay of the last layer, whose features are scaled to a deviation of 1; without any there may be no
+    best solution."""
+    epochs: Annotated[int, Range(at_least=0)] = 0
+    """After the last layer, all layers are trained for this many passes over the pictures; 0 trains the last layer
+    alone."""
+    learning_rate: Annotated[float, Range(above=0)] = 3e-5
+    """The learning rate of the training of all layers, at its start."""
+    seed: Seed = 0
+    """The seed chooses the held-out pictures, the crops and the order of --epochs."""
+    batch_size: Annotated[int, Range(at_least=1)] = 64
+    """The number of pictures in a batch of all ranks. The last layer does not depend on it."""
+    timeout_s: Timeout = 300.0
+    """A rank that does not answer for this many seconds is taken for lost."""
 
 
 @front_door
 def main() -> None:
     """Parse, validate, connect, look at all pictures, fit the last layer, perhaps train all, test, write."""
-    options = parse_options(Options, "stackgan_dist.train_classifier", __doc__)
-    _check(options)
+    options = parse_options(Options, "train_classifier", __doc__)
     packed = open_packed(DataConfig(url=options.data), options.image_size, options.split)
     LabelledPictures(packed.captions(), options.image_size, 1, options.held_out, options.seed)
     _base(options, "cpu")
@@ -108,20 +111,6 @@ def main() -> None:
             layers += f" and all from {options.epochs} more" if options.epochs else ""
             print(f"  learned {layers} of each of the other {len(pictures) - tested:,} pictures")
             print(f"  {_PROTOCOLS[options.split]}\n  use it: --classifier '{out}{_query(options.network)}'")
-
-
-def _check(options: Options) -> None:
-    if not 0 < options.held_out < 1:
-        raise UserError(f"--held-out is {options.held_out}, it must be a share between 0 and 1")
-    for flag, value in (("--views", options.views), ("--batch-size", options.batch_size)):
-        if value < 1:
-            raise UserError(f"{flag} is {value}, it must be at least 1")
-    if options.epochs < 0:
-        raise UserError(f"--epochs is {options.epochs}, it must be at least 0")
-    if not 0 < options.learning_rate < float("inf"):
-        raise UserError(f"--learning-rate is {options.learning_rate}, it must be above 0")
-    if not options.decay > 0:
-        raise UserError(f"--decay is {options.decay}, it must be above 0: without it there may be no best solution")
 
 
 def _base(options: Options, device: torch.device | str) -> NetworkClassifier:

@@ -16,60 +16,61 @@ import numpy as np
 
 from stackgan_dist.data.cache import ShardCache
 from stackgan_dist.data.index import Index, Shard
-from stackgan_dist.storage.files import (
-    append_line,
-    exists,
-    join,
-    list_names,
-    read_bytes,
-    read_range,
-    remove,
-    write_bytes,
-)
+from stackgan_dist.storage.folder import Folder
 
 SHARD_BYTES = 32 * 10**6
+NAMES = ("pk1", "pk[1]", "pk*", "pk?", "{pk1}", "!pk", "pk#1", "pk 1", "pk%201", "pk\u00fc")
+"""As patterns, some of these mean others."""
 
 
 def try_store(url: str) -> None:
     """AssertionError, or a store's error, when something is not as it should be."""
-    assert list_names(url) == [], f"{url} is not empty"
-    file = join(url, "a", "b", "file")
+    folder = Folder.at(url)
+    assert folder.names() == [], f"{url} is not empty"
     for content in (b"one", b"two"):
-        write_bytes(file, content)
-        assert read_bytes(file) == content
+        folder.write("a/b/file", content)
+        assert folder.read("a/b/file") == content
     for row in "12":
-        append_line(join(url, "rows"), row)
-    assert read_bytes(join(url, "rows")) == b"1\n2\n"
-    assert exists(join(url, "a"))
-    assert list_names(url) == ["a", "rows"]
+        folder.append_line("rows", row)
+    assert folder.read("rows") == b"1\n2\n"
+    assert folder.exists("a")
+    assert folder.names() == ["a", "rows"]
     for _ in range(2):
-        remove(join(url, "a"))
-    assert list_names(url) == ["rows"]
-    assert not exists(file)
+        folder.remove("a")
+    assert folder.names() == ["rows"]
+    assert not folder.exists("a/b/file")
     try:
-        read_bytes(file)
+        folder.read("a/b/file")
     except FileNotFoundError:
         pass
     else:
-        raise AssertionError(f"{file} was removed and can be read")
+        raise AssertionError(f"{folder.url_of('a/b/file')} was removed and can be read")
+    for name in NAMES:
+        folder.write(f"{name}/file", name.encode())
+    for name in NAMES:
+        assert folder.read(f"{name}/file") == name.encode()
+        folder.remove(name)
+        assert name not in folder.names()
+    assert folder.names() == ["rows"]
     print("files are written, replaced, read, listed and removed")
 
     content = np.random.default_rng(0).bytes(SHARD_BYTES)
     shard = Shard("shard.tar", SHARD_BYTES, hashlib.sha256(content).hexdigest(), 1)
     index = Index("x", "train", 76, "ngrams", 256, 1, (), 1, (shard,))
-    write_bytes(join(url, shard.name), content)
-    assert read_range(join(url, shard.name), 1000, 7) == content[1000:1007]
+    folder.write(shard.name, content)
+    assert folder.read_range(shard.name, 1000, 7) == content[1000:1007]
     with tempfile.TemporaryDirectory() as cache:
         Path(cache, f"{shard.sha256}.{SHARD_BYTES}.part").write_bytes(content[: SHARD_BYTES // 3])
         begin = time.perf_counter()
-        with ShardCache(url, index, Path(cache), 10**9).open(0) as fetched:
+        with ShardCache(folder, index, Path(cache), 10**9).open(0) as fetched:
             assert fetched.read() == content
         seconds = time.perf_counter() - begin
     print(
         f"the rest of a shard is fetched: {SHARD_BYTES * 2 / 3e6:.0f} MB at {SHARD_BYTES * 2 / 3e6 / seconds:.0f} MB/s"
     )
-    remove(url)
-    assert list_names(url) == []
+    for name in folder.names():
+        folder.remove(name)
+    assert folder.names() == []
 
 
 if __name__ == "__main__":

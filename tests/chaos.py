@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -124,11 +125,17 @@ def read_trace(path: Path) -> dict[int, list[list[int]]]:
     return rows
 
 
-def break_it(run: Run, launch: Launch, chance: random.Random, tally: Tally) -> tuple[float, str]:
+STORM = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGSTOP)
+"""What processes are sent, each as likely as it stands here."""
+
+
+def break_it(
+    run: Run, launch: Launch, chance: random.Random, tally: Tally, signals: Sequence[signal.Signals]
+) -> tuple[float, str]:
     """Wait for a random moment, signal a random process; returns when, and which signal went to whom."""
     moment = chance.choices(["starting", "training", "writing"], [1, 3, 3])[0]
     steps, pause_s = chance.randint(1, 8), chance.uniform(0, 0.2)
-    number = chance.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP])
+    number = chance.choice(signals)
     target = chance.choice(["torchrun", *range(run.ranks)])
     if moment == "starting":
         time.sleep(30 * pause_s)
@@ -192,7 +199,15 @@ def check_history(run: Run, plan: Plan, ranks: int, tally: Tally) -> None:
 
 
 def chaos(
-    data: str, folder: Path, *, kills: int, seed: int, ranks: int, engine: str = "ddp", forking: bool = False
+    data: str,
+    folder: Path,
+    *,
+    kills: int,
+    seed: int,
+    ranks: int,
+    engine: str = "ddp",
+    forking: bool = False,
+    signals: Sequence[signal.Signals] = STORM,
 ) -> Tally:
     """Break a run `kills` times, let it end, and compare it with one that was left alone; AssertionError if any of
     it was lost. `forking` makes the starts short (distributed/forking_torchrun.py), and kills find none of them."""
@@ -209,7 +224,7 @@ def chaos(
     try:
         launch, epochs = start(), FOREVER
         for number in range(1, kills + 1):
-            killed_at, kind = break_it(run, launch, chance, tally)
+            killed_at, kind = break_it(run, launch, chance, tally, signals)
             broken = launch
             # An operator who starts again at once must not harm the run either: the new start waits for the old.
             at_once = chance.random() < 0.3 and "SIGSTOP" not in kind and number < kills

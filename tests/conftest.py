@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
 import torch
 from distributed.tiny import gaudy, tiny_config, tiny_model, train_alone
@@ -94,6 +95,19 @@ def network(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyN
             monkeypatch.setenv(name, value)
         yield running
         open_filesystem(f"s3://{BUCKET}")[0].clear_instance_cache()  # the next test has another port
+
+
+@pytest.fixture(params=["disk", "memory", "s3"])
+def anywhere(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty folder of the test's own: on a disk, on fsspec's store in memory, on a real S3 server."""
+    if request.param == "s3":
+        request.getfixturevalue("network")
+    yield {
+        "disk": str(tmp_path / "root"),
+        "memory": f"memory://{tmp_path.name}",
+        "s3": f"s3://{BUCKET}/{tmp_path.name}",
+    }[request.param]
+    fsspec.filesystem("memory").store.clear()
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,12 @@ check() {
 check ruff check
 check ruff format --check
 check mypy --no-error-summary
+check codespell .
+# The oldest torch that pyproject.toml promises, where an interpreter has it (CONTRIBUTING.md): networks and step.
+if [ -n "${OLD_TORCH_PYTHON:-}" ]; then
+  "$OLD_TORCH_PYTHON" -c 'import sys, torch; print(f"== torch {torch.__version__} of {sys.executable}: networks and step")'
+  "$OLD_TORCH_PYTHON" -m pytest tests/models tests/train/test_step.py tests/train/test_losses.py || failed+=("old torch")
+fi
 # The tests come last, so that their summary is the end of the output; what failed before it is named above it.
 [ ${#failed[@]} = 0 ] || printf '== FAILED: %s\n' "${failed[@]}"
 [ $# -gt 0 ] || set -- --numprocesses 2 --dist loadscope --no-loadscope-reorder --durations 15

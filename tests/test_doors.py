@@ -159,15 +159,48 @@ class TestTrain:
         message = train("--training.batch-size", "39")
         assert "holds 38 samples, fewer than one global batch of 39; lower --training.batch-size" in message
 
+    def test_a_test_split_of_another_encoder_costs_the_grids_no_run(
+        self, packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Training captions are shown instead, and it is said before the first step."""
+        shutil.copytree(packed, tmp_path / "set")
+        index = tmp_path / "set" / "test" / "76" / "index.json"
+        index.write_text(json.dumps({**json.loads(index.read_text()), "text_encoder": "minilm", "text_dim": 384}))
+        flags = [*MODEL, *LENGTH, "--data.url", tmp_path / "set", "--run.folder", tmp_path, "--run.name", "run"]
+        assert run(monkeypatch, "train", *flags) == 0
+        said = capsys.readouterr().out
+        assert "has texts of minilm (384)" in said.split("step 1/")[0]
+        assert (tmp_path / "run" / "DONE").exists()
+        assert list((tmp_path / "run" / "samples").iterdir())
+
+    def test_stage2_of_an_unfinished_stage1_is_told_its_step(
+        self,
+        runs: Path,
+        packed: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        flags = [*MODEL, *LENGTH, "--data.url", packed, "--run.folder", tmp_path, "--run.name", "two"]
+        flags += ["--model.stage", "2", "--model.image-size", "128", "--stage1"]
+        assert run(monkeypatch, "train", *flags, runs / "one") == 0
+        assert "is not DONE" not in capsys.readouterr().out
+        shutil.copytree(runs / "one", tmp_path / "one")
+        (tmp_path / "one" / "DONE").rename(tmp_path / "one" / "PREEMPTED")
+        assert run(monkeypatch, "train", *flags, tmp_path / "one", "--run.name", "three") == 0
+        assert "one is not DONE; Stage-II starts from its step 4" in capsys.readouterr().out
+
     def test_more_ranks_than_rows(self, train: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("WORLD_SIZE", "9")
+        for name, value in (("WORLD_SIZE", "9"), ("LOCAL_RANK", "0"), ("MASTER_ADDR", "127.0.0.1")):
+            monkeypatch.setenv(name, value)
         assert "9 ranks share a global batch of 8 rows" in train()
 
     def test_other_ranks_keep_quiet(
         self, packed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         monkeypatch.setenv("RANK", "1")
-        monkeypatch.setenv("WORLD_SIZE", "9")
+        for name, value in (("WORLD_SIZE", "9"), ("LOCAL_RANK", "0"), ("MASTER_ADDR", "127.0.0.1")):
+            monkeypatch.setenv(name, value)
         for arguments in (["--training.batch-size", "8"], ["--no-such-option"], ["--preset", "cub"]):
             assert run(monkeypatch, "train", *arguments) == EXIT_USER_ERROR
         assert capsys.readouterr() == ("", "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from stackgan_dist.config import DataConfig
 from stackgan_dist.data.dataset import open_packed
+from stackgan_dist.data.index import load_index
 from stackgan_dist.doors import command_main
 from stackgan_dist.errors import UserError
 from stackgan_dist.text import load_encoder
@@ -78,6 +80,20 @@ def test_pictures_are_looked_at_once_and_any_encoder_is_measured(
     _door(monkeypatch, "train_text_encoder", *common, "--run.name", "tiny", "--evaluate")
     after = json.loads((encoders / "tiny" / "retrieval.json").read_text())
     assert (after["encoder"], after["retrieval"]) == (before["encoder"], before["retrieval"])
+
+
+def test_the_command_that_it_suggests_packs_with_the_encoder(
+    encoders: Path, packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "painted"
+    data.symlink_to(packed)  # the command writes beside the set
+    common = ["--data", data, *TINY, "--run.folder", encoders]
+    _door(monkeypatch, "train_text_encoder", *common, "--run.name", "tiny", "--evaluate")
+    words = shlex.split(capsys.readouterr().out.partition("python -m stackgan_dist.pack ")[2].partition("\n")[0])
+    _door(monkeypatch, "pack", *words, "--limit", 20, "--workers", 1)
+    name = name_of((encoders / "tiny" / "text_encoder.pt").read_bytes())
+    for split in ("train", "test"):
+        assert load_index(f"{data}-{name}/{split}/76").text_encoder == name
 
 
 def test_new_sentences_find_the_encoder_beside_the_run(
@@ -148,7 +164,7 @@ def test_other_options_do_not_go_on_with_a_training(
     encoders: Path, packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     common = ["--data", packed, *TINY, "--run.folder", encoders]
-    with pytest.raises(UserError, match=r"another kind \(learning_rate: 0.5 here, 0.01 there\)"):
+    with pytest.raises(UserError, match=r"another configuration \(learning_rate: 0.5 here, 0.01 there\)"):
         _door(monkeypatch, "train_text_encoder", *common, "--run.name", "tiny", "--recipe.learning-rate", 0.5)
     with pytest.raises(UserError, match="has no checkpoint to evaluate"):
         _door(monkeypatch, "train_text_encoder", *common, "--run.name", "none", "--evaluate")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from stackgan_dist import __version__
 from stackgan_dist.doors import COMMANDS
 
 REPOSITORY = Path(__file__).parents[1]
@@ -23,6 +24,7 @@ for door in sys.argv[1:]:
     sys.argv = [door, "--help"]
     try:
         runpy.run_module(f"stackgan_dist.{door}", run_name="__main__", alter_sys=True)
+        print("exit 0", flush=True)
     except SystemExit as end:
         print("exit", end.code, flush=True)
     else:
@@ -79,8 +81,25 @@ def test_the_wheel_holds_the_package_and_the_recipes_and_nothing_else(wheel: Pat
     assert len(recipes) >= 2
     assert len(pages) >= 8
     configs = {f"stackgan_dist/deepspeed_configs/zero{stage}.json" for stage in (1, 2)}
-    assert (checkout | recipes | pages | configs) <= set(names)
+    assert (checkout | recipes | pages | configs | {"stackgan_dist/py.typed"}) <= set(names)
     assert not [name for name in names if "test" in name or name.endswith(".pyc")]
+
+
+def test_its_metadata_names_version_license_and_the_stackgan_command(wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    (folder,) = {name.partition("/")[0] for name in archive.namelist() if ".dist-info/" in name}
+    assert "stackgan = stackgan_dist.__main__:main" in archive.read(f"{folder}/entry_points.txt").decode()
+    metadata = archive.read(f"{folder}/METADATA").decode()
+    assert f"\nVersion: {__version__}\n" in metadata
+    assert "\nLicense-Expression: MIT\n" in metadata
+    assert archive.read(f"{folder}/licenses/LICENSE") == (REPOSITORY / "LICENSE").read_bytes()
+
+
+def test_the_stackgan_command_runs(installed: Path) -> None:
+    """Its script, as pip makes it from the entry point; `--target` puts it among the packages."""
+    (script,) = (installed / "env").glob("lib/python3*/site-packages/bin/stackgan")
+    assert _python(installed, str(script), "--version").strip() == __version__
+    assert _python(installed, str(script), "pack", "--help").startswith("usage: ")
 
 
 def test_every_front_door_opens(installed: Path) -> None:

@@ -9,16 +9,14 @@ import importlib
 import sys
 from typing import Any
 
-import tyro
-
-from stackgan_dist.doors import front_door
+from stackgan_dist.doors import front_door, parse_options
 from stackgan_dist.errors import UserError
 
 BENCHMARKS = {
     "step": "the plain training step beside the fast one",
     "loader": "batches by Pillow, by simplejpeg and from memory",
     "checkpoint": "what a save costs the training",
-    "score": "drawing and classifying in turns, and at the same time",
+    "score": "generating and classifying in turns, and at the same time",
     "scaling": "1, 2 and 4 ranks on this machine, and a model of many nodes",
 }
 """Name -> what it measures. stackgan_dist/bench/NAME.py holds `Options`, a dataclass with a field `json`, and
@@ -38,9 +36,7 @@ def main() -> None:
     if name not in BENCHMARKS:
         raise UserError(f"there is no benchmark called {name}; choose one of {', '.join(BENCHMARKS)}")
     benchmark = importlib.import_module(f"stackgan_dist.bench.{name}")
-    options: Any = tyro.cli(
-        benchmark.Options, args=rest, prog=f"python -m stackgan_dist.bench {name}", description=benchmark.__doc__
-    )
+    options: Any = parse_options(benchmark.Options, f"bench {name}", benchmark.__doc__, arguments=rest)
 
     from stackgan_dist.bench.machine import describe_in_a_line
     from stackgan_dist.bench.report import write_json

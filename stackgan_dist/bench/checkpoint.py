@@ -13,7 +13,7 @@ import threading
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 
@@ -21,6 +21,7 @@ from stackgan_dist.bench.machine import describe_machine
 from stackgan_dist.bench.report import Report, Table
 from stackgan_dist.bench.timing import Timing, in_turns
 from stackgan_dist.machine import peak_memory_bytes
+from stackgan_dist.ranges import Range
 from stackgan_dist.runs.checkpoint import Checkpointer, to_host
 
 
@@ -28,14 +29,14 @@ from stackgan_dist.runs.checkpoint import Checkpointer, to_host
 class Options:
     """How much, and how often."""
 
-    megabytes: int = 1600
-    """Size of the state."""
-    repeats: int = 3
-    """Timed rounds."""
-    loop_s: float = 1.0
-    """The loop is timed for so long before each save."""
+    megabytes: Annotated[int, Range(at_least=1)] = 1600
+    """The size of the state in megabytes."""
+    repeats: Annotated[int, Range(at_least=1)] = 3
+    """The number of timed rounds."""
+    loop_s: Annotated[float, Range(above=0)] = 1.0
+    """The loop is timed for this many seconds before each save."""
     json: str | None = None
-    """File to write the report to."""
+    """Also write the report to this file."""
 
 
 def run(options: Options) -> Report:

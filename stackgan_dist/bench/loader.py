@@ -14,7 +14,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -33,6 +33,8 @@ from stackgan_dist.data.loader import StepDataset, make_loader
 from stackgan_dist.data.plan import Plan
 from stackgan_dist.data.shard import OpenShards
 from stackgan_dist.machine import peak_memory_bytes
+from stackgan_dist.pack.recipe import Side
+from stackgan_dist.ranges import Range
 from stackgan_dist.storage.files import join
 
 
@@ -41,23 +43,24 @@ class Options:
     """What to load, and how often."""
 
     data: str | None = None
-    """Folder with SIZE/index.json, e.g. data/oxford102/train; default: painted birds, packed for the occasion."""
-    sizes: tuple[int, ...] = (76, 304)
-    """Stored sizes to load; crops are 64 of 76."""
-    batch_size: int = 64
-    """Rows of a batch."""
-    steps: int = 8
-    """Batches in a repeat."""
-    repeats: int = 5
-    """Timed rounds."""
-    pictures: int = 1024
-    """Painted birds to pack, without --data."""
-    memory_gb: float = 4.0
-    """Of the memory store."""
-    step_ms: float = 0.0
-    """With a worker process: a training step of this length between two batches; 0: no such measurement."""
+    """The folder with SIZE/index.json, e.g. data/oxford102/train. By default painted birds are packed for the
+    occasion."""
+    sizes: tuple[Side, ...] = (76, 304)
+    """The stored sizes to load, in pixels; crops are 64 of 76."""
+    batch_size: Annotated[int, Range(at_least=1)] = 64
+    """The rows of a batch."""
+    steps: Annotated[int, Range(at_least=1)] = 8
+    """The number of batches in a repeat."""
+    repeats: Annotated[int, Range(at_least=1)] = 5
+    """The number of timed rounds."""
+    pictures: Annotated[int, Range(at_least=1)] = 1024
+    """Without --data, this many painted birds are packed."""
+    memory_gb: Annotated[float, Range(at_least=0)] = 4.0
+    """The gigabytes that the memory store may hold."""
+    step_ms: Annotated[float, Range(at_least=0)] = 0.0
+    """Also measure a worker process beside training steps of this many milliseconds; 0 leaves that out."""
     json: str | None = None
-    """File to write the report to."""
+    """Also write the report to this file."""
 
 
 _FLOOR = "decoding alone"

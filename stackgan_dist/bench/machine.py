@@ -8,14 +8,17 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import torch
 
 from stackgan_dist.bench.timing import in_turns
 from stackgan_dist.machine import peak_memory_bytes, usable_cores
+from stackgan_dist.ranges import Range
 
 T = TypeVar("T")
+Threads = Annotated[int, Range(at_least=1, at_most=1_024)]
+"""CPU threads of torch."""
 
 _PEAK_SIDES = {"cpu": (1024, 2048), "cuda": (8192, 16384)}
 """Of the square matrices that find a device's peak: large enough that memory does not matter."""

@@ -12,15 +12,16 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from stackgan_dist.bench import step as step_benchmark
 from stackgan_dist.bench.cluster_model import BACKWARD_SHARE, Network, Step, estimate
-from stackgan_dist.bench.machine import describe_machine, pick_device
+from stackgan_dist.bench.machine import Threads, describe_machine, pick_device
 from stackgan_dist.bench.report import Report, Table
 from stackgan_dist.engines.ddp import BUCKETS
 from stackgan_dist.errors import UserError
 from stackgan_dist.machine import usable_cores
+from stackgan_dist.ranges import Range
 
 _MODELLED = (1, 2, 4, 8, 16, 64, 256, 1024)
 _TIMEOUT_S = 1800
@@ -30,35 +31,33 @@ _TIMEOUT_S = 1800
 class Options:
     """Which groups to start, and what network to assume."""
 
-    ranks: tuple[int, ...] = (1, 2, 4)
-    """Sizes of the groups; torchrun starts them one after the other."""
+    ranks: tuple[Annotated[int, Range(at_least=1)], ...] = (1, 2, 4)
+    """The numbers of ranks in the groups, which torchrun starts one after the other."""
     stage: Literal[1, 2] = 1
-    """As of `bench step`."""
-    batch: int | None = None
-    """Rows of EACH rank (default: 16 in Stage-I, 4 in Stage-II)."""
-    width: int | None = None
-    """generator_width; discriminator_width is half of it (default: the paper's 128)."""
-    repeats: int = 5
-    """Timed steps: of a rank alone, of all side by side and joint ones in turns."""
-    threads: int = 1
-    """CPU threads of a rank."""
-    latency_us: float = 10.0
-    """Assumed for the model: between two devices of different nodes, switch and software included."""
-    bandwidth_gb_s: float = 25.0
-    """Assumed for the model: gigabytes a second that a device sends to another node (a 200 Gb/s port each)."""
-    compute_ms: float | None = None
-    """For the model: a step's compute time on the devices to be modelled (default: what was measured here)."""
+    """The stage to train, as in `bench step`."""
+    batch: Annotated[int, Range(at_least=1)] | None = None
+    """The rows of EACH rank. The default is 16 in Stage-I and 4 in Stage-II."""
+    width: Annotated[int, Range(at_least=2, at_most=65_536)] | None = None
+    """The width of the generator; that of the discriminator is half of it. The default is the paper's 128."""
+    repeats: Annotated[int, Range(at_least=1)] = 5
+    """The number of timed steps: of a rank alone, of all side by side, and joint ones in turns."""
+    threads: Threads = 1
+    """The CPU threads of a rank."""
+    latency_us: Annotated[float, Range(above=0)] = 10.0
+    """The model assumes this many microseconds between two devices of different nodes, switch and software included."""
+    bandwidth_gb_s: Annotated[float, Range(above=0)] = 25.0
+    """The model assumes that a device sends this many gigabytes a second to another node (a 200 Gb/s port each)."""
+    compute_ms: Annotated[float, Range(above=0)] | None = None
+    """The model takes this many milliseconds as the compute time of a step on the devices to be modelled. The default
+    is what was measured here."""
     json: str | None = None
     """Also write the tables to this file."""
 
 
 def run(options: Options) -> Report:
     """Start the groups, then reckon."""
-    if not options.ranks or min(options.ranks) < 1:
-        raise UserError(f"--ranks is {options.ranks}; give sizes of 1 and more")
-    for flag, value in (("--latency-us", options.latency_us), ("--bandwidth-gb-s", options.bandwidth_gb_s)):
-        if value <= 0:
-            raise UserError(f"{flag} is {value}; it must be above 0")
+    if not options.ranks:
+        raise UserError("--ranks is empty; give one or more numbers of ranks, as --ranks 1 2")
     of_step = step_benchmark.Options(
         stage=options.stage,
         batch=options.batch,

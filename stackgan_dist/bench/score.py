@@ -1,7 +1,7 @@
-"""Drawing and measuring pictures for the scores: in turns, and the next batch drawn while one is classified.
+"""Generating and measuring pictures for the scores: in turns, and the next batch made while one is classified.
 
 One rank's pass over the samples, with a generator of random weights: what `stackgan_dist.scores` does for each of them,
-without what it does once. Without --data it draws from the captions of painted birds, packed for the occasion.
+without what it does once. Without --data it takes the captions of painted birds, packed for the occasion.
 """
 
 from __future__ import annotations
@@ -11,12 +11,19 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from stackgan_dist.bench.machine import describe_machine, in_own_process, peak_flops, peak_memory_of, pick_device
+from stackgan_dist.bench.machine import (
+    Threads,
+    describe_machine,
+    in_own_process,
+    peak_flops,
+    peak_memory_of,
+    pick_device,
+)
 from stackgan_dist.bench.painted_set import painted_set
 from stackgan_dist.bench.report import Report, Table
 from stackgan_dist.bench.timing import in_turns
@@ -28,6 +35,8 @@ from stackgan_dist.errors import UserError
 from stackgan_dist.generation.generate import Drawing, DrawnBatch
 from stackgan_dist.machine import cores_of_this_rank
 from stackgan_dist.models import ModelConfig, build_generator
+from stackgan_dist.models.config import Width
+from stackgan_dist.ranges import Range
 from stackgan_dist.scores.measure import DrawnSums, Protocol
 from stackgan_dist.scores.overlap import made_ahead
 from stackgan_dist.scores.r_precision import Candidates, TextMap, candidate_captions
@@ -38,32 +47,33 @@ _LONGER = 3
 
 @dataclass(frozen=True)
 class Options:
-    """What to draw and classify, and how often."""
+    """What to generate and classify, and how often."""
 
     stage: Literal[1, 2] = 1
-    """1: 64 pixels. 2: 256 pixels, with a Stage-I inside."""
-    width: int = 128
-    """generator_width; the paper's is 128."""
-    batch: int = 32
-    """Samples of a batch, as --batch-size of the scores."""
-    batches: int = 6
-    """Batches of a repeat; nothing hides the drawing of the first."""
-    repeats: int = 3
-    """Timed passes of each way, in turns."""
+    """The stage that generates: 1 makes 64 pixels, 2 makes 256 pixels with a Stage-I inside."""
+    width: Width = 128
+    """The width of the generator, as --model.generator-width; the paper's is 128."""
+    batch: Annotated[int, Range(at_least=1)] = 32
+    """The number of samples in a batch, as --batch-size of the scores."""
+    batches: Annotated[int, Range(at_least=1)] = 6
+    """The number of batches in a repeat; nothing hides the generation of the first."""
+    repeats: Annotated[int, Range(at_least=1)] = 3
+    """The number of timed passes of each way, in turns."""
     classifier: str = "efficientnet-lite0"
-    """As --classifier of the scores."""
+    """The network that judges, as --classifier of the scores."""
     data: str | None = None
-    """Packed set whose captions of the test split to draw from, e.g. data/oxford102; default: painted birds."""
-    pictures: int = 256
-    """Painted birds to pack, without --data."""
-    threads: int = 1
-    """CPU threads of torch, for drawing and for classifying each; a rank of several has 1."""
+    """The packed set whose captions of the test split to generate from, e.g. data/oxford102. By default painted birds
+    are packed for the occasion."""
+    pictures: Annotated[int, Range(at_least=1)] = 256
+    """Without --data, this many painted birds are packed."""
+    threads: Threads = 1
+    """The CPU threads of torch, for generating and for classifying each; a rank of several has 1."""
     device: str | None = None
-    """cpu or cuda (default: cuda where there is one)."""
+    """The device, cpu or cuda. The default is cuda where there is one."""
     memory: bool = True
     """Also take the peak of memory of each way, in processes of their own."""
     json: str | None = None
-    """File to write the report to."""
+    """Also write the report to this file."""
 
     @property
     def model(self) -> ModelConfig:

@@ -6,13 +6,20 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from stackgan_dist.bench.machine import describe_machine, in_own_process, peak_flops, peak_memory_of, pick_device
+from stackgan_dist.bench.machine import (
+    Threads,
+    describe_machine,
+    in_own_process,
+    peak_flops,
+    peak_memory_of,
+    pick_device,
+)
 from stackgan_dist.bench.plain_step import PlainStep
 from stackgan_dist.bench.report import Report, Table
 from stackgan_dist.bench.timing import Timing, in_turns
@@ -24,6 +31,7 @@ from stackgan_dist.errors import UserError
 from stackgan_dist.models import ModelConfig, build_generator
 from stackgan_dist.models.config import Recipe
 from stackgan_dist.models.upsampling import FORMS, UpsampleConv
+from stackgan_dist.ranges import Range
 from stackgan_dist.train.precision import resolve_precision
 from stackgan_dist.train.state import TrainingState
 from stackgan_dist.train.step import StepReport
@@ -39,21 +47,21 @@ class Options:
     """What to train, and how often to time it."""
 
     stage: Literal[1, 2] = 1
-    """1: 64 pixels. 2: 256 pixels, with a frozen Stage-I inside."""
-    batch: int | None = None
-    """Rows of the batch (default: 16 in Stage-I, 4 in Stage-II)."""
-    width: int | None = None
-    """generator_width; discriminator_width is half of it (default: the paper's 128)."""
+    """The stage to train: 1 makes 64 pixels, 2 makes 256 pixels with a frozen Stage-I inside."""
+    batch: Annotated[int, Range(at_least=1)] | None = None
+    """The rows of the batch. The default is 16 in Stage-I and 4 in Stage-II."""
+    width: Annotated[int, Range(at_least=2, at_most=65_536)] | None = None
+    """The width of the generator; that of the discriminator is half of it. The default is the paper's 128."""
     recipe: Recipe = "paper"
-    """As --model.recipe."""
+    """The layers of the networks, as --model.recipe."""
     precision: Precision = "auto"
-    """As --training.precision."""
-    repeats: int = 5
-    """Timed steps of each way, in turns, after one that is not timed."""
-    threads: int = 1
-    """CPU threads."""
+    """The precision of the step, as --training.precision."""
+    repeats: Annotated[int, Range(at_least=1)] = 5
+    """The number of timed steps of each way, in turns, after one that is not timed."""
+    threads: Threads = 1
+    """The CPU threads of torch."""
     device: str | None = None
-    """cpu or cuda (default: cuda where there is one)."""
+    """The device, cpu or cuda. The default is cuda where there is one."""
     steps: bool = True
     """Time the steps."""
     layers: bool = True

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from stackgan_dist.data.captions import Caption, CaptionSet
-from stackgan_dist.data.pictures import decoded
+from stackgan_dist.data.pictures import decoded, middle
 from stackgan_dist.errors import UserError
 from stackgan_dist.randomness import Stream, uniform
 
@@ -100,14 +100,13 @@ class LabelledPictures:
         )
 
     def _view(self, picture: np.ndarray, number: int, view: int) -> np.ndarray:
+        if view == 0:
+            return middle(picture, self._image_size)
         slack = len(picture) - self._image_size
-        top = left = slack // 2
-        flip = False
-        if view:
-            drawn = uniform(self._seed, Stream.CLASSIFIER_CROP, number, view, np.arange(3))
-            top, left, flip = int(drawn[0] * (slack + 1)), int(drawn[1] * (slack + 1)), bool(drawn[2] < 0.5)
+        drawn = uniform(self._seed, Stream.CLASSIFIER_CROP, number, view, np.arange(3))
+        top, left = int(drawn[0] * (slack + 1)), int(drawn[1] * (slack + 1))
         crop = picture[top : top + self._image_size, left : left + self._image_size]
-        return crop[:, ::-1] if flip else crop
+        return crop[:, ::-1] if drawn[2] < 0.5 else crop
 
     def _label_of(self, caption: Caption) -> int:
         try:

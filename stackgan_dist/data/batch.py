@@ -10,9 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from stackgan_dist.config import Config
+from stackgan_dist.data.shared_memory import handed_over, received
 from stackgan_dist.models.config import Placement
 
 _ALIGNED = 64
@@ -34,6 +38,20 @@ class BatchShape:
     """Whether every other row draws a text between two."""
     placement: Placement | None = None
     """What the model is told about where the object is."""
+
+    @classmethod
+    def of(cls, config: Config) -> BatchShape:
+        """What the steps of a run want."""
+        model, training = config.model, config.training
+        return cls(
+            image_size=model.image_size,
+            captions_per_text=training.captions_per_text,
+            noise_dim=model.noise_dim,
+            stages=model.augmentations,
+            condition_dim=model.condition_dim,
+            interpolate=training.interpolated_texts,
+            placement=model.placement,
+        )
 
 
 def rows_with_partner(rows: Sequence[int]) -> list[int]:
@@ -63,11 +81,28 @@ class Batch(NamedTuple):
     """Where the object is, (n + m, *placement.shape), float32, for models that are told."""
 
     def __reduce__(self) -> Any:
-        return _batch, joined(self)
+        piece, places = joined(self)
+        return _batch, (handed_over(piece), places)
 
 
-def _batch(piece: Tensor, places: Sequence[Place | None]) -> Batch:
-    return Batch(*taken_apart(piece, places))  # type: ignore[arg-type]  # None where it was
+def blank_batch(rows: Sequence[int], shape: BatchShape, text_dim: int) -> Batch:
+    """A batch without content, to rehearse a step with: black pictures, texts and noise that differ from row to row."""
+    n = len(rows)
+    all_rows = n + (len(rows_with_partner(rows)) if shape.interpolate else 0)
+    ramp = torch.linspace(-1, 1, all_rows).unsqueeze(1)
+    return Batch(
+        images=torch.zeros(n, 3, shape.image_size, shape.image_size, dtype=torch.uint8),
+        text=ramp.expand(all_rows, text_dim),
+        wrong_text=ramp[:n].expand(n, text_dim),
+        z=ramp.expand(all_rows, shape.noise_dim),
+        eps=ramp.unsqueeze(1).expand(all_rows, shape.stages, shape.condition_dim),
+        samples=torch.zeros(n, 2, dtype=torch.int64),
+        place=torch.full((all_rows, *shape.placement.shape), 0.5) if shape.placement else None,
+    )
+
+
+def _batch(piece: Tensor | NDArray[np.uint8], places: Sequence[Place | None]) -> Batch:
+    return Batch(*taken_apart(received(piece), places))  # type: ignore[arg-type]  # None where it was
 
 
 class Place(NamedTuple):

@@ -19,8 +19,9 @@ from typing import BinaryIO
 from stackgan_dist.data.cache_folder import CacheFolder, Unavailable
 from stackgan_dist.data.index import Index, Shard
 from stackgan_dist.errors import UserError
+from stackgan_dist.machine import check_open_files
 from stackgan_dist.storage.durable import sync
-from stackgan_dist.storage.files import join, local_path
+from stackgan_dist.storage.folder import Folder, FolderLike
 from stackgan_dist.storage.retry import Attempts, Patience, WrongSizeError, describe
 from stackgan_dist.storage.stream import ObjectStream
 
@@ -38,7 +39,7 @@ class ShardCache:
     """Opens the shards of one data set.
 
     Args:
-        url: the data set's folder.
+        where: the data set's folder.
         index: its index.
         folder: where remote shards are kept on this node.
         limit_bytes: how much may be kept there, fetches under way included.
@@ -46,15 +47,15 @@ class ShardCache:
     """
 
     def __init__(
-        self, url: str, index: Index, folder: Path, limit_bytes: int, patience: Patience | None = None
+        self, where: FolderLike, index: Index, folder: Path, limit_bytes: int, patience: Patience | None = None
     ) -> None:
-        self._url = url
+        self._source = Folder.at(where)
         self._shards = index.shards
         self._folder = CacheFolder(folder, limit_bytes)
         self._patience = patience or Patience()
         self._stream = ObjectStream()
         self._verified: set[int] = set()
-        self.is_local = local_path(url) is not None
+        self.is_local = self._source.path is not None
         """Whether the shards lie on a local file system, where nothing is fetched."""
 
     def open(self, number: int) -> BinaryIO:
@@ -107,7 +108,7 @@ class ShardCache:
 
     def _fetch(self, shard: Shard, part: BinaryIO, *, urgent: bool) -> bool:
         """Complete `part` and verify it; False when the disk is full and the shard not urgent."""
-        url = join(self._url, shard.name)
+        url = self._source.url_of(shard.name)
         found: list[str] = []
         while len(found) < _DIGESTS and len(found) == len(set(found)):
             digest = hashlib.sha256()
@@ -118,7 +119,7 @@ class ShardCache:
                 part.seek(0)
                 digest = hashlib.sha256()
             resumed = part.tell() > 0
-            if not self._receive(url, shard, part, digest, urgent=urgent):
+            if not self._receive(shard, part, digest, urgent=urgent):
                 return False
             sync(part.fileno(), self._folder.folder)
             if digest.hexdigest() == shard.sha256:
@@ -133,14 +134,15 @@ class ShardCache:
             f"{len(found)} times): its content was altered or damaged; pack the set again or restore the object"
         )
 
-    def _receive(self, url: str, shard: Shard, part: BinaryIO, digest: hashlib._Hash, *, urgent: bool) -> bool:
+    def _receive(self, shard: Shard, part: BinaryIO, digest: hashlib._Hash, *, urgent: bool) -> bool:
         """Append what `part` lacks, from where it breaks off whenever it does; False when the disk is full."""
+        url = self._source.url_of(shard.name)
         attempts = Attempts(f"read {url}", self._patience)
         at = counted = part.tell()
         while at < shard.bytes:
             at_most = None
             try:
-                for piece in self._stream.read(url, at, shard.bytes):
+                for piece in self._stream.read(self._source, shard.name, at, shard.bytes):
                     if not self._write(shard, part, piece, urgent=urgent):
                         return False
                     digest.update(piece)
@@ -191,6 +193,7 @@ class ShardCache:
             return work()
         except (_CannotKeepError, OSError) as fault:
             error = fault.error if isinstance(fault, _CannotKeepError) else fault
+            check_open_files(error)
             raise UserError(
                 f"cannot keep {shard.name} ({shard.bytes} bytes) in the cache {self._folder.folder}: "
                 f"{error.strerror or error}; make room there, or give another folder (--data.cache) or a smaller "
@@ -198,12 +201,13 @@ class ShardCache:
             ) from fault
 
     def _open_in_place(self, number: int, shard: Shard) -> BinaryIO:
-        url = join(self._url, shard.name)
-        path = local_path(url)
-        assert path is not None
+        url = self._source.url_of(shard.name)
+        folder = self._source.path
+        assert folder is not None
         try:
-            file = path.open("rb")
+            file = (folder / shard.name).open("rb")
         except OSError as error:
+            check_open_files(error)
             raise UserError(f"cannot open {url}: {error.strerror}; the index lists it, pack the set again") from error
         found = os.fstat(file.fileno()).st_size
         if found != shard.bytes:

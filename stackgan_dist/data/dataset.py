@@ -5,32 +5,43 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from stackgan_dist.config import DataConfig
+from stackgan_dist.config import DataConfig, TrainingConfig
 from stackgan_dist.data.cache import ShardCache
 from stackgan_dist.data.cache_folder import default_cache_folder
 from stackgan_dist.data.captions import CaptionSet
-from stackgan_dist.data.index import Index, load_index, stored_size
+from stackgan_dist.data.index import Index, NoIndexError, load_index, stored_size
+from stackgan_dist.data.pack_command import missing_command
+from stackgan_dist.data.plan import Plan
 from stackgan_dist.errors import UserError
-from stackgan_dist.storage.files import join
+from stackgan_dist.storage.folder import Folder
 
 
 @dataclass(frozen=True)
 class PackedSet:
     """One split of a data set at one picture size."""
 
-    url: str
-    """The folder of its index and shards."""
+    folder: Folder
+    """Of its index and shards."""
     index: Index
     cache_folder: Path
     cache_bytes: int
 
+    @property
+    def url(self) -> str:
+        """Its path or URL, for messages and records."""
+        return self.folder.url
+
     def cache(self) -> ShardCache:
         """A way to its shards."""
-        return ShardCache(self.url, self.index, self.cache_folder, self.cache_bytes)
+        return ShardCache(self.folder, self.index, self.cache_folder, self.cache_bytes)
 
     def captions(self) -> CaptionSet:
         """A way to its captions."""
         return CaptionSet(self.index, self.cache())
+
+    def plan(self, training: TrainingConfig) -> Plan:
+        """The order in which a run reads its samples; UserError when they do not fill one batch."""
+        return Plan([shard.samples for shard in self.index.shards], training.seed, training.batch_size)
 
 
 def open_packed(data: DataConfig, image_size: int, split: str | None = None) -> PackedSet:
@@ -40,14 +51,15 @@ def open_packed(data: DataConfig, image_size: int, split: str | None = None) -> 
     """
     size = stored_size(image_size)
     split = split or data.split
-    url = join(data.url, split, str(size))
-    recipe = data.url.rstrip("/").rsplit("/", 1)[-1]
-    root = "" if recipe == "painted" else " --root DIR"
-    index = load_index(url, how_to_make=f"python -m stackgan_dist.pack {recipe}{root} --out {data.url} --sizes {size}")
+    folder = Folder.at(data.url) / split / str(size)
+    try:
+        index = load_index(folder)
+    except NoIndexError:
+        raise NoIndexError(folder.url, missing_command(data.url, split, size)) from None
     if index.image_size != size:
         raise UserError(
-            f"{url} holds pictures of {index.image_size} pixels, crops of {image_size} need {size}; "
+            f"{folder} holds pictures of {index.image_size} pixels, crops of {image_size} need {size}; "
             f"pack it with --sizes {size}"
         )
-    folder = Path(data.cache) if data.cache else default_cache_folder()
-    return PackedSet(url, index, folder, int(data.cache_gb * 1e9))
+    cache_folder = Path(data.cache) if data.cache else default_cache_folder()
+    return PackedSet(folder, index, cache_folder, int(data.cache_gb * 1e9))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stackgan_dist.errors import UserError
-from stackgan_dist.storage.files import join, open_filesystem, read_settled
+from stackgan_dist.storage.folder import Folder, FolderLike
 
 SCHEMA = 1
 INDEX_NAME = "index.json"
@@ -93,19 +93,28 @@ def parse_index(data: bytes, where: str) -> Index:
     return index
 
 
-def load_index(url: str, *, how_to_make: str = "python -m stackgan_dist.pack RECIPE --out URL") -> Index:
-    """The index of the data set in the folder `url`.
+class NoIndexError(UserError):
+    """There is no data set in a folder; says how to make it."""
 
-    Raises UserError when there is none (with `how_to_make`, the command that helps) or it is not readable.
+    def __init__(self, url: str, how_to_make: str) -> None:
+        super().__init__(f"no shards at {url} ({INDEX_NAME} is missing). Make them:\n  {how_to_make}")
+
+
+def load_index(where: FolderLike, *, how_to_make: str = "python -m stackgan_dist.pack --help") -> Index:
+    """The index of the data set in the folder `where`.
+
+    Raises NoIndexError when there is none (with `how_to_make`, the command that helps), UserError when it is not
+    readable.
     """
-    where = join(url, INDEX_NAME)
+    folder = Folder.at(where)
+    file = folder.url_of(INDEX_NAME)
     try:
-        data = read_settled(where)
+        data = folder.read_settled(INDEX_NAME)
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"no shards at {url} ({INDEX_NAME} is missing). Make them:\n  {how_to_make}") from None
+        raise NoIndexError(folder.url, how_to_make) from None
     except OSError as error:
-        raise UserError(f"cannot read {where}: {error}") from error
-    return parse_index(data, where)
+        raise UserError(f"cannot read {file}: {error}") from error
+    return parse_index(data, file)
 
 
 def stored_size(image_size: int) -> int:
@@ -113,17 +122,11 @@ def stored_size(image_size: int) -> int:
     return round(image_size * STORED_PER_CROPPED)
 
 
-def packed_folders(url: str) -> dict[str, str]:
-    """Path below `url` ("" for itself) -> URL of every folder with an index. Raises UserError when there is none."""
-    fs, top = open_filesystem(url)
-    top = top.rstrip("/")
-    found = {}
-    for depth in ("", "/*", "/*/*"):
-        for path in fs.glob(f"{top}{depth}/{INDEX_NAME}"):
-            below = path.removesuffix(f"/{INDEX_NAME}")[len(top) :].strip("/")
-            found[below] = f"{url.rstrip('/')}/{below}".rstrip("/")
+def packed_folders(top: Folder) -> dict[str, Folder]:
+    """Name below `top` ("" for itself) -> every folder with an index. Raises UserError when there is none."""
+    found = {below: folder for below, folder in top.walk(depth=2) if folder.exists(INDEX_NAME)}
     if not found:
         raise UserError(
-            f"there is no {INDEX_NAME} at or below {url}; a set that is not finished has none: pack it first"
+            f"there is no {INDEX_NAME} at or below {top}; a set that is not finished has none: pack it first"
         )
     return dict(sorted(found.items()))

@@ -6,8 +6,10 @@ gives the same batches, and resuming means asking for a later step.
 
 from __future__ import annotations
 
+import math
 import signal
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -23,12 +25,17 @@ from stackgan_dist.data.placement import View, check_places, place_in_view
 from stackgan_dist.data.plan import Plan
 from stackgan_dist.data.rows import OF_ROWS, OF_TEXTS_BETWEEN, RowDraws
 from stackgan_dist.data.shard import OpenShards, ShardReader
-from stackgan_dist.errors import UserError
+from stackgan_dist.data.shared_memory import describe_shared_memory
+from stackgan_dist.errors import RankError, UserError
 from stackgan_dist.models.config import Placement
 from stackgan_dist.randomness import Stream
 
 _SHARDS_OPEN = 64
 """At least so many are kept open, where a set has them: opening one reads all its headers."""
+_LOOK_S = 1.0
+"""How often a rank that waits for a batch looks whether it is to stop."""
+_STOPPING_S = 10.0
+"""How long it waits once it is."""
 
 
 class StepDataset(Dataset["Batch | UserError"]):
@@ -150,8 +157,51 @@ def make_loader(
     )
 
 
+def in_time(
+    loader: DataLoader[Batch | UserError], timeout_s: float, is_stopping: Callable[[], bool], *, may_stop: bool = False
+) -> Iterator[Batch | UserError]:
+    """The batches of `loader`; a RankError where one does not come, however the loader's processes have ended.
+
+    Args:
+        loader: what `make_loader` returned.
+        timeout_s: the longest wait for a batch.
+        is_stopping: whether this rank has been asked to stop; then the wait ends after a few seconds.
+        may_stop: whether the batches may end there, rather than in an error.
+    """
+    if loader.num_workers:
+        loader.timeout = _LOOK_S
+    iterator = iter(loader)
+    since, asked_s = time.monotonic(), math.inf
+    while True:
+        try:
+            batch = next(iterator)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            waited_s = time.monotonic() - since
+            if "exited unexpectedly" in str(error):
+                raise RankError(
+                    f"a loader process is gone ({str(error).splitlines()[0]}): it was killed, perhaps for want of "
+                    f"memory ({describe_shared_memory()}); give it more, lower --data.memory-gb, or load in the rank "
+                    "itself (--data.workers 0), then start again: the run resumes"
+                ) from error
+            if "timed out" not in str(error):
+                raise
+            asked_s = min(asked_s, waited_s if is_stopping() else math.inf)
+            if may_stop and asked_s < math.inf:
+                return
+            if waited_s > min(timeout_s, asked_s + _STOPPING_S):
+                raise RankError(
+                    f"no batch came from the loader's processes for {waited_s:.0f} s ({describe_shared_memory()}); "
+                    "look at what they print above, try --data.workers 0, or give them longer with --run.timeout-s"
+                ) from error
+            continue
+        yield batch
+        since, asked_s = time.monotonic(), math.inf
+
+
 def _shield_from_signals(_worker: int) -> None:
     """torchrun and Slurm signal whole process groups; a rank needs its workers until it has stopped by itself."""
-    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)

@@ -16,6 +16,12 @@ from stackgan_dist.errors import UserError
 from stackgan_dist.randomness import Stream, integers, permutation, uniform
 
 
+def middle(picture: NDArray[np.uint8], image_size: int) -> NDArray[np.uint8]:
+    """The middle (image_size, image_size, 3) of a stored picture (side, side, 3): what a generator is to make."""
+    margin = (len(picture) - image_size) // 2
+    return picture[margin : margin + image_size, margin : margin + image_size]
+
+
 def decoded(captions: CaptionSet, caption: Caption) -> NDArray[np.uint8]:
     """The stored picture (side, side, 3) of `caption`; UserError when it is damaged or not as large as promised."""
     where = caption.meta.get("id", "a picture")
@@ -65,14 +71,12 @@ class RealPictures:
 
     def batches(self, rank: int, world_size: int) -> Iterator[RealBatch]:
         """The batches of one rank."""
-        margin = (self._captions.index.image_size - self._image_size) // 2
-        middle = slice(margin, margin + self._image_size)
         for begin in range(rank * self._batch_size, self.count, world_size * self._batch_size):
             numbers = range(begin, min(begin + self._batch_size, self.count))
             pictures = self._order[begin : numbers.stop].tolist()
             chosen = integers(self._captions.index.captions_per_image, self._seed, Stream.SCORE_REAL, 1, list(numbers))
             captions = [self._captions.caption(p, int(c)) for p, c in zip(pictures, chosen, strict=True)]
-            pixels = np.stack([decoded(self._captions, caption)[middle, middle] for caption in captions])
+            pixels = np.stack([middle(decoded(self._captions, caption), self._image_size) for caption in captions])
             yield RealBatch(
                 torch.tensor(numbers),
                 torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1,

@@ -21,10 +21,13 @@ from numpy.typing import NDArray
 from stackgan_dist.data.cache import ShardCache
 from stackgan_dist.data.index import Index
 from stackgan_dist.errors import UserError
+from stackgan_dist.machine import open_files_limit
 from stackgan_dist.randomness import pick
 
 _BLOCK = 512
 """Bytes; a tar is made of such."""
+_OTHER_FILES = 48
+"""Connections, logs and libraries that a process has open beside its shards."""
 
 
 class ShardReader:
@@ -160,10 +163,11 @@ def _files(file: BinaryIO) -> Iterator[tuple[str, int, int]]:
 
 
 class OpenShards:
-    """Readers of a data set's shards by number; at most `keep` stay open."""
+    """Readers of a data set's shards by number; at most `keep` stay open, and fewer where the system allows fewer."""
 
     def __init__(self, index: Index, cache: ShardCache, keep: int) -> None:
-        self._index, self._cache, self._keep = index, cache, keep
+        self._index, self._cache = index, cache
+        self._keep = min(keep, max(1, open_files_limit() - _OTHER_FILES))
         self._readers: OrderedDict[int, ShardReader] = OrderedDict()
 
     def __getitem__(self, number: int) -> ShardReader:

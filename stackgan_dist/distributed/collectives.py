@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Protocol, TypeVar
 
@@ -11,8 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from stackgan_dist.distributed.process_group import Ranks
-
-_PROGRESS_EVERY_S = 5.0
+from stackgan_dist.progress import ProgressLine
 
 
 class Numbered(Protocol):
@@ -29,17 +27,13 @@ B = TypeVar("B", bound=Numbered)
 
 def with_progress(batches: Iterator[B], what: str, total: int, ranks: Ranks) -> Iterator[B]:
     """`batches`, with a line on rank 0 now and then about how far the job is."""
-    begin = last = time.monotonic()
+    line = ProgressLine(what, total, "pictures")
     done = 0
     for batch in batches:
         yield batch
         done = min(total, done + len(batch.numbers) * ranks.world_size)
-        now = time.monotonic()
-        if ranks.is_main and now - last > _PROGRESS_EVERY_S:
-            last = now
-            speed = done / (now - begin)
-            left_s = (total - done) / speed
-            print(f"{what}: {done:,}/{total:,} samples, {speed:,.0f} img/s, {left_s:.0f} s left", flush=True)
+        if ranks.is_main:
+            line.show(done)
 
 
 def sum_over_ranks(tensor: Tensor, ranks: Ranks) -> None:

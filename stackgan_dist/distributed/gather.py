@@ -2,17 +2,19 @@
 
 gloo hands every collective to threads that sleep and wake; on a busy host each wake-up may cost a scheduler's tick of
 4 ms, many times what a narrow network computes between two of them. Ranks of one host therefore talk over Unix sockets
-here and spin, for a moment, instead of sleeping. Ranks of several hosts use gloo.
+here and spin, for a moment, instead of sleeping. Ranks of several hosts, and of one that has no such sockets, use gloo.
 """
 
 from __future__ import annotations
 
+import os
 import select
 import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -47,11 +49,12 @@ class SmallGather:
         self._timeout_s = timeout_s
         hosts: list[str] = [""] * self._world_size
         dist.all_gather_object(hosts, _host())
-        self._one_host = len(set(hosts)) == 1
+        one_host = len(set(hosts)) == 1
         # More ranks than cores: whoever spins keeps a peer from the very work it waits for.
         cores = usable_cores()
         self._spin_s = _SPIN_S if self._world_size <= cores else 0.0
-        self._peers: dict[int, socket.socket] = self._connect() if self._one_host else {}
+        self._peers: dict[int, socket.socket] = self._connect() if one_host else {}
+        self._by_sockets = bool(self._peers)
 
     def __call__(self, part: Tensor) -> Tensor:
         """`part` (n,) of every rank in the order of ranks, (world size, n).
@@ -59,7 +62,7 @@ class SmallGather:
         Raises RuntimeError when a peer is gone or does not answer in time.
         """
         parts = part.new_empty(self._world_size, len(part))
-        if not self._one_host:
+        if not self._by_sockets:
             dist.all_gather(list(parts.unbind()), part.contiguous())
             return parts
         parts[self._rank] = part
@@ -126,33 +129,77 @@ class SmallGather:
             )
 
     def _connect(self) -> dict[int, socket.socket]:
-        """A socket to every other rank; the higher rank of a pair calls the lower."""
+        """A socket to every other rank, of which the higher calls the lower; none where any rank cannot have one."""
         # A folder of this user's alone: nobody else can take part.
-        folder = [tempfile.mkdtemp(prefix="stackgan-") if self._rank == 0 else ""]
-        dist.broadcast_object_list(folder)
-        address = Path(folder[0])
+        folders = [_own_folder() if self._rank == 0 else None]
+        dist.broadcast_object_list(folders)
+        folder = folders[0]
         peers: dict[int, socket.socket] = {}
-        with socket.socket(socket.AF_UNIX) as server:
-            server.bind(str(address / str(self._rank)))
-            server.listen(self._world_size)
-            server.settimeout(self._timeout_s)
-            dist.barrier()
-            for peer in range(self._rank):
-                connection = socket.socket(socket.AF_UNIX)
-                connection.settimeout(self._timeout_s)
-                connection.connect(str(address / str(peer)))
-                connection.sendall(self._rank.to_bytes(4, "little"))
-                peers[peer] = connection
-            for _ in range(self._rank + 1, self._world_size):
-                connection, _ = server.accept()
-                connection.settimeout(self._timeout_s)
-                peers[int.from_bytes(connection.recv(4, socket.MSG_WAITALL), "little")] = connection
-        dist.barrier()
-        if self._rank == 0:
-            shutil.rmtree(address)
+        try:
+            with _short_path(folder) as path, socket.socket(socket.AF_UNIX) as server:
+                if not self._all_can(lambda: self._listen(server, path)) or not self._all_can(
+                    lambda: self._call(path, peers)
+                ):
+                    for connection in peers.values():
+                        connection.close()
+                    return {}
+                for _ in range(self._rank + 1, self._world_size):
+                    connection, _ = server.accept()
+                    connection.settimeout(self._timeout_s)
+                    peers[int.from_bytes(connection.recv(4, socket.MSG_WAITALL), "little")] = connection
+        finally:
+            if self._rank == 0 and folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
         for connection in peers.values():
             connection.setblocking(False)
         return peers
+
+    def _listen(self, server: socket.socket, path: str) -> None:
+        server.bind(f"{path}/{self._rank}")
+        server.listen(self._world_size)
+        server.settimeout(self._timeout_s)
+
+    def _call(self, path: str, peers: dict[int, socket.socket]) -> None:
+        for peer in range(self._rank):
+            peers[peer] = connection = socket.socket(socket.AF_UNIX)
+            connection.settimeout(self._timeout_s)
+            connection.connect(f"{path}/{peer}")
+            connection.sendall(self._rank.to_bytes(4, "little"))
+
+    def _all_can(self, work: Callable[[], None]) -> bool:
+        """Do `work` on every rank, and whether it worked on all of them; a rank where it did not says why."""
+        done = torch.ones(1)
+        try:
+            work()
+        except OSError as error:
+            done.zero_()
+            print(f"note on rank {self._rank}: small tensors go by gloo, which is slower: {error}", flush=True)
+        dist.all_reduce(done, dist.ReduceOp.MIN)
+        return bool(done)
+
+
+def _own_folder() -> str | None:
+    try:
+        return tempfile.mkdtemp(prefix="stackgan-")
+    except OSError:
+        return None
+
+
+@contextmanager
+def _short_path(folder: str | None) -> Iterator[str]:
+    """A path of `folder` that leaves room for names: a Unix socket's may have 107 bytes, and $TMPDIR has more."""
+    if folder is None or not Path("/proc/self/fd").exists():
+        yield folder or "/nonexistent"
+        return
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # on another file system than rank 0's; whoever calls finds out
+        yield folder
+        return
+    try:
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
 
 
 def _bytes_of(row: Tensor) -> memoryview:

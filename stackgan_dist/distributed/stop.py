@@ -1,8 +1,9 @@
 """Stopping together: a signal at any rank stops all of them after the same step.
 
-SIGTERM (torchrun, Slurm, Kubernetes) and SIGUSR1 (Slurm's early warning) only set a flag. The flag travels with the
-collective that carries every step's report, so no rank is left waiting in the next one. A rank whose torchrun was
-killed stops too: nobody else could end it, and a second start would write beside it.
+SIGTERM (torchrun, Slurm, Kubernetes), SIGUSR1 (Slurm's early warning), SIGINT (Ctrl-C) and SIGHUP (a closed terminal;
+under nohup it is ignored) only set a flag. The flag travels with the collective that carries every step's report, so no
+rank is left waiting in the next one. A second Ctrl-C ends the process at once. A rank whose torchrun was killed stops
+too: nobody else could end it, and a second start would write beside it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+from stackgan_dist.interruption import handled
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
 
 
 class StopRequest:
@@ -36,6 +39,8 @@ class StopRequest:
         self.cause = cause
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self.cause == "SIGINT":
+            os._exit(128 + number)  # whoever presses Ctrl-C twice does not want to wait for a checkpoint
         self.cause = signal.Signals(number).name
 
 
@@ -43,9 +48,5 @@ class StopRequest:
 def listen_for_stop() -> Iterator[StopRequest]:
     """Turn stop signals into a StopRequest while inside."""
     request = StopRequest()
-    previous = {number: signal.signal(number, request._receive) for number in STOP_SIGNALS}
-    try:
+    with handled(request._receive, STOP_SIGNALS):
         yield request
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

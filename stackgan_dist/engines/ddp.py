@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.distributed.sync_batchnorm import synchronise_batchnorm
+from stackgan_dist.engines.moments import load_adam
 
 # Batch norm's statistics are global already; sending them again would break two forward passes. torch renamed the
 # switch in 2.13.
@@ -84,7 +85,7 @@ class DDPEngine:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See Engine."""
         self.module.load_state_dict(state["network"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        load_adam(self._optimizer, self._parameters, state["optimizer"])
         if state["scaler"]:  # empty when the run was not in fp16 before
             self._scaler.load_state_dict(state["scaler"])
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.distributed.sync_batchnorm import synchronise_batchnorm
 from stackgan_dist.engines.deepspeed_config import complete_deepspeed_config
+from stackgan_dist.engines.moments import load_adam
 from stackgan_dist.errors import UserError
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -120,7 +121,7 @@ class DeepSpeedEngine:
         """See Engine."""
         self.module.load_state_dict(state["network"])
         if not self._partitioned:
-            self._optimizer.load_state_dict(state["optimizer"])
+            load_adam(self._optimizer, self._parameters, state["optimizer"])
             return
         self._optimizer.refresh_fp32_params()  # its own copy of this rank's part of the weights
         self._cut_optimizer(state["optimizer"])

@@ -1,23 +1,22 @@
 """The figures of a run: `python -m stackgan_dist.figures --run runs/demo`.
 
 Stage-I beside Stage-II; one sentence with many noises; from one sentence to another; one word changed; the training
-pictures nearest to what is drawn. Writes a PNG for each and index.html with all of them, into a folder of this call's
-own.
+pictures nearest to what is generated. Writes a PNG for each and index.html with all of them, into a folder of this
+call's own.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-import tyro
 
 from stackgan_dist.config import DataConfig
 from stackgan_dist.data.dataset import open_packed
 from stackgan_dist.data.pictures import RealPictures
-from stackgan_dist.doors import front_door
+from stackgan_dist.doors import front_door, parse_options
 from stackgan_dist.errors import UserError
 from stackgan_dist.figures.figures import (
     Figure,
@@ -35,8 +34,9 @@ from stackgan_dist.figures.page import page
 from stackgan_dist.generation.generate import choose_caption, usable_device
 from stackgan_dist.generation.grid import to_png
 from stackgan_dist.randomness import Stream, permutation
+from stackgan_dist.ranges import Range, Seed
 from stackgan_dist.runs.trained import Trained, load_discriminator, load_trained
-from stackgan_dist.storage.files import join, write_bytes
+from stackgan_dist.storage.folder import Folder
 from stackgan_dist.storage.output_folder import check_output, output_folder
 
 _WORDS = 5
@@ -47,48 +47,48 @@ _FILES = frozenset({"stages.png", "noises.png", "interpolation.png", "word.png",
 
 @dataclass(frozen=True)
 class Options:
-    """What to draw."""
+    """What to show."""
 
     run: str
-    """A run, a folder with the runs of both stages (the last stage is taken), or a checkpoint."""
+    """The run that generates: its folder, a folder with the runs of both stages (the last stage is taken), or a
+    checkpoint."""
     sentences: tuple[str, ...] = ()
-    """Sentences to draw, each in quotes (default: captions of the data set)."""
+    """The sentences to show, two or more, each in quotes. By default they are captions of the data set."""
     words: str | None = None
-    """A sentence with one word to change, as "a {red,blue} bird" (default: the first colour in a sentence)."""
+    """A sentence with one word to change, as "a {red,blue} bird". By default the first colour in a sentence changes."""
     without_ca: str | None = None
     """A run of the same data without conditioning augmentation, for the figure of many noises."""
     data: str | None = None
-    """Packed data set (default: the run's own)."""
+    """The packed data set. The default is the run's own."""
     split: str = "test"
-    """Its split that captions are taken from; best one that was not trained on."""
-    texts: int = 4
-    """Sentences to take from the data set."""
-    count: int = 6
-    """Pictures in a row."""
-    training_pictures: int | None = None
-    """Search the nearest among so many (default: all)."""
-    seed: int = 0
-    """Another seed gives other sentences and noises."""
+    """The split that captions are taken from, preferably one that was not trained on."""
+    texts: Annotated[int, Range(at_least=2)] = 4
+    """The number of sentences to take from the data set."""
+    count: Annotated[int, Range(at_least=2)] = 6
+    """The number of pictures in a row."""
+    training_pictures: Annotated[int, Range(at_least=1)] | None = None
+    """The nearest training pictures are searched among this many. The default is all of them."""
+    seed: Seed = 0
+    """The seed of sentences and noises; another one gives others."""
     out: str | None = None
-    """Folder or URL to write to, empty or new (default: a new one in the run, as figures/0001-step-42000-ema)."""
+    """The folder or URL to write to, empty or new. The default is a new one in the run, such as
+    figures/0001-step-42000-ema."""
     overwrite: bool = False
     """Replace the figures that an earlier call wrote to --out; other files there stay."""
     weights: Literal["ema", "raw"] = "ema"
-    """The generator's moving average, or its weights as they were at the last step."""
+    """ema takes the generator's moving average, raw its weights as they were at the last step."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
-    """Where to draw."""
+    """The device to generate on, such as cpu or cuda:1."""
 
 
 @front_door
 def main() -> None:
-    """Parse, load, draw each figure, write."""
-    options = tyro.cli(Options, prog="python -m stackgan_dist.figures", description=__doc__)
-    for flag, value, least in (("--texts", options.texts, 2), ("--count", options.count, 2)):
-        if value < least:
-            raise UserError(f"{flag} is {value}, it must be at least {least}")
+    """Parse, load, make each figure, write."""
+    options = parse_options(Options, "figures", __doc__)
     if len(options.sentences) == 1:
         raise UserError("--sentences has 1 sentence, it needs 2 or more: a figure goes from one to another")
-    check_output(options.out, overwrite=options.overwrite)
+    out = None if options.out is None else Folder.at(options.out)
+    check_output(out, overwrite=options.overwrite)
     trained = load_trained(options.run, print, raw=options.weights == "raw")
     device = usable_device(options.device)
     painter = Painter(trained.generator(device), trained.config.model, options.seed)
@@ -116,19 +116,19 @@ def main() -> None:
         "seed": str(options.seed),
     }
     with output_folder(
-        options.out,
-        join(trained.folder.url, "figures"),
+        out,
+        trained.folder.root / "figures",
         f"step {trained.step} {options.weights}",
         _FILES.__contains__,
         overwrite=options.overwrite,
-    ) as out:
+    ) as folder:
         try:
             for figure in figures:
-                write_bytes(join(out, f"{figure.name}.png"), to_png(figure.picture, {"title": figure.title, **facts}))
-            write_bytes(join(out, "index.html"), page(f"Figures of {options.run}", facts, figures, missing).encode())
+                folder.write(f"{figure.name}.png", to_png(figure.picture, {"title": figure.title, **facts}))
+            folder.write("index.html", page(f"Figures of {options.run}", facts, figures, missing).encode())
         except OSError as error:
-            raise UserError(f"cannot write to {out}: {error.strerror}; give another folder with --out") from error
-    print(f"{len(figures)} figures by {trained.checkpoint}; all of them: {join(out, 'index.html')}")
+            raise UserError(f"cannot write to {folder}: {error.strerror}; give another folder with --out") from error
+    print(f"{len(figures)} figures by {trained.checkpoint}; all of them: {folder.url_of('index.html')}")
     for reason in missing:
         print(f"  {reason}")
 

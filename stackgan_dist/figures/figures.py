@@ -13,10 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from stackgan_dist.generation.generate import draw
-from stackgan_dist.generation.grid import labelled_grid, to_picture, to_pixels
+from stackgan_dist.generation.grid import labelled_grid, to_pictures
 from stackgan_dist.models import Generator, ModelConfig
 
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white", "black", "brown")
@@ -59,11 +58,7 @@ class Painter:
     ) -> tuple[list[Image.Image], list[Image.Image]]:
         """(final pictures, Stage-I pictures below them, empty for a Stage-I run) of texts with noises `numbers`."""
         fakes = draw(self.generator, self.model, np.stack(text), numbers, self.seed, draw_condition=draw_condition)
-        return _pictures(fakes.image), [] if fakes.low_resolution is None else _pictures(fakes.low_resolution)
-
-
-def _pictures(images: Tensor) -> list[Image.Image]:
-    return [to_picture(pixels) for pixels in to_pixels(images)]
+        return to_pictures(fakes.image), [] if fakes.low_resolution is None else to_pictures(fakes.low_resolution)
 
 
 def stages(painter: Painter, sentences: Sequence[Sentence], count: int) -> Figure:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stackgan_dist.figures.figures import Figure, Painter, Sentence
 from stackgan_dist.generation.generate import draw
-from stackgan_dist.generation.grid import labelled_grid, to_picture, to_pixels
+from stackgan_dist.generation.grid import labelled_grid, to_pictures
 
 _NEAREST = 5
 
@@ -37,10 +37,7 @@ def nearest_training(
     mean = mean_features(training(), features)
     similarity, images = nearest(torch.cat([drawn, unseen]), training(), features, mean, _NEAREST, len(sentences))
     of_drawn, of_unseen = similarity[:count, 0].mean(), similarity[count:, 0].mean()
-    rows = [
-        [to_picture(pixels) for pixels in to_pixels(torch.stack([drawn[row], *found]))]
-        for row, found in enumerate(images)
-    ]
+    rows = [to_pictures(torch.stack([drawn[row], *found])) for row, found in enumerate(images)]
     labels = [f"{sentence.words} (nearest: {similarity[row, 0]:.2f})" for row, sentence in enumerate(sentences)]
     return Figure(
         "nearest",

@@ -50,9 +50,10 @@ def draw(
         given.append(place)
     was_training = generator.training
     generator.eval()
-    fakes = generator(*(torch.from_numpy(array).to(weights.device, weights.dtype) for array in given))
-    generator.train(was_training)
-    return fakes
+    try:
+        return generator(*(torch.from_numpy(array).to(weights.device, weights.dtype) for array in given))
+    finally:
+        generator.train(was_training)
 
 
 def usable_device(name: str) -> torch.device:

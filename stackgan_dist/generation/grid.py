@@ -28,6 +28,11 @@ def to_picture(pixels: Tensor) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()))
 
 
+def to_pictures(images: Tensor) -> list[Image.Image]:
+    """Images (N, 3, S, S) in [-1, 1] as pictures."""
+    return [to_picture(pixels) for pixels in to_pixels(images)]
+
+
 def side_by_side(pictures: Sequence[Image.Image]) -> Image.Image:
     """Pictures of one size in one row, without margins."""
     side = pictures[0].width

@@ -1,21 +1,22 @@
 """People judge: `python -m stackgan_dist.human_rank build|serve|report`.
 
-build   draws every method's pictures of the same captions of the test classes (the paper's protocol)
+build   generates every method's pictures of the same captions of the test classes (the paper's protocol)
 serve   shows them to raters, blind, and keeps their votes; or lets anyone try sentences on a run
 report  mean rank, agreement, preferences, and the paper's row beside them
 """
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
-from stackgan_dist.distributed.environment import is_main_rank
-from stackgan_dist.doors import front_door
+from stackgan_dist.doors import front_door, parse_options
 from stackgan_dist.errors import UserError
+from stackgan_dist.ranges import Range, Seed, Timeout
 
 # What needs torch is imported where it is used: a server that shows pictures starts, and starts again, in a second.
 
@@ -24,68 +25,68 @@ _Weights = Literal["ema", "raw"]
 
 @dataclass(frozen=True)
 class Build:
-    """Draw the pictures of a study. Under torchrun, ranks divide them among themselves."""
+    """Generate the pictures of a study. Under torchrun, ranks divide them among themselves."""
 
     runs: tuple[str, ...]
     """Two runs or more, as `generate --run` takes them: folders or checkpoints."""
     out: str
-    """Folder for the study; ranks on several nodes must share it."""
+    """The folder for the study; ranks on several nodes must share it."""
     names: tuple[str, ...] | None = None
-    """What the report calls the methods (default: the runs' names)."""
+    """The names by which the report calls the methods. The default is the runs' names."""
     data: str | None = None
-    """Packed data set with the captions (default: the first run's own)."""
+    """The packed data set with the captions. The default is the first run's own."""
     split: str = "test"
-    """Its split; the paper takes classes that were not trained on."""
-    captions_per_class: int = 50
-    """Sentences of every class; the paper has 50."""
-    sentences: int | None = None
-    """At most so many of them in all, for a study that a few raters can share (default: all)."""
-    images: int = 5
-    """Pictures per sentence and method, ranked as one set; the paper has 5."""
-    questions_per_rater: int = 50
-    """Sentences one rater is asked to rank, dealt out evenly."""
-    attention_checks: int = 0
-    """Further questions for every rater, real pictures against noise, to tell who does not look."""
+    """The split of the captions; the paper takes classes that were not trained on."""
+    captions_per_class: Annotated[int, Range(at_least=1)] = 50
+    """The number of sentences of every class; the paper has 50."""
+    sentences: Annotated[int, Range(at_least=1)] | None = None
+    """At most this many sentences in all, for a study that a few raters can share. The default is all of them."""
+    images: Annotated[int, Range(at_least=1)] = 5
+    """The number of pictures of each sentence by each method, ranked as one set; the paper has 5."""
+    questions_per_rater: Annotated[int, Range(at_least=1)] = 50
+    """The number of sentences that one rater is asked to rank, dealt out evenly."""
+    attention_checks: Annotated[int, Range(at_least=0)] = 0
+    """The number of further questions for every rater, real pictures against noise, to tell who does not look."""
     weights: _Weights = "ema"
-    """The generators' moving averages, or their weights as they were at the last step."""
-    seed: int = 0
-    """Chooses sentences, noise and orders."""
-    timeout_s: float = 300.0
-    """A rank that does not answer for this long is taken for lost."""
+    """ema takes the generators' moving averages, raw their weights as they were at the last step."""
+    seed: Seed = 0
+    """The seed chooses sentences, noise and orders."""
+    timeout_s: Timeout = 300.0
+    """A rank that does not answer for this many seconds is taken for lost."""
 
 
 @dataclass(frozen=True)
 class Serve:
-    """Open the pages."""
+    """Show the pages to raters, or let anyone try sentences on a run."""
 
-    study: tyro.conf.Positional[str | None] = None
-    """Folder of the study to rank."""
+    study: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="[STUDY]")] = None
+    """The folder of the study to rank."""
     run: str | None = None
-    """A run to try sentences on."""
+    """The run to try sentences on."""
     host: str = "127.0.0.1"
-    """Address to bind; one that is not on loopback needs the token that is printed."""
-    port: int = 8765
-    """Port to bind."""
+    """The address to bind; one that is not on loopback needs the token that is printed."""
+    port: Annotated[int, Range(at_least=0, at_most=65_535)] = 8765
+    """The port to bind; 0 takes a free one, which is printed."""
     public_url: str | None = None
-    """Where a proxy shows the pages, as https://example.org/birds. Requests must name this host or a loopback one,
-    cookies are sent over TLS alone where it is https, and the token that is printed is needed."""
+    """The address at which a proxy shows the pages, such as https://example.org/birds. Requests must name its host or
+    a loopback one, cookies are sent over TLS alone where it is https, and raters need the token that is printed."""
     trusted_proxy: tuple[str, ...] = ()
-    """Addresses or networks of the proxy: X-Forwarded-For is believed from them alone (default: from nobody, and all
-    raters behind a proxy share one rate)."""
-    joins_per_minute: float = 60
-    """New raters from one address."""
+    """The addresses or networks of the proxy; X-Forwarded-For is believed from them alone. By default it is believed
+    from nobody, and all raters behind a proxy share one rate."""
+    joins_per_minute: Annotated[float, Range(at_least=1)] = 60
+    """At most this many new raters a minute may come from one address."""
     weights: _Weights = "ema"
-    """Of the run: its moving average, or its weights as they were at the last step."""
+    """ema takes the moving average of the run's generator, raw its weights as they were at the last step."""
     device: str | None = None
-    """Where the run draws (default: cuda where there is one, else cpu)."""
+    """The device on which the run generates. The default is cuda where there is one, else cpu."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """Say what the raters said; may be called while they rank."""
+    """Report what the raters said; this can be called while they rank."""
 
-    study: tyro.conf.Positional[str]
-    """Folder of the study."""
+    study: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="STUDY")]
+    """The folder of the study."""
     attentive_only: bool = False
     """Leave out raters who failed an attention check."""
     csv: str | None = None
@@ -102,11 +103,8 @@ def main() -> None:
         | Annotated[Serve, tyro.conf.subcommand("serve", prefix_name=False)]
         | Annotated[Report, tyro.conf.subcommand("report", prefix_name=False)]
     )
-    options: Build | Serve | Report = tyro.cli(
-        doors,
-        prog="python -m stackgan_dist.human_rank",
-        description="People rank the pictures of several methods, blind; or try sentences in a browser.",
-        console_outputs=is_main_rank(),
+    options: Build | Serve | Report = parse_options(
+        doors, "human_rank", "People rank the pictures of several methods, blind; or try sentences in a browser."
     )
     if isinstance(options, Build):
         build(options)
@@ -117,7 +115,7 @@ def main() -> None:
 
 
 def build(options: Build) -> None:
-    """Choose sentences, draw, write the study."""
+    """Choose sentences, generate, write the study."""
     from stackgan_dist.data.dataset import open_packed
     from stackgan_dist.distributed.process_group import process_group
     from stackgan_dist.human_rank.study.build import Entrant, build_study, choose
@@ -158,7 +156,8 @@ def build(options: Build) -> None:
         if ranks.is_main:
             print(
                 f"study of {len(methods)} methods, {study.sentences:,} sentences with {study.images} pictures each, "
-                f"in {folder.path}; open it:\n  python -m stackgan_dist.human_rank serve {folder.path}"
+                f"in {folder.path}; open it:\n"
+                f"  python -m stackgan_dist.human_rank serve {shlex.quote(str(folder.path))}"
             )
 
 
@@ -210,16 +209,6 @@ def _check(options: Build) -> None:
         raise UserError(f"--runs names {len(options.runs)} run(s); a ranking needs two or more")
     if options.names is not None and len(options.names) != len(options.runs):
         raise UserError(f"--names has {len(options.names)} names for {len(options.runs)} runs; give one for each")
-    for flag, count, least in (
-        ("--captions-per-class", options.captions_per_class, 1),
-        ("--sentences", 1 if options.sentences is None else options.sentences, 1),
-        ("--images", options.images, 1),
-        ("--questions-per-rater", options.questions_per_rater, 1),
-        ("--attention-checks", options.attention_checks, 0),
-        ("--seed", options.seed, 0),
-    ):
-        if count < least:
-            raise UserError(f"{flag} is {count}, it must be at least {least}")
 
 
 if __name__ == "__main__":

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Final, Literal, get_args
+from typing import Annotated, Final, Literal
 
 from stackgan_dist.errors import UserError
+from stackgan_dist.ranges import Range, check_fields
 
 Family = Literal["stackgan", "gan-int-cls", "gawwn-box", "gawwn-keypoints"]
 Recipe = Literal["paper", "pytorch"]
 Stage = Literal[1, 2]
 ImageSize = Literal[64, 128, 256]
+
+Width = Annotated[int, Range(at_least=1, at_most=65_536)]
+"""Channels of a layer, or dimensions of a vector; wider than any machine holds a network of, so that sizes add up."""
 
 STAGE1_IMAGE_SIZE: Final = 64  # W0 = H0 in the paper: what Stage-II starts from
 
@@ -61,10 +65,7 @@ _STACKGAN_ONLY = (
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The generator and the discriminator of one stage.
-
-    Raises UserError for combinations that have no network.
-    """
+    """The generator and the discriminator of one stage."""
 
     family: Family = "stackgan"
     """StackGAN, or a model that its paper compares it with (docs/baselines.md): GAN-INT-CLS of 64 pixels, or GAWWN of
@@ -72,84 +73,66 @@ class ModelConfig:
     of those below they use the widths, condition_dim and noise_dim."""
 
     recipe: Recipe = "paper"
-    """`paper`: arXiv 1612.03242, and the authors' TensorFlow code where the paper is silent. `pytorch`: the
-    authors' PyTorch code (their COCO results), except that sigma may be below 1."""
+    """paper is arXiv 1612.03242, and the authors' TensorFlow code where the paper is silent. pytorch is the authors'
+    PyTorch code (their COCO results), except that sigma may be below 1."""
 
     stage: Stage = 1
-    """1: text to a small image. 2: that image and the text again to a large one; Stage-I is frozen inside."""
+    """1 makes a small image of a text. 2 makes a large one of that image and the text; Stage-I is frozen inside."""
 
     image_size: ImageSize = 64
-    """Side of the images in pixels. Stage 2 starts from 64 pixels and makes 128 or 256."""
+    """The side of the images in pixels. Stage 2 starts from 64 pixels and makes 128 or 256."""
 
-    generator_width: int = 128
+    generator_width: Width = 128
     """Gf, the channels that all others of the generator are multiples of (the authors' COCO setting: 192)."""
 
-    discriminator_width: int = 64
+    discriminator_width: Width = 64
     """Df, the same for the discriminator (the authors' COCO setting: 96)."""
 
-    condition_dim: int = 128
-    """Dimensions of the text condition c: Ng in the generator and Nd in the discriminator."""
+    condition_dim: Width = 128
+    """The dimensions of the text condition c: Ng in the generator and Nd in the discriminator."""
 
-    noise_dim: int = 100
-    """Dimensions of the noise z."""
+    noise_dim: Width = 100
+    """The dimensions of the noise z."""
 
-    residual_blocks: int | None = None
-    """Residual blocks of the Stage-II generator. None: 4 for 256 pixels, 2 for 128, as in the paper (the authors'
-    COCO setting: 2). Stage 1 does not use it."""
+    residual_blocks: Annotated[int, Range(at_least=1, at_most=1_000)] | None = None
+    """The residual blocks of the Stage-II generator. None stands for 4 at 256 pixels and 2 at 128, as in the paper (the
+    authors' COCO setting: 2). Stage 1 does not use it."""
 
     detail_layer: bool = False
-    """Give the `paper` Stage-I generator a last layer at the image's own resolution, as `pytorch` has and as its
-    authors advise (hanzhanggit/StackGAN issue 10): clearer pictures for a little more time."""
+    """Give the Stage-I generator of the recipe paper a last layer at the image's own resolution, as that of pytorch has
+    and as its authors advise (hanzhanggit/StackGAN issue 10): clearer pictures for a little more time."""
 
     stage1_skip: bool = False
-    """Let the Stage-II generator draw what the enlarged Stage-I image lacks and add it to that image, rather than draw
-    all of it anew. Not in the paper (compare arXiv 1506.05751): what Stage-I has learned is there from the first step,
-    which short runs need. Stage 1 does not use it."""
+    """Let the Stage-II generator generate what the enlarged Stage-I image lacks and add it to that image, rather than
+    generate all of it anew. Not in the paper (compare arXiv 1506.05751): what Stage-I has learned is there from the
+    first step, which short runs need. Stage 1 does not use it."""
 
-    stage1_coarse: int | None = None
-    """Let the Stage-II generator see the Stage-I image averaged to this many pixels a side; None: all 64. Not in the
-    paper (compare the blurred conditions of cascades, arXiv 2106.15282): a coarse drawing and a coarse photograph look
-    alike, so what G learns from pictures (`--training.reconstruction-weight`) holds for drawings, and what is missing
-    has to come from the text. Stage 1 does not use it."""
+    stage1_coarse: Annotated[int, Range(at_least=1, at_most=STAGE1_IMAGE_SIZE)] | None = None
+    """Let the Stage-II generator see the Stage-I image averaged to this many pixels a side; None shows it all 64. Not
+    in the paper (compare the blurred conditions of cascades, arXiv 2106.15282): a coarse generated image and a coarse
+    photograph look alike, so what G learns from pictures (--training.reconstruction-weight) holds for generated ones,
+    and what is missing has to come from the text. Stage 1 does not use it."""
 
     conditioning_augmentation: bool = True
-    """Draw c from N(mu, sigma) of the text. False: c = mu and no KL term, the "no CA" of the paper's Table 2."""
+    """Draw c from N(mu, sigma) of the text. Without it c = mu and there is no KL term, the "no CA" of the paper's
+    Table 2."""
 
     text_in_stage2: bool = True
-    """Give the text to the Stage-II generator too. False: it sees only the Stage-I image, the "no text twice" of
+    """Give the text to the Stage-II generator too. Without it that sees only the Stage-I image, the "no text twice" of
     Table 2. Stage 1 does not use it."""
 
     keypoints: tuple[str, ...] = ()
-    """For gawwn-keypoints: the names of the parts, as they are in the shards; others there are ignored. Empty: the 15
-    of CUB."""
+    """For gawwn-keypoints: the names of the parts, as they are in the shards; others there are ignored. None given
+    stands for the 15 of CUB."""
 
     def __post_init__(self) -> None:
+        """Raises UserError for combinations that have no network."""
         object.__setattr__(self, "keypoints", tuple(self.keypoints))  # JSON has lists
-        for field, allowed in (
-            ("family", get_args(Family)),
-            ("recipe", get_args(Recipe)),
-            ("stage", get_args(Stage)),
-            ("image_size", get_args(ImageSize)),
-        ):
-            if (found := getattr(self, field)) not in allowed:
-                raise UserError(f"{field} is {found!r}; choose one of {', '.join(map(str, allowed))}")
-        for field in ("generator_width", "discriminator_width", "condition_dim", "noise_dim"):
-            if (found := getattr(self, field)) < 1:
-                raise UserError(f"{field} is {found}; it needs to be at least 1")
+        check_fields(self, "--model.")
         if self.keypoints and self.family != "gawwn-keypoints":
             raise UserError(f"keypoints are for the family gawwn-keypoints, this is {self.family}; leave them out")
         if self.family in _BASELINES:
             self._check_baseline(_BASELINES[self.family])
-        if self.residual_blocks is not None and self.residual_blocks < 1:
-            raise UserError(
-                f"residual_blocks is {self.residual_blocks}; it needs to be at least 1, or leave it out for the "
-                "paper's number"
-            )
-        if self.stage1_coarse is not None and not 1 <= self.stage1_coarse <= STAGE1_IMAGE_SIZE:
-            raise UserError(
-                f"stage1_coarse is {self.stage1_coarse}; it needs to be from 1 to {STAGE1_IMAGE_SIZE} pixels, or leave "
-                "it out for the whole Stage-I image"
-            )
         if self.stage == 2 and self.image_size == STAGE1_IMAGE_SIZE:
             raise UserError(
                 f"stage 2 was asked for images of {self.image_size} pixels, the size it starts from; set "

@@ -20,15 +20,16 @@ from typing import Annotated, Any
 import tyro
 
 from stackgan_dist.distributed.environment import ranks_from_environment
-from stackgan_dist.doors import front_door
+from stackgan_dist.doors import front_door, parse_options
 from stackgan_dist.errors import UserError
 from stackgan_dist.machine import cores_of_this_rank
 from stackgan_dist.pack.data_set import Part, pack
-from stackgan_dist.pack.recipe import load_recipe
+from stackgan_dist.pack.recipe import SamplesPerShard, Side, load_recipe
 from stackgan_dist.pack.reshard import reshard
 from stackgan_dist.pack.verify import verify
+from stackgan_dist.ranges import Range
 
-_PROG = "python -m stackgan_dist.pack"
+Workers = Annotated[int, Range(at_least=1)] | None
 
 
 @dataclass(frozen=True)
@@ -38,37 +39,37 @@ class Options:
     Options left out are those of the recipe. What is packed already stays as it is; what was interrupted goes on.
     """
 
-    recipe: tyro.conf.Positional[str]
-    """A recipe that comes with the package (painted, cub, oxford102, coco, folder, webdataset), or the path of a TOML
-    file."""
+    recipe: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RECIPE")]
+    """The recipe: one that comes with the package (painted, cub, oxford102, coco, folder, webdataset), or the path of a
+    TOML file."""
     root: str | None = None
-    """Folder (or URL) with the source's files; the recipe says what must be in it."""
+    """The folder or URL of the source's files; the recipe says what must be in it."""
     out: str | None = None
-    """Folder or URL (s3://...) to pack to, as OUT/SPLIT/SIZE/; default data/NAME."""
+    """The folder or URL (s3://...) to pack to, as OUT/SPLIT/SIZE/. The default is data/NAME."""
     name: str | None = None
-    """Name of the data set, e.g. for your own folder of pictures."""
+    """The name of the data set, e.g. for your own folder of pictures."""
     options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")] = ()
     """Arguments of the source (shards/README.md lists them), e.g. partial=true captions=my.csv."""
-    sizes: Annotated[tuple[int, ...] | None, tyro.conf.arg(metavar="PX ...")] = None
-    """Sides of the stored squares in pixels: 76 for training at 64, 152 at 128, 304 at 256."""
+    sizes: Annotated[tuple[Side, ...] | None, tyro.conf.arg(metavar="PX ...")] = None
+    """The sides of the stored squares in pixels: 76 for training at 64, 152 at 128, 304 at 256."""
     splits: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="SPLIT ...")] = None
-    """Splits to pack, e.g. train test."""
+    """The splits to pack, e.g. train test."""
     encoder: str | None = None
-    """Text encoder: ngrams (no weights), minilm (a sentence encoder), the folder or file of one trained by
+    """The text encoder: ngrams (no weights), minilm (a sentence encoder), the folder or file of one trained by
     stackgan_dist.train_text_encoder, or published (the source's own embeddings)."""
-    samples_per_shard: int | None = None
-    """At most so many pictures in a shard."""
-    shard_mb: float | None = None
-    """Aim at shards of so many megabytes (at the largest size) instead."""
+    samples_per_shard: SamplesPerShard | None = None
+    """Put at most this many pictures into a shard."""
+    shard_mb: Annotated[float, Range(above=0)] | None = None
+    """Aim at shards of this many megabytes (at the largest size) instead."""
     part: str | None = None
-    """K/N: pack only every N-th shard, from the K-th (1 to N) on; the last process to finish writes the index. Under
+    """K/N packs only every N-th shard, from the K-th (1 to N) on; the last process to finish writes the index. Under
     torchrun every rank is a part by itself."""
-    workers: int | None = None
-    """Packing processes; default one per core. The shards are the same bytes for any number."""
-    limit: int | None = None
-    """At most so many pictures of each split, for a trial."""
-    max_rejects: float = 0.01
-    """Share of a split's pictures that may be unusable before packing stops."""
+    workers: Workers = None
+    """The number of packing processes. The default is one per core. The shards are the same bytes for any number."""
+    limit: Annotated[int, Range(at_least=1)] | None = None
+    """Pack at most this many pictures of each split, for a trial."""
+    max_rejects: Annotated[float, Range(at_least=0, at_most=1)] = 0.01
+    """Packing stops when more than this share of a split's pictures is unusable."""
     overwrite: bool = False
     """Pack again what is there, and replace another data set at OUT."""
 
@@ -77,28 +78,28 @@ class Options:
 class VerifyOptions:
     """Re-read packed data and name every truncated, missing, duplicated, altered or undecodable thing in it."""
 
-    url: tyro.conf.Positional[str]
-    """A packed data set: the folder of an index.json, or one above."""
-    workers: int | None = None
-    """Reading processes; default one per core."""
+    url: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="URL")]
+    """The packed data set: the folder of an index.json, or one above."""
+    workers: Workers = None
+    """The number of reading processes. The default is one per core."""
 
 
 @dataclass(frozen=True)
 class ReshardOptions:
     """Put the samples of a packed data set into shards of another size; they stay in their order, byte for byte."""
 
-    url: tyro.conf.Positional[str]
-    """A packed data set: the folder of an index.json, or one above."""
+    url: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="URL")]
+    """The packed data set: the folder of an index.json, or one above."""
     out: str
-    """Folder or URL to write to."""
-    samples_per_shard: int | None = None
-    """At most so many pictures in a shard."""
-    shard_mb: float | None = None
-    """Or: shards of so many megabytes."""
-    shards: int | None = None
-    """Or: so many shards."""
-    workers: int | None = None
-    """Writing processes; default one per core."""
+    """The folder or URL to write to."""
+    samples_per_shard: SamplesPerShard | None = None
+    """Put at most this many pictures into a shard."""
+    shard_mb: Annotated[float, Range(above=0)] | None = None
+    """Alternatively, write shards of this many megabytes."""
+    shards: Annotated[int, Range(at_least=1)] | None = None
+    """Alternatively, write this many shards."""
+    workers: Workers = None
+    """The number of writing processes. The default is one per core."""
 
 
 @front_door
@@ -106,15 +107,15 @@ def main() -> None:
     """Parse, look up the recipe, pack; or verify; or reshard."""
     command, rest = sys.argv[1:2], sys.argv[2:]
     if command == ["verify"]:
-        checked = tyro.cli(VerifyOptions, args=rest, prog=f"{_PROG} verify", description=VerifyOptions.__doc__)
-        verify(checked.url, _workers(checked.workers))
+        checked = parse_options(VerifyOptions, "pack verify", VerifyOptions.__doc__, arguments=rest)
+        verify(checked.url, checked.workers or cores_of_this_rank())
         return
     if command == ["reshard"]:
-        asked = tyro.cli(ReshardOptions, args=rest, prog=f"{_PROG} reshard", description=ReshardOptions.__doc__)
-        workers = _workers(asked.workers)
+        asked = parse_options(ReshardOptions, "pack reshard", ReshardOptions.__doc__, arguments=rest)
+        workers = asked.workers or cores_of_this_rank()
         reshard(asked.url, asked.out, asked.samples_per_shard, asked.shard_mb, asked.shards, workers)
         return
-    options = tyro.cli(Options, prog=_PROG, description=f"{__doc__}\n{inspect.cleandoc(Options.__doc__ or '')}")
+    options = parse_options(Options, "pack", f"{__doc__}\n{inspect.cleandoc(Options.__doc__ or '')}")
     recipe = load_recipe(options.recipe)
     replaced: dict[str, Any] = {
         "name": options.name,
@@ -126,26 +127,16 @@ def main() -> None:
         "options": {**recipe.options, **dict(map(_option, options.options))} if options.options else None,
     }
     recipe = dataclasses.replace(recipe, **{key: value for key, value in replaced.items() if value is not None})
-    if options.limit is not None and options.limit < 1:
-        raise UserError(f"--limit is {options.limit}; it must be at least 1")
     pack(
         recipe,
         root=options.root,
         out=options.out or f"data/{recipe.name}",
-        workers=_workers(options.workers),
+        workers=options.workers or cores_of_this_rank(),
         limit=options.limit,
         max_rejects=options.max_rejects,
         overwrite=options.overwrite,
         part=_part(options.part),
     )
-
-
-def _workers(asked: int | None) -> int:
-    if asked is None:
-        return cores_of_this_rank()
-    if asked < 1:
-        raise UserError(f"--workers is {asked}; it must be at least 1")
-    return asked
 
 
 def _part(asked: str | None) -> Part:

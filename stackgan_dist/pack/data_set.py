@@ -11,23 +11,24 @@ import json
 import re
 import reprlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from stackgan_dist.data.index import INDEX_NAME, Index, parse_index
 from stackgan_dist.errors import UserError
+from stackgan_dist.pack.balance import BALANCE_NAME, REJECTED_NAME, account_of, balance_of, read_split
 from stackgan_dist.pack.listing import Listing, cut, list_split, samples_per_shard
 from stackgan_dist.pack.pool import run_tasks
 from stackgan_dist.pack.receipts import Receipt, read_receipts, remove_receipts, withdraw_receipts, write_receipt
 from stackgan_dist.pack.recipe import Recipe
 from stackgan_dist.pack.shard_writer import TEMPORARY_SUFFIX, Packed, Task, pack_shard
 from stackgan_dist.pack.sources import KeepingSource, Record, Source, open_source
-from stackgan_dist.storage.files import join, list_names, open_filesystem, read_bytes, remove, write_bytes
+from stackgan_dist.pack.sources.account import printable
+from stackgan_dist.storage.folder import Folder
 from stackgan_dist.text import PUBLISHED, encoder_name
 from stackgan_dist.text.files import is_trained, keep_file, read_file
 
-REJECTED_NAME = "rejected.jsonl"
 LISTING_NAME = "listing"
 """Folder beside the splits in which a KeepingSource keeps its listing until all of them are complete."""
 _BRIEF = reprlib.Repr()
@@ -55,9 +56,9 @@ class _Job:
     source: Source
     listing: Listing
     made_by: dict[str, Any]
-    folders: dict[int, str]
-    """Side of the squares -> URL of its folder."""
-    url: str
+    folders: dict[int, Folder]
+    """Side of the squares -> its folder."""
+    top: Folder
     """The folder above them."""
 
     @property
@@ -107,18 +108,41 @@ def pack(
     """
     encoder = encoder_name(recipe.text_encoder)
     source = open_source(recipe.source, root, recipe.options)
+    folder = Folder.at(out)
     if isinstance(source, KeepingSource):
-        source.keep_listing(join(out, LISTING_NAME))
-    jobs = [_plan(recipe, encoder, split, source, out, limit, max_rejects, overwrite, part) for split in recipe.splits]
+        source.keep_listing((folder / LISTING_NAME).url)
+    listings = {split: list_split(recipe, split, source, limit) for split in recipe.splits}
+    account = account_of(source, listings)
+    jobs = [
+        _plan(recipe, encoder, split, source, listing, folder / split, max_rejects, overwrite, part)
+        for split, listing in _not_empty(recipe.name, listings).items()
+    ]
     if is_trained(encoder):  # new sentences need it, wherever the set is taken
-        keep_file(encoder, read_file(recipe.text_encoder)[0], out)
+        keep_file(encoder, read_file(recipe.text_encoder)[0], folder)
     for job in jobs:
         if job.folders:
             _pack_split(job, workers, max_rejects, part)
-    if isinstance(source, KeepingSource) and all(
-        INDEX_NAME in list_names(folder) for job in jobs for folder in job.folders.values()
-    ):
-        remove(join(out, LISTING_NAME))
+    if not all(INDEX_NAME in size.names() for job in jobs for size in job.folders.values()):
+        return  # the part that finishes the set has its balance
+    if isinstance(source, KeepingSource):
+        folder.remove(LISTING_NAME)
+    balance = balance_of(
+        recipe.name, account, [read_split(job.split, job.listing, job.top, recipe.sizes[0]) for job in jobs]
+    )
+    folder.write(BALANCE_NAME, balance.to_bytes())
+    print(balance, flush=True)
+    balance.check()
+
+
+def _not_empty(name: str, listings: Mapping[str, Listing]) -> dict[str, Listing]:
+    """The splits that there are pictures of; if there are any for training, the others may be empty."""
+    there = {split: listing for split, listing in listings.items() if listing.records or listing.rejected}
+    if not there.get("train"):
+        return dict(listings)  # the first empty one is an error
+    for split in listings:
+        if split not in there:
+            print(f"{name} has no pictures of the split {split}; it is packed without", flush=True)
+    return there
 
 
 def _plan(
@@ -126,17 +150,15 @@ def _plan(
     encoder: str,
     split: str,
     source: Source,
-    out: str,
-    limit: int | None,
+    listing: Listing,
+    top: Folder,
     max_rejects: float,
     overwrite: bool,
     part: Part,
 ) -> _Job:
-    listing = list_split(recipe, split, source, limit)
-    url = join(out, split)
     if _are_too_many(listing.rejected, listing, max_rejects):
-        _write_rejected(url, listing.rejected)
-        raise UserError(_too_many(listing.rejected, listing, max_rejects, url))
+        _write_rejected(top, listing.rejected)
+        raise UserError(_too_many(listing.rejected, listing, max_rejects, top))
     per_shard = samples_per_shard(recipe, listing, source)
     made_by = {
         "source": recipe.source,
@@ -151,7 +173,7 @@ def _plan(
         _check_classes(len({_class_of(record) for record in shard}), listing.records, split, per_shard)
     folders = {}
     for size in recipe.sizes:
-        folder = join(url, str(size))
+        folder = top / str(size)
         state = _state(folder, recipe.name, encoder, made_by, overwrite)
         if state == "packed":
             print(
@@ -166,7 +188,7 @@ def _plan(
                 )
             _clear(folder)
         folders[size] = folder
-    return _Job(recipe, encoder, split, source, listing, made_by, folders, url)
+    return _Job(recipe, encoder, split, source, listing, made_by, folders, top)
 
 
 def _class_of(record: Record) -> str:
@@ -187,15 +209,15 @@ def _check_classes(classes: int, records: Sequence[Record], split: str, per_shar
     )
 
 
-def _state(folder: str, name: str, encoder: str, made_by: dict[str, Any], overwrite: bool) -> str:
+def _state(folder: Folder, name: str, encoder: str, made_by: dict[str, Any], overwrite: bool) -> str:
     """ "packed"; "open": there is no index; or why the folder is to be cleared first."""
-    where = join(folder, INDEX_NAME)
+    where = folder.url_of(INDEX_NAME)
     try:
-        data = read_bytes(where)
+        data = folder.read(INDEX_NAME)
     except (FileNotFoundError, NotADirectoryError):
         return "--overwrite" if overwrite else "open"
-    except Exception as error:  # every store has its own family of errors
-        raise UserError(f"cannot read {where}: {type(error).__name__}: {error}; check --out") from error
+    except OSError as error:
+        raise UserError(f"cannot read {where}: {error.strerror or error}; check --out") from error
     if overwrite:
         return "--overwrite"
     try:
@@ -212,18 +234,9 @@ def _state(folder: str, name: str, encoder: str, made_by: dict[str, Any], overwr
         raise UserError(
             f"{folder} holds another data set ({differences}). Choose another --out, or replace it with --overwrite"
         )
-    there = _sizes(folder)
+    there = folder.sizes()
     damaged = [shard.name for shard in index.shards if there.get(shard.name) != shard.bytes]
     return f"{damaged[0]} is missing or has another size than its index says" if damaged else "packed"
-
-
-def _sizes(folder: str) -> dict[str, int]:
-    """Names and bytes of the files in `folder`."""
-    fs, path = open_filesystem(folder)
-    try:
-        return {entry["name"].rsplit("/", 1)[-1]: entry["size"] for entry in fs.ls(path, detail=True, refresh=True)}
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
 
 
 def _pack_split(job: _Job, workers: int, max_rejects: float, part: Part) -> None:
@@ -249,27 +262,27 @@ def _pack_split(job: _Job, workers: int, max_rejects: float, part: Part) -> None
             for number, result in run_tasks(pack_shard, tasks, total, workers, job.title):
                 rejected += result.rejected
                 if _are_too_many(rejected, job.listing, max_rejects):
-                    raise UserError(_too_many(rejected, job.listing, max_rejects, job.url))
+                    raise UserError(_too_many(rejected, job.listing, max_rejects, job.top))
                 if result.shards:
                     per_shard = job.made_by["samples_per_shard"]
                     _check_classes(result.distinct_classes, job.listing.records, job.split, per_shard)
                 _keep(job, tasks[number], result)
         except BaseException:
             if rejected:
-                _write_rejected(job.url, rejected)
+                _write_rejected(job.top, rejected)
             raise
     seconds = time.monotonic() - started
     print(
         f"packed {job.title}{'' if part == WHOLE else f' part {part.number + 1}/{part.parts}'}: "
         f"{total - len(rejected) + len(job.listing.rejected)} pictures, {len(tasks)} shards at "
         f"{' and '.join(map(str, job.folders))} px, {len(rejected)} rejected, {seconds:.0f} s, "
-        f"{total / max(seconds, 1e-9):.0f} img/s -> {job.url}",
+        f"{total / max(seconds, 1e-9):.0f} img/s -> {job.top}",
         flush=True,
     )
     _finish(job, max_rejects)
 
 
-def _task(job: _Job, name: str, pictures: range, folders: tuple[tuple[int, str], ...]) -> Task:
+def _task(job: _Job, name: str, pictures: range, folders: tuple[tuple[int, Folder], ...]) -> Task:
     published = job.recipe.text_encoder == PUBLISHED
     return Task(
         source=job.source,
@@ -281,9 +294,9 @@ def _task(job: _Job, name: str, pictures: range, folders: tuple[tuple[int, str],
     )
 
 
-def _usable_receipts(job: _Job, folder: str) -> dict[str, Receipt]:
+def _usable_receipts(job: _Job, folder: Folder) -> dict[str, Receipt]:
     """Receipts whose shard is there; not those of shards with rejected pictures, which may have been mended."""
-    there = _sizes(folder)
+    there = folder.sizes()
     return {
         name: receipt
         for name, receipt in read_receipts(folder, job.identity).items()
@@ -299,6 +312,7 @@ def _keep(job: _Job, task: Task, packed: Packed) -> None:
             text_dim=packed.text_dim,
             classes=tuple(sorted(packed.classes)),
             rejected=packed.rejected,
+            enlarged=packed.enlarged.get(size, 0),
         )
         write_receipt(folder, task.name, receipt)
 
@@ -309,7 +323,7 @@ def _finish(job: _Job, max_rejects: float) -> None:
     left = {name for name in job.shards if any(name not in receipts for receipts in found.values())}
     if left:
         # Another part may have written the index and removed the receipts meanwhile.
-        if any(INDEX_NAME not in list_names(folder) for folder in found):
+        if any(INDEX_NAME not in folder.names() for folder in found):
             print(
                 f"{job.title}: {len(left)} of {len(job.shards)} shards are left to other parts; no index yet",
                 flush=True,
@@ -318,14 +332,16 @@ def _finish(job: _Job, max_rejects: float) -> None:
     rejected = list(job.listing.rejected)
     for name in job.shards:
         rejected += next(iter(found.values()))[name].rejected
-    _write_rejected(job.url, rejected)
+    _write_rejected(job.top, rejected)
     if _are_too_many(rejected, job.listing, max_rejects):
-        raise UserError(_too_many(rejected, job.listing, max_rejects, job.url))
+        raise UserError(_too_many(rejected, job.listing, max_rejects, job.top))
     for size, folder in job.folders.items():
         index = _index(job, size, [found[folder][name] for name in job.shards])
         # Another part may finish at the same time. Its index is this one, and must not be missing for a moment.
         _clear(folder, keep={INDEX_NAME, *(shard.name for shard in index.shards)})
-        write_bytes(join(folder, INDEX_NAME), index.to_bytes())
+        folder.write(INDEX_NAME, index.to_bytes())
+        if enlarged := sum(receipt.enlarged for receipt in found[folder].values()):
+            print(f"{job.title}: {enlarged} pictures are smaller than {size} px and were enlarged", flush=True)
     remove_receipts(list(job.folders.values()))
     print(
         f"{job.title} is complete: {len(job.listing.records) + len(job.listing.rejected) - len(rejected)} pictures",
@@ -349,36 +365,37 @@ def _index(job: _Job, size: int, receipts: Sequence[Receipt]) -> Index:
     )
 
 
-def _clear(folder: str, keep: set[str] | frozenset[str] = frozenset()) -> None:
+def _clear(folder: Folder, keep: set[str] | frozenset[str] = frozenset()) -> None:
     """Remove what an earlier pack left but `keep`: the index first, for without it nothing there counts."""
-    names = list_names(folder)
+    names = folder.names()
     leftovers = [name for name in names if re.fullmatch(r"shard-\d{6,}\.tar", name) or name.endswith(TEMPORARY_SUFFIX)]
     for name in [INDEX_NAME, *leftovers]:
         if name in names and name not in keep:
-            remove(join(folder, name))
+            folder.remove(name)
     if not keep:
         remove_receipts([folder])
 
 
-def _write_rejected(url: str, rejected: Sequence[dict[str, str]]) -> None:
-    where = join(url, REJECTED_NAME)
+def _write_rejected(top: Folder, rejected: Sequence[dict[str, str]]) -> None:
     if rejected:
         lines = sorted(json.dumps(entry) for entry in rejected)
-        write_bytes(where, ("\n".join(lines) + "\n").encode())
+        top.write(REJECTED_NAME, ("\n".join(lines) + "\n").encode())
     else:
-        remove(where)
+        top.remove(REJECTED_NAME)
 
 
 def _are_too_many(rejected: Sequence[dict[str, str]], listing: Listing, max_rejects: float) -> bool:
     return len(rejected) > max_rejects * (len(listing.records) + len(listing.rejected)) or not listing.records
 
 
-def _too_many(rejected: Sequence[dict[str, str]], listing: Listing, max_rejects: float, url: str) -> str:
+def _too_many(rejected: Sequence[dict[str, str]], listing: Listing, max_rejects: float, top: Folder) -> str:
     if not rejected:
-        return f"there are no pictures for {url}; check --root, and --limit or --splits"
-    examples = "".join(f"\n  {entry['id'] or entry['key']}: {entry['reason']}" for entry in rejected[:5])
+        return f"there are no pictures for {top}; check --root, and --limit or --splits"
+    examples = "".join(
+        f"\n  {printable(entry['id'] or entry['key'])}: {printable(entry['reason'])}" for entry in rejected[:5]
+    )
     return (
         f"{len(rejected)} of {len(listing.records) + len(listing.rejected)} pictures cannot be used so far, more than "
-        f"--max-rejects {max_rejects:g} allows; no index was written. All of them: {join(url, REJECTED_NAME)}. "
+        f"--max-rejects {max_rejects:g} allows; no index was written. All of them: {top.url_of(REJECTED_NAME)}. "
         f"The first:{examples}\nMend or remove them, or raise --max-rejects"
     )

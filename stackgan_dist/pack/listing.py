@@ -34,6 +34,22 @@ _TAR_BYTES_PER_SAMPLE = 3 * (512 + 256) + 600
 
 
 @dataclass(frozen=True)
+class Tally:
+    """What a listing took of the source's records, and what it did not: for the balance."""
+
+    pictures: int
+    """Pictures that the source has of the split, in whatever state."""
+    beyond_limit: int
+    """Those of them that --limit leaves out."""
+    absent: tuple[dict[str, str], ...]
+    """The rejected that the source has no picture of."""
+    captions: tuple[int, ...]
+    """Captions that the source gives to each picture of the listing."""
+    rejected_captions: int
+    captions_beyond_limit: int
+
+
+@dataclass(frozen=True)
 class Listing:
     """The pictures of one split in the order of packing."""
 
@@ -43,6 +59,7 @@ class Listing:
     rejected: tuple[dict[str, str], ...]
     """`rejection` of those that cannot be used."""
     captions_per_image: int
+    tally: Tally
 
     @property
     def digest(self) -> str:
@@ -50,7 +67,7 @@ class Listing:
         digest = hashlib.sha256()
         for number in sorted(range(len(self.records)), key=lambda number: self.records[number].key):
             said = dataclasses.asdict(self.records[number])
-            del said["extent"], said["fault"]
+            del said["extent"], said["fault"], said["present"]
             if said["crop"] is None:
                 del said["crop"]
             digest.update(json.dumps(said, sort_keys=True).encode())
@@ -68,11 +85,20 @@ def list_split(recipe: Recipe, split: str, source: Source, limit: int | None) ->
     order = permutation(len(listed), recipe.seed)[:limit]
     chosen = [listed[i] for i in order]
     records = [record for record in chosen if not record.fault]
-    rejected = tuple(rejection(record, record.fault) for record in chosen if record.fault)
+    faulty = [record for record in chosen if record.fault]
+    rejected = tuple(rejection(record, record.fault) for record in faulty)
+    tally = Tally(
+        pictures=sum(record.present for record in listed),
+        beyond_limit=sum(record.present for record in listed) - sum(record.present for record in chosen),
+        absent=tuple(rejection(record, record.fault) for record in faulty if not record.present),
+        captions=tuple(len(record.captions) for record in records),
+        rejected_captions=sum(len(record.captions) for record in faulty),
+        captions_beyond_limit=sum(len(r.captions) for r in listed) - sum(len(r.captions) for r in chosen),
+    )
     if recipe.text_encoder != PUBLISHED:
         count = recipe.captions_per_image or min(MOST_CAPTIONS, max((len(r.captions) for r in records), default=1))
         records = [dataclasses.replace(record, captions=_repeated(record.captions, count)) for record in records]
-        return Listing(tuple(records), (), rejected, count)
+        return Listing(tuple(records), (), rejected, count, tally)
     if not isinstance(source, EmbeddedSource):
         raise UserError(f"the source {recipe.source} has no published embeddings; choose a text encoder with --encoder")
     embeddings = source.embeddings(split, records) if records else []
@@ -81,7 +107,8 @@ def list_split(recipe: Recipe, split: str, source: Source, limit: int | None) ->
     }
     if len(shapes) > 1:
         raise UserError(f"{split}: captions and published embeddings differ in number: {sorted(shapes)[:3]}")
-    return Listing(tuple(records), tuple(embeddings), rejected, len(records[0].captions) if records else 1)
+    count = len(records[0].captions) if records else 1
+    return Listing(tuple(records), tuple(embeddings), rejected, count, tally)
 
 
 def cut(count: int, samples_per_shard: int) -> list[range]:
@@ -110,7 +137,7 @@ def samples_per_shard(recipe: Recipe, listing: Listing, source: Source) -> int:
 
 
 def _with_faults(records: Sequence[Record]) -> list[Record]:
-    seen: set[str] = set()
+    seen: dict[str, str] = {}
     checked = []
     for record in records:
         if not record.fault and not _KEY.fullmatch(record.key):
@@ -118,16 +145,21 @@ def _with_faults(records: Sequence[Record]) -> list[Record]:
                 f"the key {record.key!r} of {record.source_id or 'a record'} is not up to 80 letters, digits, - and _"
             )
         fault = record.fault or _fault(record)
+        present = record.present
         if not fault:
             if record.key in seen:
                 fault = f"the id {record.key} occurs twice; its first picture is kept"
-            seen.add(record.key)
-        checked.append(dataclasses.replace(record, fault=fault) if fault else record)
+                present &= record.source_id != seen[record.key]
+            seen.setdefault(record.key, record.source_id)
+        checked.append(dataclasses.replace(record, fault=fault, present=present) if fault else record)
     return checked
 
 
 def _fault(record: Record) -> str:
-    """What is wrong with the captions of `record`, or ""."""
+    """What is wrong with the texts of `record`, or ""."""
+    for what, text in (("file name", record.source_id), ("class", record.class_name)):
+        if not _is_unicode(text):
+            return f"its {what} is not UTF-8; rename it"
     if not record.captions:
         return "there is no caption"
     for number, caption in enumerate(record.captions, 1):
@@ -135,9 +167,13 @@ def _fault(record: Record) -> str:
             return f"caption {number} is empty"
         if len(caption) > LONGEST_CAPTION:
             return f"caption {number} has {len(caption)} characters, more than {LONGEST_CAPTION}"
-        if any(0xD800 <= ord(character) < 0xE000 or ord(character) < 32 for character in caption):
+        if not _is_unicode(caption) or any(ord(character) < 32 for character in caption):
             return f"caption {number} holds control characters or broken Unicode"
     return ""
+
+
+def _is_unicode(text: str) -> bool:
+    return not any(0xD800 <= ord(character) < 0xE000 for character in text)
 
 
 def _repeated(captions: tuple[str, ...], count: int) -> tuple[str, ...]:

@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -18,6 +17,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from stackgan_dist.errors import UserError
+from stackgan_dist.progress import ProgressLine
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -31,7 +31,6 @@ class AbandonedError(Exception):
 
 
 _POLL_S = 0.25
-_LINE_EVERY_S = 5.0
 
 
 def run_tasks(
@@ -104,22 +103,14 @@ class _Progress:
     """A bar on a terminal, a plain line every few seconds elsewhere (a Slurm log is no terminal)."""
 
     def __init__(self, total: int, title: str) -> None:
-        self._total, self._title = total, title
-        self._started = self._last_line = time.monotonic()
+        self._line = ProgressLine(title, total, "pictures")
         self._bar = tqdm(total=total, desc=title, unit="img") if sys.stderr.isatty() else None
 
     def show(self, done: int) -> None:
         if self._bar is not None:
             self._bar.update(done - self._bar.n)
-        elif done and time.monotonic() - self._last_line >= _LINE_EVERY_S:
-            self._last_line = time.monotonic()
-            rate = done / (self._last_line - self._started)
-            left_s = (self._total - done) / rate
-            print(
-                f"{self._title}: {done}/{self._total} pictures, {rate:.0f} img/s, {left_s:.0f} s left",
-                file=sys.stderr,
-                flush=True,
-            )
+        else:
+            self._line.show(done, sys.stderr)
 
     def close(self) -> None:
         if self._bar is not None:

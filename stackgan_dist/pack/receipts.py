@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from stackgan_dist.data.index import Shard
-from stackgan_dist.storage.files import join, list_names, read_bytes, remove, write_bytes
+from stackgan_dist.storage.folder import Folder
 
 _FOLDER = "receipts"
 
@@ -29,19 +29,22 @@ class Receipt:
     text_dim: int
     classes: tuple[str, ...]
     rejected: tuple[dict[str, str], ...]
+    enlarged: int = 0
+    """Pictures that were smaller than the stored squares."""
 
 
-def write_receipt(folder: str, name: str, receipt: Receipt) -> None:
+def write_receipt(folder: Folder, name: str, receipt: Receipt) -> None:
     """Keep the receipt of the shard `name` of the data set in `folder`."""
-    write_bytes(join(folder, _FOLDER, f"{name}.json"), json.dumps(dataclasses.asdict(receipt)).encode())
+    (folder / _FOLDER).write(f"{name}.json", json.dumps(dataclasses.asdict(receipt)).encode())
 
 
-def read_receipts(folder: str, identity: str) -> dict[str, Receipt]:
+def read_receipts(folder: Folder, identity: str) -> dict[str, Receipt]:
     """The receipts in `folder` that were made for `identity`, by the names of their shards."""
     found: dict[str, Receipt] = {}
-    for name in list_names(join(folder, _FOLDER)):
+    receipts = folder / _FOLDER
+    for name in receipts.names():
         try:
-            content = json.loads(read_bytes(join(folder, _FOLDER, name)))
+            content = json.loads(receipts.read(name))
             shard = Shard(**content.pop("shard")) if content.get("shard") else None
             receipt = Receipt(**{**content, "shard": shard})
         except (FileNotFoundError, ValueError, TypeError, KeyError):
@@ -51,13 +54,14 @@ def read_receipts(folder: str, identity: str) -> dict[str, Receipt]:
     return found
 
 
-def withdraw_receipts(folder: str, names: Collection[str]) -> None:
+def withdraw_receipts(folder: Folder, names: Collection[str]) -> None:
     """Remove the receipts of these shards of the data set in `folder`, where there are any."""
-    for name in {f"{name}.json" for name in names}.intersection(list_names(join(folder, _FOLDER))):
-        remove(join(folder, _FOLDER, name))
+    receipts = folder / _FOLDER
+    for name in {f"{name}.json" for name in names}.intersection(receipts.names()):
+        receipts.remove(name)
 
 
-def remove_receipts(folders: Sequence[str]) -> None:
+def remove_receipts(folders: Sequence[Folder]) -> None:
     """Remove all receipts of the data sets in `folders`."""
     for folder in folders:
-        remove(join(folder, _FOLDER))
+        folder.remove(_FOLDER)

@@ -17,7 +17,7 @@ from stackgan_dist.errors import UserError
 from stackgan_dist.pack.listing import cut
 from stackgan_dist.pack.pool import AbandonedError, OnPicture, run_tasks
 from stackgan_dist.pack.shard_writer import add_members, publish_tar, temporary_tar
-from stackgan_dist.storage.files import join, list_names, write_bytes
+from stackgan_dist.storage.folder import Folder
 from stackgan_dist.text.files import find_file, is_trained, keep_file
 
 _SHARDS_OPEN = 4
@@ -26,11 +26,11 @@ _CACHE_BYTES = 20 * 10**9
 
 @dataclass(frozen=True)
 class _Task:
-    url: str
+    source: Folder
     index: Index
     samples: range
     """Numbers in the order of the old shards."""
-    out: str
+    out: Folder
     name: str
     cache: str
 
@@ -44,13 +44,13 @@ def reshard(
 
     Raises UserError when `url` is damaged, or something is at `out` already.
     """
-    given = [value for value in (samples_per_shard, shard_mb, shards) if value is not None]
-    if len(given) != 1 or not given[0] > 0:
-        raise UserError("give exactly one of --samples-per-shard, --shard-mb and --shards, above 0")
-    folders = packed_folders(url)
-    for below in folders:
-        target = join(out, below) if below else out
-        if any(name == INDEX_NAME or re.fullmatch(r"shard-\d+\.tar", name) for name in list_names(target)):
+    if sum(value is not None for value in (samples_per_shard, shard_mb, shards)) != 1:
+        raise UserError("give exactly one of --samples-per-shard, --shard-mb and --shards")
+    source = Folder.at(url)
+    folders = packed_folders(source)
+    targets = {below: Folder.at(out) / below if below else Folder.at(out) for below in folders}
+    for target in targets.values():
+        if any(name == INDEX_NAME or re.fullmatch(r"shard-\d+\.tar", name) for name in target.names()):
             raise UserError(f"{target} holds shards already; choose another --out, or remove them")
     with tempfile.TemporaryDirectory(prefix="reshard-") as cache:  # for remote shards; local ones are read in place
         for below, folder in folders.items():
@@ -59,35 +59,33 @@ def reshard(
             per_shard = samples_per_shard or -(-index.samples // (shards or 1))
             if shard_mb is not None:
                 per_shard = max(2, int(shard_mb * 1e6 / (total / index.samples)))
-            _reshard_one(folder, index, join(out, below) if below else out, per_shard, workers, cache)
+            _reshard_one(folder, index, targets[below], per_shard, workers, cache)
             if is_trained(index.text_encoder):
-                keep_file(index.text_encoder, find_file(index.text_encoder, _and_above(url)), out)
+                # What is given may be a data set, a split or a size of one.
+                beside = (source, source.parent, source.parent.parent)
+                keep_file(index.text_encoder, find_file(index.text_encoder, beside), out)
 
 
-def _and_above(url: str) -> list[str]:
-    """`url`, which may be a data set, a split or a size of one, and the two folders above it."""
-    return [url.rstrip("/").rsplit("/", up)[0] for up in range(3)]
-
-
-def _reshard_one(url: str, index: Index, out: str, per_shard: int, workers: int, cache: str) -> None:
+def _reshard_one(source: Folder, index: Index, out: Folder, per_shard: int, workers: int, cache: str) -> None:
     if per_shard < 2:
         raise UserError(f"{per_shard} picture in a shard is too few; a shard must hold two classes at least")
     tasks = [
-        _Task(url, index, samples, out, f"shard-{number:06d}.tar", cache)
+        _Task(source, index, samples, out, f"shard-{number:06d}.tar", cache)
         for number, samples in enumerate(cut(index.samples, per_shard))
     ]
     written: dict[int, Shard] = {}
-    for number, shard in run_tasks(write_shard, tasks, index.samples, workers, f"reshard {url}"):
+    for number, shard in run_tasks(write_shard, tasks, index.samples, workers, f"reshard {source}"):
         written[number] = shard
     recipe = {**index.recipe, "samples_per_shard": per_shard}
     new = dataclasses.replace(index, shards=tuple(written[number] for number in range(len(tasks))), recipe=recipe)
-    write_bytes(join(out, INDEX_NAME), new.to_bytes())
-    print(f"resharded {url}: {len(index.shards)} shards -> {len(tasks)}, {index.samples} pictures -> {out}", flush=True)
+    out.write(INDEX_NAME, new.to_bytes())
+    shards = f"{len(index.shards)} shards -> {len(tasks)}"
+    print(f"resharded {source}: {shards}, {index.samples} pictures -> {out}", flush=True)
 
 
 def write_shard(task: _Task, on_picture: OnPicture = lambda: True) -> Shard:
     """Write one new shard out of pieces of old ones."""
-    readers = OpenShards(task.index, ShardCache(task.url, task.index, Path(task.cache), _CACHE_BYTES), _SHARDS_OPEN)
+    readers = OpenShards(task.index, ShardCache(task.source, task.index, Path(task.cache), _CACHE_BYTES), _SHARDS_OPEN)
     classes = set()
     with temporary_tar(task.out, task.name) as part:
         with tarfile.open(part, "w", format=tarfile.USTAR_FORMAT) as tar:
@@ -102,7 +100,7 @@ def write_shard(task: _Task, on_picture: OnPicture = lambda: True) -> Shard:
                 f"{task.name} would hold one class only; matching-aware training takes wrong texts from another class "
                 "of the shard. Ask for larger shards"
             )
-        return publish_tar(part, join(task.out, task.name), len(task.samples))
+        return publish_tar(part, task.out, task.name, len(task.samples))
 
 
 def _places(shards: Sequence[Shard], samples: range) -> list[tuple[int, int]]:

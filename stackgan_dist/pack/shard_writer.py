@@ -27,8 +27,8 @@ from stackgan_dist.errors import UserError
 from stackgan_dist.pack.pictures import Frame, PictureError, encode_jpeg, load_picture
 from stackgan_dist.pack.pool import AbandonedError, OnPicture
 from stackgan_dist.pack.sources import Record, Source
-from stackgan_dist.storage.durable import set_mode, sync
-from stackgan_dist.storage.files import join, local_path, open_filesystem
+from stackgan_dist.storage.durable import sync
+from stackgan_dist.storage.folder import Folder
 from stackgan_dist.text import SentenceError, TextEncoder, load_encoder
 
 TEMPORARY_SUFFIX = ".tar.tmp"
@@ -49,8 +49,8 @@ class Task:
     """The encoder, a name or a file; None: the embeddings are given."""
     embeddings: tuple[NDArray[np.float16], ...]
     """Given ones of the records, (captions, dim) each."""
-    folders: tuple[tuple[int, str], ...]
-    """(side of the squares in pixels, URL of the folder), one tar for each."""
+    folders: tuple[tuple[int, Folder], ...]
+    """(side of the squares in pixels, the folder), one tar for each."""
     name: str
     """File name of the tars."""
 
@@ -68,6 +68,8 @@ class Packed:
     """How many classes there are for the drawing of wrong texts: a picture without class is one of its own."""
     rejected: tuple[dict[str, str], ...]
     """`rejection` of every picture that cannot be used."""
+    enlarged: Mapping[int, int]
+    """Side of the squares -> how many pictures are smaller than these."""
 
 
 def rejection(record: Record, reason: str) -> dict[str, str]:
@@ -87,8 +89,9 @@ def pack_shard(task: Task, on_picture: OnPicture = lambda: True) -> Packed:
     encoder = _encoder(task.text_encoder) if task.text_encoder is not None else None
     rejected: list[dict[str, str]] = []
     kept: list[Record] = []
+    enlarged = dict.fromkeys((size for size, _ in task.folders), 0)
     with ExitStack() as stack:
-        parts = {size: stack.enter_context(temporary_tar(url, task.name)) for size, url in task.folders}
+        parts = {size: stack.enter_context(temporary_tar(folder, task.name)) for size, folder in task.folders}
         tars = {
             size: stack.enter_context(tarfile.open(path, "w", format=tarfile.USTAR_FORMAT))
             for size, path in parts.items()
@@ -108,18 +111,20 @@ def pack_shard(task: Task, on_picture: OnPicture = lambda: True) -> Packed:
             else:
                 kept.append(record)
                 for size, tar in tars.items():
+                    enlarged[size] += min(frame.width, frame.height) < size
                     _add_sample(tar, record, frame, encode_jpeg(frame.resample(image, size)), embeddings)
             if not on_picture():
                 raise AbandonedError
         for tar in tars.values():
             tar.close()
-        shards = {size: publish_tar(parts[size], join(url, task.name), len(kept)) for size, url in task.folders if kept}
+        shards = {size: publish_tar(parts[size], folder, task.name, len(kept)) for size, folder in task.folders if kept}
     return Packed(
         shards=shards,
         text_dim=task.embeddings[0].shape[1] if encoder is None else encoder.dim,
         classes=frozenset(record.class_name for record in kept if record.class_name),
         distinct_classes=len({record.class_name or record.key for record in kept}),
         rejected=tuple(rejected),
+        enlarged=enlarged,
     )
 
 
@@ -215,9 +220,9 @@ def _meta(record: Record, frame: Frame) -> dict[str, Any]:
 
 
 @contextmanager
-def temporary_tar(folder: str, name: str) -> Iterator[Path]:
+def temporary_tar(folder: Folder, name: str) -> Iterator[Path]:
     """A file to write to, beside its destination if that is local (so that it can be renamed); gone afterwards."""
-    beside = local_path(folder)
+    beside = folder.path
     try:
         if beside is not None:
             beside.mkdir(parents=True, exist_ok=True)
@@ -231,20 +236,11 @@ def temporary_tar(folder: str, name: str) -> Iterator[Path]:
         Path(path).unlink(missing_ok=True)
 
 
-def publish_tar(part: Path, url: str, samples: int) -> Shard:
-    """Put the finished tar `part` at `url`, whole or not at all; returns its entry for the index."""
+def publish_tar(part: Path, folder: Folder, name: str, samples: int) -> Shard:
+    """Put the finished tar `part` into `folder` as `name`, whole or not at all; returns its entry for the index."""
     with part.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         sync(file.fileno(), part.parent)
-    shard = Shard(name=url.rsplit("/", 1)[-1], bytes=part.stat().st_size, sha256=digest, samples=samples)
-    path = local_path(url)
-    if path is not None:
-        set_mode(part, 0o644)  # mkstemp's 0600 would hide it from the group
-        part.replace(path)
-        return shard
-    fs, remote = open_filesystem(url)
-    try:
-        fs.put_file(str(part), remote)
-    except Exception as error:  # every store has its own family of errors
-        raise UserError(f"cannot upload {url}: {type(error).__name__}: {error}") from error
+    shard = Shard(name=name, bytes=part.stat().st_size, sha256=digest, samples=samples)
+    folder.move_in(part, name)
     return shard

@@ -7,27 +7,30 @@ import io
 import json
 import re
 import tarfile
-import tempfile
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from stackgan_dist.data.index import Index, Shard, load_index, packed_folders
+from stackgan_dist.data.index import INDEX_NAME, Index, Shard, load_index, packed_folders
 from stackgan_dist.errors import UserError
+from stackgan_dist.pack.agreement import compare
+from stackgan_dist.pack.balance import BALANCE_NAME, REJECTED_NAME, Balance, Ledger
 from stackgan_dist.pack.pool import AbandonedError, OnPicture, run_tasks
-from stackgan_dist.storage.files import join, list_names, local_path, open_filesystem
+from stackgan_dist.pack.sources.files import Files
+from stackgan_dist.storage.folder import Folder
+from stackgan_dist.text.files import is_trained
 
 _MEMBERS = ("emb.npy", "jpg", "json")
 
 
 @dataclass(frozen=True)
 class _Task:
-    folder: str
+    folder: Folder
     index: Index
     """Without its shards and classes, which a task does not need."""
     classes: frozenset[str]
@@ -38,18 +41,26 @@ class _Task:
 class _Found:
     faults: tuple[str, ...]
     keys: tuple[str, ...]
+    faulty: int
+    """Samples with a fault of their own."""
 
 
 def verify(url: str, workers: int) -> None:
-    """Print every fault of the data sets at and below `url`, and how much was read.
+    """Print every fault of the data sets at and below `url`, how much was read, and what else lies there.
 
-    Raises UserError when there is any.
+    Raises UserError when there is any fault.
     """
     faults = 0
+    indices: dict[str, Index] = {}
+    pictures: Counter[str] = Counter()
     order: dict[str, dict[int, list[str]]] = {}
-    for below, folder in packed_folders(url).items():
+    for below, folder in packed_folders(Folder.at(url)).items():
         index = load_index(folder)
-        found, keys = _verify_one(folder, index, workers)
+        indices[below] = index
+        found, keys, faulty = _verify_one(folder, index, workers)
+        pictures.update({"whole": len(keys) - faulty, "with a fault": faulty})
+        pictures["missing"] += max(0, index.samples - len(keys))
+        pictures["that the index does not count"] += max(0, len(keys) - index.samples)
         for fault in found:
             print(f"{folder}/{fault}", flush=True)
         order.setdefault(index.split, {})[index.image_size] = keys
@@ -66,14 +77,47 @@ def verify(url: str, workers: int) -> None:
                 f"{url}: the sizes {sorted(sizes)} of {split} hold different samples, or in another order", flush=True
             )
             faults += 1
+    above = 2 - min(
+        len(below.split("/")) if below else 0 for below in indices
+    )  # a split or a size may be verified alone
+    out = url.rstrip("/").rsplit("/", above)[0] if above else url
+    agreement = compare(
+        out, list(indices.values()), {split: set().union(*sizes.values()) for split, sizes in order.items()}
+    )
+    for line in agreement.remarks + agreement.faults:
+        print(f"{url}: {line}", flush=True)
+    faults += len(agreement.faults)
+    names = Files(url, "verify", "a packed data set").names()
+    kinds = Counter(_kind_of(name, indices) for name in names)
+    expected = sum(index.samples for index in indices.values()) + pictures["that the index does not count"]
+    balance = Balance(
+        url,
+        (Ledger("files", len(names), dict(sorted(kinds.items()))), Ledger("pictures", expected, +pictures)),
+        (),
+    )
+    print(balance, flush=True)
+    balance.check()
     if faults:
         raise UserError(f"{url} has {faults} faults; they are listed above. Pack it again with --overwrite")
 
 
-def _verify_one(folder: str, index: Index, workers: int) -> tuple[list[str], list[str]]:
-    """(faults, keys in the order of the shards) of one data set."""
+def _kind_of(name: str, indices: Mapping[str, Index]) -> str:
+    """What a file under a packed set is."""
+    folder, _, base = name.rpartition("/")
+    if base == INDEX_NAME:
+        return "indices" if folder in indices else "indices of sets that lie deeper than verify looks"
+    if base.endswith(".tar"):
+        is_listed = folder in indices and base in {shard.name for shard in indices[folder].shards}
+        return "shards" if is_listed else "tars that no index lists"
+    if base in (REJECTED_NAME, BALANCE_NAME):
+        return base
+    return "trained text encoders" if is_trained(base.removesuffix(".pt")) else "others, which pack does not write"
+
+
+def _verify_one(folder: Folder, index: Index, workers: int) -> tuple[list[str], list[str], int]:
+    """(faults, keys in the order of the shards, samples with faults) of one data set."""
     names = {shard.name for shard in index.shards}
-    stray = [name for name in list_names(folder) if re.fullmatch(r".*\.tar", name) and name not in names]
+    stray = [name for name in folder.names() if re.fullmatch(r".*\.tar", name) and name not in names]
     faults = [f"{name}: it is not in the index" for name in stray]
     bare = Index(**{**index.__dict__, "shards": (), "classes": ()})
     tasks = [_Task(folder, bare, frozenset(index.classes), shard) for shard in index.shards]
@@ -88,15 +132,17 @@ def _verify_one(folder: str, index: Index, workers: int) -> tuple[list[str], lis
             if key in seen:
                 faults.append(f"{shard.name}: the sample {key} is in {seen[key]} too")
             seen[key] = shard.name
-    return faults, [key for number in range(len(tasks)) for key in found[number].keys]
+    keys = [key for number in range(len(tasks)) for key in found[number].keys]
+    return faults, keys, sum(one.faulty for one in found.values())
 
 
 def verify_shard(task: _Task, on_picture: OnPicture = lambda: True) -> _Found:
     """Read one shard whole."""
     shard, faults = task.shard, []
     keys: list[str] = []
+    faulty = 0
     try:
-        with _local_copy(join(task.folder, shard.name)) as path:
+        with task.folder.local_copy(shard.name) as path:
             size = path.stat().st_size
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -107,7 +153,9 @@ def verify_shard(task: _Task, on_picture: OnPicture = lambda: True) -> _Found:
                 faults.append(f"altered: its sha256 is {digest[:16]}..., the index says {shard.sha256[:16]}...")
             try:
                 for key, members, fault in _samples(path):
-                    faults += [f"{key}: {reason}" for reason in ([fault] if fault else _sample_faults(task, members))]
+                    reasons = [fault] if fault else _sample_faults(task, members)
+                    faults += [f"{key}: {reason}" for reason in reasons]
+                    faulty += bool(reasons)
                     keys.append(key)
                     if not on_picture():
                         raise AbandonedError
@@ -121,19 +169,7 @@ def verify_shard(task: _Task, on_picture: OnPicture = lambda: True) -> _Found:
         faults.append("missing")
     except Exception as error:  # every store has its own family of errors
         faults.append(f"cannot be read: {type(error).__name__}: {error}")
-    return _Found(tuple(f"{shard.name}: {fault}" for fault in faults), tuple(keys))
-
-
-@contextmanager
-def _local_copy(url: str) -> Iterator[Path]:
-    """The path of `url`, or of a copy that is gone afterwards."""
-    if (path := local_path(url)) is not None:
-        yield path
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        fs, remote = open_filesystem(url)
-        fs.get_file(remote, f"{folder}/shard.tar")
-        yield Path(folder) / "shard.tar"
+    return _Found(tuple(f"{shard.name}: {fault}" for fault in faults), tuple(keys), faulty)
 
 
 def _samples(path: Path) -> Iterator[tuple[str, dict[str, bytes], str]]:

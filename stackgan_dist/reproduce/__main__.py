@@ -9,11 +9,12 @@ they can. Started again, it goes on. slurm/reproduce.sh makes each cell a job.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import tyro
 
-from stackgan_dist.doors import front_door
-from stackgan_dist.errors import UserError
+from stackgan_dist.doors import front_door, parse_options
+from stackgan_dist.ranges import Range, Seed
 from stackgan_dist.reproduce.paper import Table
 from stackgan_dist.reproduce.reproduction import Reproduction
 from stackgan_dist.reproduce.runner import as_script, check_alone
@@ -25,20 +26,21 @@ class Options:
     """Which table, of what, how large."""
 
     table: tyro.conf.Positional[Table]
-    """Table 1: other methods. Table 2: StackGAN without some of its parts."""
+    """The table to make: table1 has other methods, table2 has StackGAN without some of its parts."""
     data: str
-    """Packed data set: the folder or URL above SPLIT/SIZE/index.json."""
+    """The packed data set: the folder or URL above SPLIT/SIZE/index.json."""
     scale: ScaleName = "small"
-    """paper: widths, sizes, schedule and samples of the paper. small: narrow networks of at most 128 pixels that all
-    see the same few thousand pictures, an hour or so of one CPU core. smoke: a few steps, to see that it works."""
-    seed: tuple[int, ...] = (0,)
-    """Seeds of the trainings; the table has a column for each."""
+    """paper has the widths, sizes, schedule and samples of the paper. small has narrow networks of at most 128 pixels
+    that all see the same few thousand pictures, an hour or so of one CPU core. smoke takes a few steps, to see that it
+    works."""
+    seed: tuple[Seed, ...] = (0,)
+    """The seeds of the trainings; the table has a column for each."""
     folder: str = "runs/reproduce"
-    """Everything is kept under FOLDER/DATA-SCALE/, for both tables and all seeds."""
+    """The folder where everything is kept, under FOLDER/DATA-SCALE/, for both tables and all seeds."""
     classifier: str | None = None
-    """What to score with, as for stackgan_dist.scores (default: one that is made of the test classes)."""
-    nproc: int = 1
-    """Ranks on this machine. Does not change the results."""
+    """The classifier to score with, as for stackgan_dist.scores. By default one is made of the test classes."""
+    nproc: Annotated[int, Range(at_least=1)] = 1
+    """The number of ranks on this machine. It does not change the results."""
     cell: str | None = None
     """Do only this cell (or `classifier`), for all seeds given; --plan lists them. What it needs must be there."""
     plan: bool = False
@@ -50,10 +52,8 @@ class Options:
 @front_door
 def main() -> None:
     """Parse, see what is there, do what is missing, print the table."""
-    options = tyro.cli(Options, prog="python -m stackgan_dist.reproduce", description=__doc__)
+    options = parse_options(Options, "reproduce", __doc__)
     check_alone()
-    if options.nproc < 1:
-        raise UserError(f"--nproc is {options.nproc}, it must be at least 1")
     reproduction = Reproduction(
         options.table, options.data, options.scale, options.seed, options.folder, options.classifier
     )

@@ -19,7 +19,7 @@ from stackgan_dist.runs.folder import RunFolder
 from stackgan_dist.runs.score_rows import recorded_scores
 from stackgan_dist.scores.measure import ROWS, Protocol
 from stackgan_dist.scores.subject import Subject
-from stackgan_dist.storage.files import exists, join, local_path, read_bytes
+from stackgan_dist.storage.files import local_path
 
 CLASSIFIER = "classifier"
 """The name of the job that makes it."""
@@ -82,7 +82,7 @@ def progress_of(cell: Cell, judge: Judge, protocol: Protocol) -> Progress:
     """What there is of a cell; UserError when its folder holds a run of another configuration or data set."""
     folder = RunFolder(cell.run)
     try:
-        text = read_bytes(join(cell.run, "config.json"))
+        text = folder.root.read("config.json")
     except FileNotFoundError:
         return Progress(0, False, {})
     _check_same(cell, json.loads(text))
@@ -93,8 +93,8 @@ def progress_of(cell: Cell, judge: Judge, protocol: Protocol) -> Progress:
             f"{cell.run} was trained for {step:,} steps, more than the {cell.last_step:,} of this table; "
             "choose another --folder"
         )
-    is_trained = step == cell.last_step and exists(join(cell.run, "DONE"))
-    scores = recorded_scores(cell.run, _identity(cell, judge, protocol)) if judge.weights_sha256 else {}
+    is_trained = step == cell.last_step and folder.root.exists("DONE")
+    scores = recorded_scores(folder.root, _identity(cell, judge, protocol)) if judge.weights_sha256 else {}
     return Progress(step, is_trained, scores if scores.keys() >= set(ROWS) else {})
 
 

@@ -42,7 +42,7 @@ class Reproduction:
     _given: Judge | None = field(init=False)
 
     def __post_init__(self) -> None:
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             given = " ".join(map(str, self.seeds))
             raise UserError(f"--seed is {given!r}; it must be one number from 0 on, or several different ones")
         self.scale = SCALES[self.scale_name]
@@ -127,5 +127,7 @@ class Reproduction:
     def _check_ready(self, need: str, job: str) -> None:
         is_ready = self._job(CLASSIFIER).state == "made" if need == CLASSIFIER else self._progress(need).is_trained
         if not is_ready:
-            first = ["reproduce", self.table, "--data", self.url, "--cell", need.rpartition("/")[2]]
-            raise UserError(f"{job} needs {need} first: python -m stackgan_dist.{shlex.join(first)} ...")
+            words = [self.table, "--data", self.url, "--scale", self.scale_name, "--seed", *map(str, self.seeds)]
+            words += ["--folder", self.folder.rpartition("/")[0], "--cell", need.rpartition("/")[2]]
+            words += ["--classifier", self.classifier] if self.classifier is not None else []
+            raise UserError(f"{job} needs {need} first:\n  python -m stackgan_dist.reproduce {shlex.join(words)}")

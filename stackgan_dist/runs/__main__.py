@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import sys
 
+from stackgan_dist.config_source import parse
 from stackgan_dist.doors import front_door
 from stackgan_dist.errors import UserError
-from stackgan_dist.presets import parse
-from stackgan_dist.storage.files import join, read_bytes, remove
+from stackgan_dist.storage.folder import Folder
 
 _MARKERS = ("DONE", "PREEMPTED")
 
@@ -25,14 +25,14 @@ def main() -> None:
             print(f"usage: python -m stackgan_dist.runs COMMAND ...\n\n{__doc__}")
         case ["folder", *flags]:
             run = parse(flags).run
-            print(join(run.folder, run.name))
+            print(Folder.at(run.folder) / run.name)
         case ["ending", run, marker] if marker in _MARKERS:
             try:
-                print(read_bytes(join(run, marker)).decode().strip())
+                print(Folder.at(run).read(marker).decode().strip())
             except (FileNotFoundError, NotADirectoryError):
                 sys.exit(1)
         case ["forget", run, marker] if marker in _MARKERS:
-            remove(join(run, marker))
+            Folder.at(run).remove(marker)
         case found:
             raise UserError(
                 f"{' '.join(found)!r} is no command; give folder [FLAGS], ending RUN MARKER or forget RUN MARKER, with "

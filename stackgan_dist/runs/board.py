@@ -1,4 +1,4 @@
-"""A run's page in TensorBoard, which a full disk may leave with gaps but must not end the run."""
+"""A run's page in TensorBoard: a full disk or a fault of TensorBoard leaves gaps in it, and does not end the run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stackgan_dist.storage.retry import StoreError
+from stackgan_dist.storage.folder import Folder
 
 if TYPE_CHECKING:
     from stackgan_dist.runs.event_file import Clock, EventFile
@@ -18,13 +18,13 @@ class Board:
 
     Args:
         folder: where they are written.
-        url: where those of earlier starts are.
+        home: where those of earlier starts are.
         purge_step: what an earlier start wrote from this step on is not shown.
         lost: is told of what could not be written.
     """
 
-    def __init__(self, folder: Path, url: str, purge_step: int, lost: Callable[[OSError], None]) -> None:
-        self._folder, self._url = folder, url
+    def __init__(self, folder: Path, home: Folder, purge_step: int, lost: Callable[[Exception], None]) -> None:
+        self._folder, self._home = folder, home
         self._purge_step: int | None = purge_step
         self._lost = lost
         self._clock: Clock | None = None
@@ -36,11 +36,9 @@ class Board:
             if self._file is None:
                 self._file = self._open()
             entry(self._file)
-        except OSError as error:
+        except Exception as error:
             self.close()
             self._lost(error)
-        except StoreError as error:
-            self._lost(OSError(str(error)))
 
     def close(self) -> None:
         """End the event file, if one is open."""
@@ -52,7 +50,7 @@ class Board:
     def _open(self) -> EventFile:
         from stackgan_dist.runs.event_file import Clock, EventFile  # tensorboard, which rank 0 alone needs
 
-        self._clock = self._clock or Clock(self._url)
+        self._clock = self._clock or Clock(self._home)
         file = EventFile(self._folder, self._clock, self._purge_step)
         self._purge_step = None
         return file

@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from stackgan_dist.errors import UserError
 from stackgan_dist.machine import cores_of_this_rank
-from stackgan_dist.storage.files import join, list_names, read_bytes, remove, remove_temporary, write_bytes, write_file
+from stackgan_dist.storage.folder import Folder, FolderLike
 from stackgan_dist.storage.retry import StoreError
 
 _PREFIX = "step-"
@@ -47,7 +47,7 @@ class Checkpointer:
     """Writes the checkpoints of a run, one at a time, in the background.
 
     Args:
-        url: the folder of the run's checkpoints, on any fsspec URL.
+        where: the folder of the run's checkpoints.
         keep_last: how many of the newest are kept.
         milestone_steps: those at multiples of this are kept for good; 0: none.
         report: is told, in one line, about a save that failed; training goes on then.
@@ -56,20 +56,21 @@ class Checkpointer:
 
     def __init__(
         self,
-        url: str,
+        where: FolderLike,
         *,
         keep_last: int,
         milestone_steps: int,
         report: Callable[[str], None],
         before_commit: Callable[[], None] = lambda: None,
     ) -> None:
-        self._url = url
+        self._folder = Folder.at(where)
         self._keep_last = keep_last
         self._milestone_steps = milestone_steps
         self._report = report
         self._before_commit = before_commit
         self._thread: threading.Thread | None = None
         self._snapshot: dict[str, Any] | None = None  # of the last save, to be written over by the next
+        self._fault: UserError | None = None  # of the last save, where training must not go on
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Copy `state` to host memory and write it in the background; waits only for a save that is under way."""
@@ -82,50 +83,61 @@ class Checkpointer:
     def remove_unfinished(self) -> None:
         """Remove what a killed save left: folders without a commit record, and temporary files."""
         try:
-            committed = committed_steps(self._url)
-            for step in list_steps(self._url):
-                folder = checkpoint_url(self._url, step)
+            committed = committed_steps(self._folder)
+            for step in list_steps(self._folder):
                 if step in committed:
-                    remove_temporary(folder)
+                    checkpoint_of(self._folder, step).remove_temporary()
                 else:
-                    remove(folder)
+                    self._folder.remove(_name(step))
         except Exception as error:  # they cost space, not the run
-            self._report(f"unfinished checkpoints could not be removed from {self._url}: {error}")
+            self._report(f"unfinished checkpoints could not be removed from {self._folder}: {error}")
 
     def wait(self) -> None:
-        """Wait until the save under way, if any, is committed or has failed."""
+        """Wait until the save under way, if any, is committed or has failed.
+
+        Raises UserError where its state held numbers that are not finite, of which no checkpoint is written.
+        """
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+        fault, self._fault = self._fault, None
+        if fault is not None:
+            raise fault
 
     def _write(self, step: int, snapshot: dict[str, Any]) -> None:
-        folder = checkpoint_url(self._url, step)
+        folder = checkpoint_of(self._folder, step)
+        if names := non_finite(snapshot):
+            self._fault = UserError(
+                f"at step {step:,} the training's state is not finite in {len(names)} tensors ({', '.join(names[:3])}"
+                f"{', ...' if len(names) > 3 else ''}), so no checkpoint of it was written to {self._folder}; those "
+                "that lie there are good. Lower the learning rate, or raise the batch size, then start again"
+            )
+            return
         try:
             # A damaged checkpoint of this step may lie here: its record must not stand beside the new state.
-            remove(join(folder, _COMMIT))
+            folder.remove(_COMMIT)
             written = _HashedFile()
-            write_file(join(folder, _STATE), partial(written.save, snapshot))
+            folder.write_file(_STATE, partial(written.save, snapshot))
             self._before_commit()
             commit = {"step": step, "bytes": written.bytes, "sha256": written.sha256.hexdigest()}
-            write_bytes(join(folder, _COMMIT), json.dumps(commit).encode())
+            folder.write(_COMMIT, json.dumps(commit).encode())
         except Exception as error:  # a full disk must not end a run that can go on
             self._report(f"checkpoint of step {step} could not be written to {folder}: {error}; training goes on")
             with suppress(Exception):  # what could not be written may not be removable either
-                remove(folder)
+                self._folder.remove(_name(step))
             return
         try:
             self._remove_old(step)
         except Exception as error:
-            self._report(f"old checkpoints could not be removed from {self._url}: {error}")
+            self._report(f"old checkpoints could not be removed from {self._folder}: {error}")
 
     def _remove_old(self, newest: int) -> None:
-        committed = [step for step in committed_steps(self._url) if step <= newest]
+        committed = [step for step in committed_steps(self._folder) if step <= newest]
         for step in committed[: -self._keep_last]:
             if not (self._milestone_steps and step % self._milestone_steps == 0):
-                folder = checkpoint_url(self._url, step)
                 # The record goes first: what is half removed must not look whole.
-                remove(join(folder, _COMMIT))
-                remove(folder)
+                checkpoint_of(self._folder, step).remove(_COMMIT)
+                self._folder.remove(_name(step))
 
 
 class _HashedFile:
@@ -164,23 +176,24 @@ class _HashedFile:
         self._file.flush()
 
 
-def list_steps(url: str) -> list[int]:
-    """Steps that have a checkpoint folder under `url`, ascending, whether it verifies or not."""
-    names = [name.removeprefix(_PREFIX) for name in list_names(url) if name.startswith(_PREFIX)]
+def list_steps(where: FolderLike) -> list[int]:
+    """Steps that have a checkpoint in the folder `where`, ascending, whether it verifies or not."""
+    names = [name.removeprefix(_PREFIX) for name in Folder.at(where).names() if name.startswith(_PREFIX)]
     return sorted(int(name) for name in names if name.isdigit())
 
 
-def committed_steps(url: str) -> list[int]:
+def committed_steps(where: FolderLike) -> list[int]:
     """Those of `list_steps` that have a commit record."""
-    return [step for step in list_steps(url) if _COMMIT in list_names(checkpoint_url(url, step))]
+    folder = Folder.at(where)
+    return [step for step in list_steps(folder) if _COMMIT in checkpoint_of(folder, step).names()]
 
 
-def find_newest(url: str, report: Callable[[str], None]) -> FoundCheckpoint | None:
-    """The newest checkpoint under `url` that verifies, or None; `report` is told about each one passed over."""
-    for step in reversed(list_steps(url)):
-        folder = checkpoint_url(url, step)
+def find_newest(where: FolderLike, report: Callable[[str], None]) -> FoundCheckpoint | None:
+    """The newest checkpoint in the folder `where` that verifies, or None; `report` is told of each one passed over."""
+    folder = Folder.at(where)
+    for step in reversed(list_steps(folder)):
         try:
-            return read_checkpoint(folder)
+            return read_checkpoint(checkpoint_of(folder, step))
         except StoreError:  # nothing is known about it: going on from an older one would lose steps
             raise
         except UserError as error:
@@ -188,10 +201,16 @@ def find_newest(url: str, report: Callable[[str], None]) -> FoundCheckpoint | No
     return None
 
 
-def read_checkpoint(folder: str) -> FoundCheckpoint:
-    """The checkpoint in `folder`, verified against its commit record; UserError with the reason if it does not."""
+def is_checkpoint(folder: Folder) -> bool:
+    """Whether `folder` is that of one committed checkpoint, which need not verify."""
+    return folder.exists(_COMMIT)
+
+
+def read_checkpoint(where: FolderLike) -> FoundCheckpoint:
+    """The checkpoint at `where`, verified against its commit record; UserError with the reason if it does not."""
+    folder = Folder.at(where)
     try:
-        step, size, sha256 = _parse(read_bytes(join(folder, _COMMIT), _is_record))
+        step, size, sha256 = _parse(folder.read(_COMMIT, _is_record))
     except FileNotFoundError:
         raise UserError(f"checkpoint {folder} was never committed ({_COMMIT} is missing)") from None
     except OSError as error:
@@ -199,7 +218,7 @@ def read_checkpoint(folder: str) -> FoundCheckpoint:
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"checkpoint {folder} has an unreadable {_COMMIT}: {error}") from error
     try:
-        data = read_bytes(join(folder, _STATE), lambda data: hashlib.sha256(data).hexdigest() == sha256)
+        data = folder.read(_STATE, lambda data: hashlib.sha256(data).hexdigest() == sha256)
     except FileNotFoundError:
         raise UserError(f"checkpoint {folder} has lost its {_STATE}") from None
     except OSError as error:
@@ -208,7 +227,7 @@ def read_checkpoint(folder: str) -> FoundCheckpoint:
         raise UserError(f"checkpoint {folder} has {len(data)} bytes of state, {size} were committed")
     if hashlib.sha256(data).hexdigest() != sha256:
         raise UserError(f"checkpoint {folder} is damaged: its sha256 is not the committed one")
-    return FoundCheckpoint(folder, step, data)
+    return FoundCheckpoint(folder.url, step, data)
 
 
 def _parse(record: bytes) -> tuple[int, int, str]:
@@ -225,9 +244,13 @@ def _is_record(data: bytes) -> bool:
     return True
 
 
-def checkpoint_url(url: str, step: int) -> str:
-    """The folder of the checkpoint of `step` among those of a run, `url`."""
-    return join(url, f"{_PREFIX}{step:09d}")
+def checkpoint_of(folder: Folder, step: int) -> Folder:
+    """The checkpoint of `step` among those of a run, `folder`."""
+    return folder / _name(step)
+
+
+def _name(step: int) -> str:
+    return f"{_PREFIX}{step:09d}"
 
 
 def pack(state: dict[str, Any]) -> bytes:
@@ -243,6 +266,18 @@ def unpack(data: bytes, where: str) -> dict[str, Any]:
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:
         raise UserError(f"{where} holds no state of tensors and plain values: {error}") from error
+
+
+def non_finite(value: Any, name: str = "") -> list[str]:
+    """Names of the tensors of a nested state that hold NaN or infinity, as "ema.stage1.weight"."""
+    if isinstance(value, Tensor):
+        return [] if not value.is_floating_point() or bool(value.isfinite().all()) else [name]
+    items: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list | tuple):
+        items = enumerate(value)
+    return [found for key, item in items for found in non_finite(item, f"{name}.{key}" if name else str(key))]
 
 
 def to_host(value: Any, into: Any = None) -> Any:

@@ -24,7 +24,7 @@ from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.plugins.text.metadata import create_summary_metadata
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from stackgan_dist.storage.files import join, list_names, local_path, read_bytes
+from stackgan_dist.storage.folder import Folder
 
 _NAME = re.compile(r"events\.out\.tfevents\.(\d{10,})\.")
 _VERSION = "brain.Event:2"
@@ -36,14 +36,14 @@ class Clock:
     """Times for the event files of one folder, which never go back.
 
     Args:
-        url: the folder. Raises OSError or StoreError when it cannot be read.
+        folder: where they are. Raises OSError or StoreError when it cannot be read.
     """
 
-    def __init__(self, url: str) -> None:
-        stamps = {name: int(found[1]) for name in list_names(url) if (found := _NAME.match(name))}
+    def __init__(self, folder: Folder) -> None:
+        stamps = {name: int(found[1]) for name in folder.names() if (found := _NAME.match(name))}
         self._stamp = max(stamps.values(), default=0)
-        newest = [join(url, name) for name, stamp in stamps.items() if stamp == self._stamp]
-        self._latest = max(map(_end, newest), default=0.0)
+        newest = [name for name, stamp in stamps.items() if stamp == self._stamp]
+        self._latest = max((_end(folder, name) for name in newest), default=0.0)
         self._ahead_s = max(0.0, max(self._latest, self._stamp) - time.time())
 
     def now(self) -> float:
@@ -113,9 +113,9 @@ class EventFile:
             raise
 
 
-def scalars_file(url: str, values: Mapping[str, float], step: int) -> tuple[str, bytes]:
-    """(name, content) of an event file with one point in each of the curves, for the folder at `url`."""
-    clock = Clock(url)
+def scalars_file(folder: Folder, values: Mapping[str, float], step: int) -> tuple[str, bytes]:
+    """(name, content) of an event file with one point in each of the curves, for `folder`."""
+    clock = Clock(folder)
     version = _record(Event(wall_time=clock.now(), file_version=_VERSION))
     return clock.file_name(), version + b"".join(_scalar(tag, v, step, clock.now()) for tag, v in values.items())
 
@@ -131,10 +131,9 @@ def _record(event: Event) -> bytes:
     return buffer.getvalue()
 
 
-def _end(url: str) -> float:
-    """The time of the last event in the file at `url`; 0 where it has none."""
-    path = local_path(url)
-    with io.BytesIO(read_bytes(url)) if path is None else path.open("rb") as file:
+def _end(folder: Folder, name: str) -> float:
+    """The time of the last event in the file `name`; 0 where it has none."""
+    with io.BytesIO(folder.read(name)) if folder.path is None else (folder.path / name).open("rb") as file:
         return _last_time(file)
 
 

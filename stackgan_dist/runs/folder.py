@@ -31,20 +31,12 @@ from stackgan_dist.config import Config, to_json
 from stackgan_dist.data.cache_folder import default_cache_folder
 from stackgan_dist.data.index import Index
 from stackgan_dist.errors import UserError
-from stackgan_dist.storage.files import (
-    exists,
-    join,
-    list_names,
-    local_path,
-    read_bytes,
-    remove,
-    remove_temporary,
-    write_bytes,
-)
+from stackgan_dist.storage.folder import Folder, FolderLike
 from stackgan_dist.storage.lease import leased
 from stackgan_dist.storage.locks import NoLocksError, try_lock
 
 Ending = Literal["DONE", "PREEMPTED"]
+_CONFIG = "config.json"
 
 
 @dataclass(frozen=True)
@@ -64,16 +56,21 @@ class DataIdentity:
 
 
 class RunFolder:
-    """Places and small files of one run, in a folder or at a URL."""
+    """The folders and small files of one run."""
 
-    def __init__(self, url: str | Path) -> None:
-        self.url = str(url)
-        path = local_path(self.url)
-        self.is_remote = path is None
-        self.path = path or _spool(self.url)
-        """Where this node writes: the folder itself, or one from which its files are carried to the URL."""
+    def __init__(self, where: FolderLike) -> None:
+        self.root = Folder.at(where)
+        """The run's own folder."""
+        self.checkpoints = self.root / "checkpoints"
+        self.is_remote = self.root.path is None
+        self.path = self.root.path or _spool(self.url)
+        """Where this node writes: the folder itself, or one from which its files are carried to the store."""
         self.metrics_file = self.path / "metrics.jsonl"
-        self.checkpoints = join(self.url, "checkpoints")
+
+    @property
+    def url(self) -> str:
+        """Its path or URL, for messages and records."""
+        return self.root.url
 
     @contextmanager
     def owned(self, patience_s: float = 60.0, lost: Callable[[str], None] = lambda _: None) -> Iterator[None]:
@@ -83,11 +80,11 @@ class RunFolder:
         folder cannot be written. On an object store `lost` is told who took over a run that seemed to be dead.
         """
         if self.is_remote:
-            with leased(join(self.url, ".lock"), patience_s, lost):
+            with leased(self.root, ".lock", patience_s, lost):
                 shutil.rmtree(self.path, ignore_errors=True)
                 self.path.mkdir(parents=True)
                 with suppress(FileNotFoundError):  # a fresh run has none
-                    self.metrics_file.write_bytes(read_bytes(join(self.url, self.metrics_file.name)))
+                    self.metrics_file.write_bytes(self.root.read(self.metrics_file.name))
                 try:
                     yield
                 finally:
@@ -105,9 +102,9 @@ class RunFolder:
                 self._lock(handle, patience_s)
                 lease: AbstractContextManager[None] = nullcontext()
             except NoLocksError:
-                lease = leased(join(self.url, ".lock"), patience_s, lost)
+                lease = leased(self.root, ".lock", patience_s, lost)
             with lease:
-                remove_temporary(str(self.path))
+                self.root.remove_temporary()
                 yield
 
     def _lock(self, handle: TextIO, patience_s: float) -> None:
@@ -130,20 +127,20 @@ class RunFolder:
             "config": json.loads(to_json(config)),
             "data": dataclasses.asdict(DataIdentity.of(index)),
         }
-        write_bytes(join(self.url, "config.json"), (json.dumps(fields, indent=1) + "\n").encode())
+        self.root.write(_CONFIG, (json.dumps(fields, indent=1) + "\n").encode())
 
     def ending(self) -> Ending | None:
         """How the last start ended, by the marker that it left; None while one runs, or where one failed."""
         endings: tuple[Ending, ...] = ("DONE", "PREEMPTED")
-        return next((each for each in endings if exists(join(self.url, each))), None)
+        return next((each for each in endings if self.root.exists(each)), None)
 
     def mark(self, ending: Ending | None, text: str = "") -> None:
         """Leave the marker of how a start ended; None clears it when a start begins."""
         for name in ("DONE", "PREEMPTED"):
             if name != ending:
-                remove(join(self.url, name))
+                self.root.remove(name)
         if ending is not None:
-            write_bytes(join(self.url, ending), (text + "\n").encode())
+            self.root.write(ending, (text + "\n").encode())
 
 
 def _spool(url: str) -> Path:
@@ -151,20 +148,17 @@ def _spool(url: str) -> Path:
     return default_cache_folder().parent / "runs" / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16]
 
 
-def find_run(url: str) -> RunFolder:
-    """The run at `url`: the folder itself, or the last stage under it (`runs/demo` -> `runs/demo/stage2`).
+def find_run(where: FolderLike) -> RunFolder:
+    """The run at `where`: the folder itself, or the last stage under it (`runs/demo` -> `runs/demo/stage2`).
 
     Raises UserError naming the runs nearby when there is none.
     """
-    for candidate in (url, join(url, "stage2"), join(url, "stage1")):
-        if exists(join(candidate, "config.json")):
+    asked = Folder.at(where)
+    for candidate in (asked, asked / "stage2", asked / "stage1"):
+        if candidate.exists(_CONFIG):
             return RunFolder(candidate)
-    folder = local_path(url)
-    if folder is None:
-        near = url.rstrip("/").rpartition("/")[0]
-        runs = [name for name in list_names(near) if exists(join(near, name, "config.json"))]
-    else:
-        near = str(folder if folder.is_dir() else folder.parent)
-        runs = sorted(str(config.parent) for config in Path(near).glob("**/config.json"))
+    # On a disk down to RUNS/NAME/STAGE; on a store, where each listing takes a while, the runs alone.
+    near = asked if asked.path is not None and asked.path.is_dir() else asked.parent
+    runs = [str(folder) for _, folder in near.walk(1 if asked.path is None else 2) if folder.exists(_CONFIG)]
     known = f"; runs found under {near}: {', '.join(runs)}" if runs else ""
-    raise UserError(f"there is no run at {url} (no config.json){known}; train one or give its folder")
+    raise UserError(f"there is no run at {asked} (no {_CONFIG}){known}; train one or give its folder")

@@ -2,7 +2,7 @@
 
 Rank 0's. On an object store events and rows arrive once a minute, and with every checkpoint.
 
-A full disk costs what is shown, and no training.
+A full disk, or a fault of TensorBoard, costs what is shown, and no training.
 
 A run that is resumed takes back the rows that lie after its checkpoint, so no step is reported twice.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
 
 from PIL import Image
@@ -21,28 +21,11 @@ from tqdm import tqdm
 from stackgan_dist.generation.grid import to_png
 from stackgan_dist.runs.board import Board
 from stackgan_dist.runs.folder import RunFolder
+from stackgan_dist.runs.metrics import Metric, Progress, metrics_of, status_line
 from stackgan_dist.storage.files import write_bytes
 from stackgan_dist.storage.upload import Uploader
 
 T = TypeVar("T")
-
-GAN_CURVES = """\
-| curve | what it is |
-|---|---|
-| loss/discriminator_loss | of the three pairs: real + (wrong + fake) / 2 |
-| loss/generator_loss | how far fakes are from being called real, without KL and other terms |
-| loss/kl | of the conditioning augmentation, before its weight: how much text gets through |
-| discriminator/real | probability of "real and matching" that D gives to pictures with their text; it should be high |
-| discriminator/wrong | ... to pictures with a text of another class; low means that D reads texts |
-| discriminator/fake | ... to fakes, before D's update; near 0 for long means that D has won |
-| gradient_norm/... | over the global batch, before the update |
-| run/images, run/learning_rate | pictures seen so far; Adam's rate |
-| speed/images_per_s, speed/data_wait | of the global batch; the share of the time spent waiting for data |
-| samples (image) | fixed sentences and noise: the moving average of G (ema), its last weights (raw), the real picture |
-
-Points are means since the point before.
-"""
-"""What the curves of a GAN's run are, for its page in TensorBoard."""
 
 _BAR = "{desc}: {percentage:3.0f}%|{bar:10}| {n_fmt}/{total_fmt}, {remaining} left{postfix}"
 """The bar itself is short: what follows says more."""
@@ -78,15 +61,6 @@ class WaitClock:
         return elapsed, min(1.0, waited / elapsed)
 
 
-def gan_losses(metrics: dict[str, float]) -> str:
-    """What a status line says of a step of both networks."""
-    return (
-        f"D {metrics['discriminator_loss']:.3f} "
-        f"(real {metrics['real']:.2f} wrong {metrics['wrong']:.2f} fake {metrics['fake']:.2f}) "
-        f"G {metrics['generator_loss']:.3f} KL {metrics['kl']:.3f}"
-    )
-
-
 class Monitor:
     """Writes a run's progress.
 
@@ -96,7 +70,7 @@ class Monitor:
         last_step: where the run ends.
         batch_size: of the global batch.
         title: what to call the run on the terminal.
-        summary: what its status line says of a tick's metrics.
+        metrics: what it measures, by name.
     """
 
     def __init__(
@@ -106,24 +80,25 @@ class Monitor:
         last_step: int,
         batch_size: int,
         title: str,
-        summary: Callable[[dict[str, float]], str] = gan_losses,
+        metrics: Mapping[str, Metric],
     ) -> None:
-        self._summary = summary
+        self._metrics = metrics
+        self._curves = {name: f"{one.group}/{name}" for name, one in {**metrics, **metrics_of(Progress)}.items()}
         self._batch_size = batch_size
         self._first_step, self._last_step = first_step, last_step
         self._title = title
         self._begin = time.monotonic()
         _drop_rows_after(folder, first_step)
-        self._metrics = folder.metrics_file.open("ab", buffering=0)
+        self._file = folder.metrics_file.open("ab", buffering=0)
         self._rows = b""
         """Not written yet."""
         self._folder = folder
         self._told: set[str] = set()
         self._board = Board(
-            folder.path, folder.url, first_step + 1, lambda error: self._lost("TensorBoard's events", error)
+            folder.path, folder.root, first_step + 1, lambda error: self._lost("TensorBoard's events", error)
         )
         self._uploader = (
-            Uploader(folder.path, folder.url, (folder.metrics_file,), self.say) if folder.is_remote else None
+            Uploader(folder.path, folder.root, (folder.metrics_file,), self.say) if folder.is_remote else None
         )
         self._handed_over = time.monotonic()
         self._bar = (
@@ -155,27 +130,30 @@ class Monitor:
         """A text in TensorBoard."""
         self._board.write(lambda board: board.add_text(tag, content))
 
-    def tick(self, step: int, metrics: dict[str, float], elapsed_s: float, steps: int, waited: float) -> None:
-        """Report the mean `metrics` of the last `steps` steps, which took `elapsed_s` and end at `step`."""
+    def tick(self, step: int, means: dict[str, float], elapsed_s: float, steps: int, waited: float) -> None:
+        """Report the `means` of the last `steps` steps, which took `elapsed_s` and end at `step`.
+
+        They are of the monitor's metrics, and of the learning rate.
+        """
         speed = steps * self._batch_size / elapsed_s
         row = {
             "step": step,
             "images": step * self._batch_size,
-            **metrics,
+            **means,
             "images_per_s": speed,
             "data_wait": waited,
         }
         self._rows += (json.dumps({name: float(f"{value:.6g}") for name, value in row.items()}) + "\n").encode()
         try:
             while self._rows:
-                self._rows = self._rows[self._metrics.write(self._rows) :]
+                self._rows = self._rows[self._file.write(self._rows) :]
         except OSError as error:
             self._lost(self._folder.metrics_file.name, error)
         if time.monotonic() - self._handed_over > _HAND_OVER_S:
             self.hand_over()
-        curves = {_board_name(name): value for name, value in row.items() if name != "step"}
+        curves = {curve: row[name] for name, curve in self._curves.items()}
         self._board.write(lambda board: board.add_scalars(curves, step))
-        line = f"{speed:,.0f} img/s, wait {waited:.1%} | {self._summary(metrics)}"
+        line = f"{speed:,.0f} img/s, wait {waited:.1%} | {status_line(self._metrics, means)}"
         if self._bar is not None:
             self._bar.update(step - self._bar.n)
             self._bar.set_postfix_str(line)
@@ -201,29 +179,16 @@ class Monitor:
         """Flush everything."""
         if self._bar is not None:
             self._bar.close()
-        self._metrics.close()
+        self._file.close()
         self._board.close()
-        self.wait()
-        self.hand_over()
-        self.wait()
+        if self._uploader is not None:
+            self._uploader.finish()
 
-    def _lost(self, what: str, error: OSError) -> None:
+    def _lost(self, what: str, error: Exception) -> None:
         """Say once what is not written any more."""
         if what not in self._told:
             self._told.add(what)
             self.say(f"{what} could not be written to {self._folder.path}: {error}; training goes on without")
-
-
-def _board_name(name: str) -> str:
-    groups = {
-        "loss": ("discriminator_loss", "generator_loss", "kl", "joint_embedding"),
-        "discriminator": ("real", "wrong", "fake"),
-        "gradient_norm": ("discriminator_gradient", "generator_gradient", "gradient"),
-        "accuracy": ("pictures", "texts"),
-        "speed": ("images_per_s", "data_wait"),
-    }
-    group = next((group for group, names in groups.items() if name in names), "run")
-    return f"{group}/{name}"
 
 
 def _clock(seconds: float) -> str:

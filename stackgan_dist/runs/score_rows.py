@@ -8,30 +8,33 @@ from collections.abc import Mapping
 from typing import Any
 
 from stackgan_dist.errors import UserError
-from stackgan_dist.storage.files import append_line, join, read_bytes
+from stackgan_dist.storage.folder import Folder, FolderLike
 from stackgan_dist.storage.retry import StoreError
 
+_NAME = "scores.jsonl"
 
-def append_score(folder: str, row: dict[str, Any]) -> str:
-    """Add a score, with everything that identifies it, to the run's scores.jsonl; returns the file.
+
+def append_score(run: FolderLike, row: dict[str, Any]) -> str:
+    """Add a score, with everything that identifies it, to scores.jsonl in the folder `run`; returns the file.
 
     Raises UserError, with the score, when it cannot be written there.
     """
     # JSON has no NaN.
     known = {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
-    file, line = join(folder, "scores.jsonl"), json.dumps(known, allow_nan=False)
+    folder, line = Folder.at(run), json.dumps(known, allow_nan=False)
+    file = folder.url_of(_NAME)
     try:
-        append_line(file, line)
+        folder.append_line(_NAME, line)
     except (OSError, StoreError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"cannot write to {file}: {reason}; the score is not lost:\n{line}") from error
     return file
 
 
-def recorded_scores(folder: str, identity: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The newest row of each score in the run's scores.jsonl with this `identity`, by the score's name."""
+def recorded_scores(run: FolderLike, identity: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The newest row of each score in scores.jsonl in the folder `run` with this `identity`, by the score's name."""
     try:
-        rows = [json.loads(line) for line in read_bytes(join(folder, "scores.jsonl")).splitlines()]
+        rows = [json.loads(line) for line in Folder.at(run).read(_NAME).splitlines()]
     except FileNotFoundError:
         return {}
     return {row["score"]: row for row in rows if all(row.get(name) == value for name, value in identity.items())}

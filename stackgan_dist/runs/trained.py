@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -12,9 +11,16 @@ from stackgan_dist.config import Config, from_json
 from stackgan_dist.errors import UserError
 from stackgan_dist.models import Discriminator, Generator, ModelConfig, build_discriminator, build_generator
 from stackgan_dist.models.matching import MatchingAware
-from stackgan_dist.runs.checkpoint import FoundCheckpoint, find_newest, read_checkpoint, unpack
+from stackgan_dist.runs.checkpoint import (
+    FoundCheckpoint,
+    find_newest,
+    is_checkpoint,
+    non_finite,
+    read_checkpoint,
+    unpack,
+)
 from stackgan_dist.runs.folder import DataIdentity, RunFolder, find_run
-from stackgan_dist.storage.files import exists, join
+from stackgan_dist.storage.folder import Folder, FolderLike
 from stackgan_dist.text import TextEncoder, load_encoder
 
 
@@ -31,10 +37,12 @@ class Trained:
     data: DataIdentity
     weights: dict[str, torch.Tensor]
     """Of the generator: its moving average, or the raw ones."""
+    discriminator_weights: dict[str, torch.Tensor]
+    """Of the discriminator that it was trained against."""
 
     def encoder(self) -> TextEncoder:
         """The encoder of the texts that it was trained on; UserError where none is for new sentences, or it is lost."""
-        return load_encoder(self.data.text_encoder, (self.folder.url, self.config.data.url))
+        return load_encoder(self.data.text_encoder, (self.folder.root, self.config.data.url))
 
     def generator(self, device: torch.device) -> Generator:
         """The generator in eval mode on `device`, in float32."""
@@ -43,17 +51,18 @@ class Trained:
         return network.float().to(device).eval().requires_grad_(False)
 
 
-def load_trained(path: str, report: Callable[[str], None], *, raw: bool = False) -> Trained:
-    """The newest good generator of the run at `path` (a run folder, one with stages below it, or a checkpoint).
+def load_trained(where: FolderLike, report: Callable[[str], None], *, raw: bool = False) -> Trained:
+    """The newest good generator of the run at `where` (a run folder, one with stages below it, or a checkpoint).
 
     Raises UserError when there is none. `report` is told about damaged checkpoints that were passed over.
     """
+    asked = Folder.at(where)
     found: FoundCheckpoint | None
-    if exists(join(path, "commit.json")):
-        found = read_checkpoint(path)
-        folder = RunFolder("/".join(path.rstrip("/").split("/")[:-2]) or ".")
+    if is_checkpoint(asked):
+        found = read_checkpoint(asked)
+        folder = RunFolder(asked.parent.parent)  # RUN/checkpoints/step-000001000
     else:
-        folder = find_run(path)
+        folder = find_run(asked)
         found = find_newest(folder.checkpoints, report)
     if found is None:
         raise UserError(f"{folder.url} has no checkpoint yet; train it, or wait for its first checkpoint")
@@ -63,6 +72,13 @@ def load_trained(path: str, report: Callable[[str], None], *, raw: bool = False)
 def trained_from(found: FoundCheckpoint, folder: RunFolder, *, raw: bool = False) -> Trained:
     """The generator in the checkpoint `found` of the run `folder`; UserError when it holds none."""
     content = unpack(found.data, found.url)
+    state = content["state"]
+    weights = state["generator"]["network"] if raw else state["ema"]
+    if names := non_finite(weights):
+        raise UserError(
+            f"checkpoint {found.url} holds numbers that are not finite ({len(names)} tensors, {names[0]} among them): "
+            "nothing can be generated with it; take an earlier checkpoint, or train again with a lower learning rate"
+        )
     return Trained(
         folder=folder,
         checkpoint=found.url,
@@ -70,18 +86,13 @@ def trained_from(found: FoundCheckpoint, folder: RunFolder, *, raw: bool = False
         config=from_json(content["config"], found.url),
         stage1_model=ModelConfig(**content["stage1_model"]) if content["stage1_model"] else None,
         data=DataIdentity(**content["data"]),
-        weights=_weights(content["state"], raw),
+        weights=weights,
+        discriminator_weights=state["discriminator"]["network"],
     )
 
 
 def load_discriminator(trained: Trained, device: torch.device) -> Discriminator:
     """The discriminator that was trained against `trained`, in eval mode on `device`, in float32."""
-    found = read_checkpoint(trained.checkpoint)
-    weights = unpack(found.data, found.url)["state"]["discriminator"]["network"]
     judge = MatchingAware(build_discriminator(trained.config.model, trained.data.text_dim))
-    judge.load_state_dict(weights)
+    judge.load_state_dict(trained.discriminator_weights)
     return judge.discriminator.float().to(device).eval().requires_grad_(False)
-
-
-def _weights(state: dict[str, Any], raw: bool) -> dict[str, torch.Tensor]:
-    return state["generator"]["network"] if raw else state["ema"]

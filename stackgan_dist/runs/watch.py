@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator
 
 from stackgan_dist.distributed.process_group import Ranks, broadcast_bytes
 from stackgan_dist.errors import UserError
-from stackgan_dist.runs.checkpoint import FoundCheckpoint, checkpoint_url, committed_steps, read_checkpoint
+from stackgan_dist.runs.checkpoint import FoundCheckpoint, checkpoint_of, committed_steps, read_checkpoint
 from stackgan_dist.runs.folder import RunFolder
-from stackgan_dist.storage.files import exists, join
 
 
 def new_checkpoints(
@@ -44,13 +43,13 @@ def _look(
     folder: RunFolder, is_known: Callable[[FoundCheckpoint], bool], seen: set[int]
 ) -> tuple[FoundCheckpoint | None, bool]:
     """The oldest checkpoint not `seen` before, which it is from now on, and whether the run is done."""
-    is_done = exists(join(folder.url, "DONE"))  # before the list: the last checkpoint is older than the marker
+    is_done = folder.root.exists("DONE")  # before the list: the last checkpoint is older than the marker
     for step in committed_steps(folder.checkpoints):
         if step in seen:
             continue
         seen.add(step)
         try:
-            found = read_checkpoint(checkpoint_url(folder.checkpoints, step))
+            found = read_checkpoint(checkpoint_of(folder.checkpoints, step))
             if not is_known(found):
                 return found, is_done
         except UserError as error:

@@ -1,7 +1,7 @@
 """What a run will ask of its nodes: `python -m stackgan_dist.schedule [--url URL] --nodes 128 --ranks-per-node 8`.
 
 Prints, for one epoch, the shards and bytes that each node fetches, the cache it needs (--data.cache-gb), and whether
-any rank waits or goes without. Without --url for an imagined data set of --shards and --samples.
+any rank waits or goes without. Without --url it does so for a made-up data set of --shards and --samples.
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
-import tyro
 
 from stackgan_dist.data.index import Index, Shard, load_index, parse_index
 from stackgan_dist.data.plan import Plan, rows_of_rank
-from stackgan_dist.doors import front_door
+from stackgan_dist.doors import front_door, parse_options
 from stackgan_dist.errors import UserError
 from stackgan_dist.machine import peak_memory_bytes
+from stackgan_dist.ranges import Range, Seed
 from stackgan_dist.schedule.nodes import Link, NodeEpoch, node_epoch
 
 
@@ -27,40 +28,41 @@ class Options:
     """The data set and the cluster."""
 
     url: str | None = None
-    """Folder of a packed set's index.json, e.g. s3://bucket/cub/train/76."""
-    shards: int = 100_000
-    """Of the imagined set."""
-    samples: int = 1_000_000_000
-    """Of the imagined set."""
-    sample_bytes: int = 10_000
-    """Of the imagined set: one picture with its captions and embeddings."""
-    nodes: int = 128
-    """Machines."""
-    ranks_per_node: int = 8
-    """Processes on each."""
-    batch_size: int = 65_536
-    """Rows of the global batch."""
-    seed: int = 0
-    """Of the run."""
-    epoch: int = 0
-    """Which one, from 0."""
-    step_s: float = 0.5
-    """Seconds per training step."""
-    node_mb_per_s: float = 1_000.0
-    """Megabytes per second from the store to one node."""
-    lookahead_steps: int = 64
-    """As --data.lookahead-steps."""
+    """The folder of a packed set's index.json, e.g. s3://bucket/cub/train/76. Without it the set is a made-up one of
+    the three numbers below."""
+    shards: Annotated[int, Range(at_least=1)] = 100_000
+    """Without --url: the number of shards."""
+    samples: Annotated[int, Range(at_least=1)] = 1_000_000_000
+    """Without --url: the number of samples in all shards."""
+    sample_bytes: Annotated[int, Range(at_least=1, at_most=10**9)] = 10_000
+    """Without --url: the bytes of a sample, which is one picture with its captions and embeddings."""
+    nodes: Annotated[int, Range(at_least=1)] = 128
+    """The number of machines."""
+    ranks_per_node: Annotated[int, Range(at_least=1)] = 8
+    """The number of ranks on each of them."""
+    batch_size: Annotated[int, Range(at_least=1)] = 65_536
+    """The rows of the global batch."""
+    seed: Seed = 0
+    """The seed of the run, as --training.seed."""
+    epoch: Annotated[int, Range(at_least=0)] = 0
+    """The epoch to look at; the first is 0."""
+    step_s: Annotated[float, Range(above=0)] = 0.5
+    """The duration of a training step in seconds."""
+    node_mb_per_s: Annotated[float, Range(above=0)] = 1_000.0
+    """The megabytes per second that one node gets from the store."""
+    lookahead_steps: Annotated[int, Range(at_least=0)] = 64
+    """Shards are fetched this many steps before they are needed, as --data.lookahead-steps."""
 
 
 @front_door
 def main() -> None:
     """Parse, open, add up, print."""
-    options = tyro.cli(Options, prog="python -m stackgan_dist.schedule", description=__doc__)
+    options = parse_options(Options, "schedule", __doc__)
     world_size = options.nodes * options.ranks_per_node
-    if min(options.nodes, options.ranks_per_node) < 1 or world_size > options.batch_size:
+    if world_size > options.batch_size:
         raise UserError(
             f"--nodes {options.nodes} x --ranks-per-node {options.ranks_per_node} is {world_size} ranks; there must be "
-            f"at least 1, and at most one per row of --batch-size {options.batch_size}"
+            f"at most one per row of --batch-size {options.batch_size}"
         )
     content = b"" if options.url else imagined(options).to_bytes()
     begin = time.process_time()

@@ -21,6 +21,7 @@ from stackgan_dist.distributed.process_group import Ranks, process_group
 from stackgan_dist.doors import front_door, parse_options
 from stackgan_dist.errors import UserError
 from stackgan_dist.machine import peak_memory_bytes
+from stackgan_dist.ranges import Range
 from stackgan_dist.runs.checkpoint import FoundCheckpoint
 from stackgan_dist.runs.folder import RunFolder, find_run
 from stackgan_dist.runs.score_rows import append_score, recorded_scores
@@ -28,8 +29,8 @@ from stackgan_dist.runs.trained import trained_from
 from stackgan_dist.runs.watch import new_checkpoints
 from stackgan_dist.scores.inception import InceptionScoreSums
 from stackgan_dist.scores.measure import ROWS, Protocol, RealSide, Scores, report_rows
-from stackgan_dist.scores.subject import OpenSubject, Subject, check_counts, open_subject
-from stackgan_dist.storage.files import join, write_bytes
+from stackgan_dist.scores.subject import OpenSubject, Subject, open_subject
+from stackgan_dist.storage.folder import Folder
 
 
 @dataclass(frozen=True)
@@ -39,26 +40,24 @@ class Options:
     subject: Annotated[Subject, tyro.conf.arg(name="")]
     protocol: Annotated[Protocol, tyro.conf.arg(name="")] = field(default_factory=Protocol)
     classifier: str = "efficientnet-lite0"
-    """efficientnet-lite0, a stand-in that needs no download, or a weights file: an Inception-v3, or what
-    stackgan_dist.train_classifier wrote."""
+    """The network that judges: efficientnet-lite0, a stand-in that needs no download, or a weights file, which is an
+    Inception-v3 or what stackgan_dist.train_classifier wrote."""
     keep_real: str | None = None
-    """Folder or URL where what is measured of real pictures is kept, for other runs that are scored alike on the same
-    data (default: measured anew)."""
+    """The folder or URL where what is measured of real pictures is kept, for other runs that are scored alike on the
+    same data. By default it is measured again each time."""
     watch: bool = False
     """Score every checkpoint of the run, those to come too, until the run is done."""
-    poll_s: float = 10.0
-    """With --watch: seconds between two looks for a new checkpoint."""
+    poll_s: Annotated[float, Range(above=0)] = 10.0
+    """With --watch, a new checkpoint is looked for every so many seconds; it has to be below --timeout-s."""
 
 
 @front_door
 def main() -> None:
     """Parse, validate, connect, then for each checkpoint: draw and measure, report."""
-    options = parse_options(Options, "stackgan_dist.scores", __doc__)
+    options = parse_options(Options, "scores", __doc__, run_first=True)
     subject, protocol = options.subject, options.protocol
-    check_counts(protocol.samples, subject.batch_size)
-    protocol.validate()
-    if not 0 < options.poll_s < subject.timeout_s:
-        raise UserError(f"--poll-s is {options.poll_s}, it must be above 0 and below --timeout-s {subject.timeout_s}")
+    if options.poll_s >= subject.timeout_s:
+        raise UserError(f"--poll-s is {options.poll_s}, it must be below --timeout-s {subject.timeout_s}")
     first = None if options.watch else open_subject(subject)
     folder = find_run(subject.run) if first is None else first.trained.folder
     # Looked at before ranks wait for each other: a wrong file or a missing package is the commonest mistake.
@@ -95,16 +94,16 @@ def _identity(opened: OpenSubject, classifier: Classifier, protocol: Protocol) -
 
 def _is_recorded(folder: RunFolder, identity: dict[str, Any]) -> bool:
     decisive = identity.keys() - {"time", "checkpoint", "captions"}  # paths may be written in another way
-    found = recorded_scores(folder.url, {name: identity[name] for name in decisive})
+    found = recorded_scores(folder.root, {name: identity[name] for name in decisive})
     return ROWS[-1] in found  # an unfinished set is made again
 
 
 def _report(scores: Scores, opened: OpenSubject, classifier: Classifier, protocol: Protocol) -> None:
     """Record, plot and print."""
-    url, step = opened.trained.folder.url, opened.trained.step
+    run, step = opened.trained.folder.root, opened.trained.step
     for row in report_rows(scores, _identity(opened, classifier, protocol)):
-        file = append_score(url, row)
-    _plot(scores, step, url)
+        file = append_score(run, row)
+    _plot(scores, step, run)
     print(f"{opened.trained.checkpoint}, captions of {opened.captions.url}")
     print(
         f"  Inception Score    {scores.inception}; real pictures {scores.inception_of_real}; "
@@ -121,15 +120,15 @@ def _report(scores: Scores, opened: OpenSubject, classifier: Classifier, protoco
     print(f"  recorded in {file}; peak memory of this rank {peak_memory_bytes() / 1e6:,.0f} MB", flush=True)
 
 
-def _plot(scores: Scores, step: int, url: str) -> None:
+def _plot(scores: Scores, step: int, run: Folder) -> None:
     """Into a folder of its own below the run's: TensorBoard follows only the newest event file of each folder, and the
     run may still be writing its own."""
     from stackgan_dist.runs.event_file import scalars_file  # tensorboard, which rank 0 alone needs
 
-    folder = join(url, "scores")
+    folder = run / "scores"
     curves = {f"score/{name}": value for name, value in scores.named().items()}
     name, content = scalars_file(folder, curves, step)
-    write_bytes(join(folder, name), content)
+    folder.write(name, content)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -18,8 +18,8 @@ from stackgan_dist.data.dataset import PackedSet
 from stackgan_dist.data.pictures import RealPictures, noise_pictures
 from stackgan_dist.distributed.collectives import sum_over_ranks, with_progress
 from stackgan_dist.distributed.process_group import Ranks
-from stackgan_dist.errors import UserError
 from stackgan_dist.generation.generate import DrawnBatch
+from stackgan_dist.ranges import Range
 from stackgan_dist.runs.cached import kept_or_made
 from stackgan_dist.scores.frechet import FrechetSums, frechet_distance
 from stackgan_dist.scores.inception import InceptionScore, InceptionScoreSums
@@ -38,27 +38,22 @@ NOISE_PICTURES = 200
 class Protocol:
     """What decides the scores besides the run, the captions and the classifier."""
 
-    samples: int = 30_000
-    """Pictures to draw; the paper's number is 30,000."""
-    splits: int = 10
-    """Inception Score: consecutive parts of the samples; the score is their mean, its error their deviation."""
-    kernel_samples: int = 5_000
-    """KID: so many of the drawn and of the real pictures, or as many as there are. Bounds the memory."""
-    kernel_block: int = 1_000
-    """KID: pictures of either side that are compared at a time; the distance is the mean over the blocks."""
-    wrong_captions: int = 99
-    """R-precision: sentences of other classes that the picture's own one is held against."""
-    wrong_pool: int = 1_000
-    """R-precision: the wrong sentences are chosen among so many."""
-    map_pictures: int = 10_000
-    """R-precision: training pictures, at most, that the map from features to texts is made of."""
-
-    def validate(self) -> None:
-        """UserError for numbers that leave nothing to measure."""
-        least = {field.name: 1 for field in dataclasses.fields(self)} | {"kernel_samples": 2, "kernel_block": 2}
-        for name, lowest in least.items():
-            if (found := getattr(self, name)) < lowest:
-                raise UserError(f"--{name.replace('_', '-')} is {found}, it must be at least {lowest}")
+    samples: Annotated[int, Range(at_least=1)] = 30_000
+    """The number of pictures to generate; the paper's is 30,000."""
+    splits: Annotated[int, Range(at_least=1)] = 10
+    """Inception Score: the samples are divided into this many consecutive parts; the score is the mean of theirs, its
+    error their standard deviation."""
+    kernel_samples: Annotated[int, Range(at_least=2)] = 5_000
+    """KID: this many of the generated and of the real pictures are compared, or as many as there are; it bounds the
+    memory."""
+    kernel_block: Annotated[int, Range(at_least=2)] = 1_000
+    """KID: this many pictures of either side are compared at a time; the distance is the mean over these blocks."""
+    wrong_captions: Annotated[int, Range(at_least=1)] = 99
+    """R-precision: this many sentences of other classes stand beside the picture's own one."""
+    wrong_pool: Annotated[int, Range(at_least=1)] = 1_000
+    """R-precision: the wrong sentences are chosen among this many."""
+    map_pictures: Annotated[int, Range(at_least=1)] = 10_000
+    """R-precision: the map from features to texts is fitted to at most this many training pictures."""
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from contextlib import nullcontext
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
 
 from stackgan_dist.machine import cores_of_this_rank
+from stackgan_dist.side_stream import hand_over
 
 B = TypeVar("B")
 
@@ -38,7 +38,7 @@ def made_ahead(batches: Iterator[B], device: torch.device) -> Iterator[B]:
         used = None
         while (batch := coming.result()) is not None:
             if stream is not None:
-                stream.hand_over(batch)
+                hand_over(vars(batch).values(), stream.making)
             coming = maker.submit(_make, batches, stream, used)
             yield batch
             used = stream.mark() if stream is not None else None
@@ -51,13 +51,6 @@ class _Stream:
         self._measuring = torch.cuda.current_stream(device)
         self.making = torch.cuda.Stream(device)
         self.making.wait_stream(self._measuring)  # the generator's weights may still be on their way
-
-    def hand_over(self, batch: object) -> None:
-        """Let the measuring stream have `batch`, which `making` has been told to make."""
-        self._measuring.wait_stream(self.making)
-        for value in vars(batch).values():
-            if isinstance(value, Tensor) and value.is_cuda:
-                value.record_stream(self._measuring)  # else its memory could serve a later batch before it is read
 
     def mark(self) -> torch.cuda.Event:
         """The end of what the measuring stream has been told so far."""

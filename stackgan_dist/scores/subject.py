@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from stackgan_dist.data.dataset import PackedSet, open_packed
 from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.errors import UserError
 from stackgan_dist.generation.generate import Drawing
+from stackgan_dist.ranges import Range, Seed, Timeout
 from stackgan_dist.runs.trained import Trained, load_trained
 
 
@@ -18,19 +19,20 @@ class Subject:
     """What to measure."""
 
     run: str
-    """A run, a folder with the runs of both stages (the last stage is taken), or a checkpoint."""
+    """The run to measure: its folder, a folder with the runs of both stages (the last stage is taken), or a
+    checkpoint."""
     data: str | None = None
-    """Packed data set with the captions (default: the run's own)."""
+    """The packed data set with the captions. The default is the run's own."""
     split: str = "test"
-    """Its split; the paper scores captions of classes that were not trained on."""
+    """The split of the captions; the paper scores captions of classes that were not trained on."""
     weights: Literal["ema", "raw"] = "ema"
-    """The generator's moving average, or its weights as they were at the last step."""
-    seed: int = 0
-    """Chooses captions and noise. Sample k of a score is the same on any number of ranks."""
-    batch_size: int = 64
-    """Samples per batch; compare scores of equal batch sizes, since kernels round differently."""
-    timeout_s: float = 300.0
-    """A rank that does not answer for this long is taken for lost."""
+    """ema takes the generator's moving average, raw its weights as they were at the last step."""
+    seed: Seed = 0
+    """The seed chooses captions and noise. Sample k of a score is the same on any number of ranks."""
+    batch_size: Annotated[int, Range(at_least=1)] = 64
+    """The number of samples in a batch; compare scores of equal batch sizes, since kernels round differently."""
+    timeout_s: Timeout = 300.0
+    """A rank that does not answer for this many seconds is taken for lost."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +89,3 @@ def open_subject(subject: Subject, trained: Trained | None = None) -> OpenSubjec
             f"{theirs.text_encoder} ({theirs.text_dim}); pack it with --encoder {theirs.text_encoder}"
         )
     return OpenSubject(subject, trained, captions)
-
-
-def check_counts(samples: int, batch_size: int) -> None:
-    """UserError unless there is something to draw, in batches that hold something."""
-    for flag, count in (("--samples", samples), ("--batch-size", batch_size)):
-        if count < 1:
-            raise UserError(f"{flag} is {count}, it must be at least 1")

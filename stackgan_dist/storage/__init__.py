@@ -1,1 +1,1 @@
-"""Files on any URL, with retries, streams and leases."""
+"""Files on any URL, by their literal names, with retries, streams and leases."""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from stackgan_dist.errors import UserError
-from stackgan_dist.storage.files import read_bytes, remove, write_bytes
+from stackgan_dist.storage.folder import Folder
 from stackgan_dist.storage.retry import StoreError
 
 RENEW_S = 5.0
@@ -27,15 +27,15 @@ _PAUSE_S = 2.0
 
 
 @contextmanager
-def leased(url: str, patience_s: float, lost: Callable[[str], None]) -> Iterator[None]:
-    """Own the object at `url` while inside; UserError when another owner keeps it for `patience_s`.
+def leased(folder: Folder, name: str, patience_s: float, lost: Callable[[str], None]) -> Iterator[None]:
+    """Own the object `name` in `folder` while inside; UserError when another owner keeps it for `patience_s`.
 
     `lost` is called, from a thread, with the name of another owner that has taken over.
     """
-    name = f"process {os.getpid()} on {os.uname().nodename} ({uuid.uuid4().hex[:8]})"
-    _acquire(url, name, patience_s)
+    lease = _Lease(folder, name)
+    lease.acquire(patience_s)
     ended = threading.Event()
-    thread = threading.Thread(target=_renew, args=(url, name, ended, lost), name="lease", daemon=True)
+    thread = threading.Thread(target=lease.renew, args=(ended, lost), name="lease", daemon=True)
     thread.start()
     try:
         yield
@@ -43,54 +43,59 @@ def leased(url: str, patience_s: float, lost: Callable[[str], None]) -> Iterator
         ended.set()
         thread.join()
         with suppress(StoreError, OSError):  # then it is waited out
-            if _owner(url) == name:
-                remove(url)
+            lease.give_back()
 
 
-def _acquire(url: str, name: str, patience_s: float) -> None:
-    begin = since = time.monotonic()
-    seen: str | None = None
-    while True:
-        content = _content(url)
-        now = time.monotonic()
-        if content != seen:
-            seen, since = content, now
-        if not content or now - since > SILENT_S:  # an empty file names nobody
-            _write(url, name)
-            time.sleep(_PAUSE_S)
-            if _owner(url) == name:
-                return
-        elif now - begin > patience_s:
-            raise UserError(
-                f"{url.rpartition('/')[0]} is in use by another start of this run ({_owner(url)}); "
-                "end that one, or choose another --run.name"
-            )
-        time.sleep(0.5)
+class _Lease:
+    """One claim to an object."""
 
+    def __init__(self, folder: Folder, object_name: str) -> None:
+        self._folder, self._object = folder, object_name
+        self._name = f"process {os.getpid()} on {os.uname().nodename} ({uuid.uuid4().hex[:8]})"
 
-def _renew(url: str, name: str, ended: threading.Event, lost: Callable[[str], None]) -> None:
-    while not ended.wait(RENEW_S):
-        with suppress(
-            StoreError, OSError
-        ):  # a store or disk that fails for long costs the lease only if somebody else wants it
-            owner = _owner(url)
-            if owner not in (None, name):
-                lost(f"another start of this run ({owner})")
-                return
-            _write(url, name)
+    def acquire(self, patience_s: float) -> None:
+        begin = since = time.monotonic()
+        seen: str | None = None
+        while True:
+            content = self._content()
+            now = time.monotonic()
+            if content != seen:
+                seen, since = content, now
+            if not content or now - since > SILENT_S:  # an empty file names nobody
+                self._write()
+                time.sleep(_PAUSE_S)
+                if self._owner() == self._name:
+                    return
+            elif now - begin > patience_s:
+                raise UserError(
+                    f"{self._folder} is in use by another start of this run ({self._owner()}); "
+                    "end that one, or choose another --run.name"
+                )
+            time.sleep(0.5)
 
+    def renew(self, ended: threading.Event, lost: Callable[[str], None]) -> None:
+        while not ended.wait(RENEW_S):
+            # A store or disk that fails for long costs the lease only if somebody else wants it.
+            with suppress(StoreError, OSError):
+                owner = self._owner()
+                if owner not in (None, self._name):
+                    lost(f"another start of this run ({owner})")
+                    return
+                self._write()
 
-def _write(url: str, name: str) -> None:
-    write_bytes(url, f"{name}\n{time.time_ns()}\n".encode())
+    def give_back(self) -> None:
+        if self._owner() == self._name:
+            self._folder.remove(self._object)
 
+    def _write(self) -> None:
+        self._folder.write(self._object, f"{self._name}\n{time.time_ns()}\n".encode())
 
-def _content(url: str) -> str | None:
-    try:
-        return read_bytes(url).decode()
-    except FileNotFoundError:
-        return None
+    def _content(self) -> str | None:
+        try:
+            return self._folder.read(self._object).decode()
+        except FileNotFoundError:
+            return None
 
-
-def _owner(url: str) -> str | None:
-    content = _content(url)
-    return content.partition("\n")[0] if content else None
+    def _owner(self) -> str | None:
+        content = self._content()
+        return content.partition("\n")[0] if content else None

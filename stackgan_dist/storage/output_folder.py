@@ -15,16 +15,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from stackgan_dist.errors import UserError
-from stackgan_dist.storage.files import join, list_names, local_path, remove, write_bytes
+from stackgan_dist.storage.folder import Folder
 
 _CLAIM = ".writing-"
 _LONGEST_TITLE = 40
 _PAUSE_S = 0.5
 
 
-def check_output(out: str | None, *, overwrite: bool) -> None:
+def check_output(out: Folder | None, *, overwrite: bool) -> None:
     """UserError when `output_folder` would not take `out`, for commands that have long to do before they write."""
-    names = [] if out is None or overwrite else list_names(out)
+    names = [] if out is None or overwrite else out.names()
     if names:
         raise UserError(
             f"{out} holds {len(names):,} files already ({names[0]} is one); give another folder with --out, or replace "
@@ -34,8 +34,8 @@ def check_output(out: str | None, *, overwrite: bool) -> None:
 
 @contextmanager
 def output_folder(
-    out: str | None, parent: str, title: str, is_ours: Callable[[str], bool], *, overwrite: bool
-) -> Iterator[str]:
+    out: Folder | None, parent: Folder, title: str, is_ours: Callable[[str], bool], *, overwrite: bool
+) -> Iterator[Folder]:
     """The folder to write to while inside: `out`, or a new one below `parent` called by a number and `title`.
 
     Args:
@@ -58,38 +58,38 @@ def output_folder(
     try:
         yield folder
     finally:
-        remove(join(folder, claim))
-        if (path := local_path(folder)) is not None and out is None:
+        folder.remove(claim)
+        if out is None and folder.path is not None:
             with suppress(OSError):  # it is not empty
-                path.rmdir()
+                folder.path.rmdir()
 
 
-def _new_folder(parent: str, title: str) -> tuple[str, str]:
+def _new_folder(parent: Folder, title: str) -> tuple[Folder, str]:
     while True:
-        numbers = [int(found[1]) for name in list_names(parent) if (found := re.match(r"(\d{4,})(-|$)", name))]
-        folder = join(parent, "-".join(filter(None, [f"{max(numbers, default=0) + 1:04d}", _words(title)])))
+        numbers = [int(found[1]) for name in parent.names() if (found := re.match(r"(\d{4,})(-|$)", name))]
+        folder = parent / "-".join(filter(None, [f"{max(numbers, default=0) + 1:04d}", _words(title)]))
         claim = _claim(folder)
-        if list_names(folder) == [claim]:
+        if folder.names() == [claim]:
             return folder, claim
-        remove(join(folder, claim))
+        folder.remove(claim)
         time.sleep(random.uniform(0, _PAUSE_S))  # or the two might meet again
 
 
-def _take(out: str, is_ours: Callable[[str], bool], overwrite: bool) -> str:
+def _take(out: Folder, is_ours: Callable[[str], bool], overwrite: bool) -> str:
     check_output(out, overwrite=overwrite)
-    for name in list_names(out):
+    for name in out.names():
         if is_ours(name) or name.startswith(_CLAIM):  # of a call that was killed
-            remove(join(out, name))
+            out.remove(name)
     claim = _claim(out)
-    if [name for name in list_names(out) if name.startswith(_CLAIM)] != [claim]:
-        remove(join(out, claim))
+    if [name for name in out.names() if name.startswith(_CLAIM)] != [claim]:
+        out.remove(claim)
         raise UserError(f"another call writes to {out} at this moment; give another folder with --out")
     return claim
 
 
-def _claim(folder: str) -> str:
+def _claim(folder: Folder) -> str:
     name = f"{_CLAIM}{uuid.uuid4().hex}"
-    write_bytes(join(folder, name), b"")
+    folder.write(name, b"")
     return name
 
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from stackgan_dist.errors import UserError
+
+T = TypeVar("T")
 
 _LONGEST_PAUSE_S = 20.0
 
@@ -42,6 +46,10 @@ class Patience:
     """Seconds; no new attempt begins after them. An attempt itself is bounded by the client's timeouts."""
 
 
+_PATIENCE = Patience(attempts=5)
+"""With a request for something small, such as a listing or a commit record."""
+
+
 class Attempts:
     """The attempts at one piece of work, e.g. "read s3://bucket/key".
 
@@ -49,9 +57,9 @@ class Attempts:
     are plain sleeps: signal handlers run during them.
     """
 
-    def __init__(self, work: str, patience: Patience) -> None:
+    def __init__(self, work: str, patience: Patience | None = None) -> None:
         self._work = work
-        self._patience = patience
+        self._patience = patience or _PATIENCE
         self.made = 0
         """Since the last progress."""
         self.progress()
@@ -82,6 +90,26 @@ class Attempts:
         )
 
 
+def patiently(work: str, action: Callable[[], T]) -> T:
+    """`action()` on a store, tried again after a fault; what is not there, or not allowed, stays so.
+
+    Raises what says that nothing is there (FileNotFoundError, NotADirectoryError, IsADirectoryError) or too much
+    (FileExistsError) as it is, and everything else as StoreError.
+    """
+    attempts = Attempts(work)
+    while True:
+        try:
+            return action()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, FileExistsError):
+            raise
+        except (PermissionError, NotImplementedError) as error:
+            attempts.made += 1
+            raise attempts.give_up(describe(error)) from error
+        except Exception as error:  # every store has its own family of transient errors
+            final = type(error).__name__ == "NoCredentialsError" or getattr(error, "status", None) in (401, 403)
+            attempts.failed(describe(error), at_most=1 if final else None)
+
+
 def describe(error: BaseException) -> str:
     """An exception in one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())
@@ -90,7 +118,7 @@ def describe(error: BaseException) -> str:
 def _advice(fault: str) -> str:
     signs = {
         _REFUSED: "Check the credentials (for s3:// AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE) and "
-        "the bucket's policy",
+        "the bucket's policy (without s3:ListBucket, S3 answers 403 for what is not there, too)",
         _MISSING: "Check that the object is there: the set may not be complete, or the name of the bucket wrong",
         _UNKNOWN: "Check the endpoint's name (for s3:// AWS_ENDPOINT_URL) and the network",
         _UNTRUSTED: "Check the server's certificate; one of your own authority needs its file in SSL_CERT_FILE",

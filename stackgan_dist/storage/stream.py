@@ -17,8 +17,10 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import quote
 
-from stackgan_dist.storage.files import S3_TIMEOUTS, open_filesystem
+from stackgan_dist.storage.connect import S3_TIMEOUTS
+from stackgan_dist.storage.folder import Folder
 from stackgan_dist.storage.retry import WrongSizeError
+from stackgan_dist.storage.store import StoreFiles
 
 _PIECE_BYTES = 2**18
 _BLOCK_BYTES = 8 * 2**20
@@ -45,17 +47,18 @@ class ObjectStream:
     def __setstate__(self, _: dict[str, Any]) -> None:
         self._forget()
 
-    def read(self, url: str, begin: int, size: int) -> Iterator[bytes]:
-        """Bytes [begin, size) of `url`, an object of `size` bytes, piece by piece; may end early.
+    def read(self, folder: Folder, name: str, begin: int, size: int) -> Iterator[bytes]:
+        """Bytes [begin, size) of `name` in `folder` on a store, an object of `size` bytes, in pieces; may end early.
 
         Raises FileNotFoundError, PermissionError, WrongSizeError, or any error of the store's client.
         """
-        fs, path = open_filesystem(url)
-        protocols = (fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol
-        if "s3" in protocols:
+        files = folder.files
+        assert isinstance(files, StoreFiles)
+        fs, path = files.fs, files.location(files.below(folder.key, name))
+        if "s3" in files.protocols:
             yield from self._read_s3(fs, path, begin, size)
             return
-        if "https" in protocols:
+        if "https" in files.protocols:
             yield from read_http(path, begin, size, _PIECE_BYTES, fs.kwargs.get("headers") or {})
             return
         while begin < size:

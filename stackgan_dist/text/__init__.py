@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackgan_dist.errors import UserError
+from stackgan_dist.storage.folder import FolderLike
 from stackgan_dist.text.files import find_file, is_trained, name_of, read_file
 
 PUBLISHED = "published"
@@ -75,7 +76,7 @@ def encoder_name(spec: str) -> str:
     return name_of(read_file(spec)[0])
 
 
-def load_encoder(spec: str, beside: Sequence[str] = ()) -> TextEncoder:
+def load_encoder(spec: str, beside: Sequence[FolderLike] = ()) -> TextEncoder:
     """The encoder `spec`: a name of the registry, the file or folder of a trained one, or what an index calls that.
 
     Args:

@@ -11,7 +11,8 @@ import re
 from collections.abc import Sequence
 
 from stackgan_dist.errors import UserError
-from stackgan_dist.storage.files import exists, join, read_bytes, write_bytes
+from stackgan_dist.storage.files import join, read_bytes
+from stackgan_dist.storage.folder import Folder, FolderLike
 
 FILE_NAME = "text_encoder.pt"
 """Of an encoder in the folder of its own training."""
@@ -43,15 +44,16 @@ def read_file(spec: str) -> tuple[bytes, str]:
     raise FileNotFoundError(spec)
 
 
-def find_file(name: str, beside: Sequence[str]) -> bytes:
+def find_file(name: str, beside: Sequence[FolderLike]) -> bytes:
     """The content of the file of the encoder `name`, in one of the folders `beside`.
 
     Raises UserError when it is in none of them, or another one lies there under its name.
     """
-    for folder in beside:
-        where = join(folder, f"{name}.pt")
+    folders = [Folder.at(each) for each in beside]
+    for folder in folders:
+        where = folder.url_of(f"{name}.pt")
         try:
-            data = read_bytes(where, lambda data: name_of(data) == name)
+            data = folder.read(f"{name}.pt", lambda data: name_of(data) == name)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
@@ -59,18 +61,19 @@ def find_file(name: str, beside: Sequence[str]) -> bytes:
         if (found := name_of(data)) != name:
             raise UserError(f"{where} was altered or damaged: its content is that of {found}; restore the file")
         return data
+    searched = " and in ".join(map(str, folders)) or "no folder"
     raise UserError(
-        f"the text encoder {name} is not there: looked for {name}.pt in {' and in '.join(beside) or 'no folder'}. "
+        f"the text encoder {name} is not there: looked for {name}.pt in {searched}. "
         "Copy it there from the data set or run that it belongs to, or from its training (there it is called "
         f"{FILE_NAME})"
     )
 
 
-def keep_file(name: str, data: bytes, folder: str) -> None:
-    """Put the file of the encoder `name` into `folder`, unless it is there; UserError when that cannot be done."""
-    where = join(folder, f"{name}.pt")
+def keep_file(name: str, data: bytes, into: FolderLike) -> None:
+    """Put the file of the encoder `name` into the folder `into`, unless it is there; UserError if it cannot be put."""
+    folder, file = Folder.at(into), f"{name}.pt"
     try:
-        if not exists(where):
-            write_bytes(where, data)
+        if not folder.exists(file):
+            folder.write(file, data)
     except OSError as error:
-        raise UserError(f"cannot write {where}: {error.strerror or error}") from error
+        raise UserError(f"cannot write {folder.url_of(file)}: {error.strerror or error}") from error

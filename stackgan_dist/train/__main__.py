@@ -10,26 +10,28 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
+from typing import Any
 
 import torch
 
 from stackgan_dist.config import Config
+from stackgan_dist.config_source import parse
 from stackgan_dist.data.dataset import PackedSet, open_packed
-from stackgan_dist.data.plan import Plan
-from stackgan_dist.distributed.environment import ranks_from_environment
-from stackgan_dist.distributed.process_group import main_first, process_group
+from stackgan_dist.distributed.agreement import check_agreement
+from stackgan_dist.distributed.environment import is_main_rank, ranks_from_environment
+from stackgan_dist.distributed.process_group import Ranks, main_first, process_group
 from stackgan_dist.distributed.stop import listen_for_stop
-from stackgan_dist.doors import front_door
+from stackgan_dist.doors import end_preempted, front_door
 from stackgan_dist.engines.deepspeed import import_deepspeed
 from stackgan_dist.engines.deepspeed_config import load_deepspeed_config
 from stackgan_dist.errors import UserError
 from stackgan_dist.models import ModelConfig, build_discriminator, build_generator
-from stackgan_dist.presets import parse
 from stackgan_dist.runs.checkpoint import list_steps
-from stackgan_dist.runs.folder import RunFolder
+from stackgan_dist.runs.folder import DataIdentity, RunFolder
 from stackgan_dist.runs.trained import load_trained
-from stackgan_dist.storage.files import join
+from stackgan_dist.storage.folder import Folder
 from stackgan_dist.text.files import find_file, is_trained, keep_file
+from stackgan_dist.train.identity import RunIdentity
 from stackgan_dist.train.loop import train
 
 
@@ -44,9 +46,9 @@ def main() -> None:
     if config.engine == "deepspeed":
         load_deepspeed_config(config.deepspeed_config)
         import_deepspeed()
-    folder = RunFolder(join(config.run.folder, config.run.name))
+    folder = RunFolder(Folder.at(config.run.folder) / config.run.name)
     data = open_packed(config.data, config.model.image_size)
-    Plan([shard.samples for shard in data.index.shards], config.training.seed, config.training.batch_size)
+    plan = data.plan(config.training)
     has_checkpoint = bool(list_steps(folder.checkpoints))
     if config.resume == "never" and has_checkpoint:
         raise UserError(f"{folder.url} has checkpoints and --resume is never; choose another --run.name")
@@ -66,8 +68,20 @@ def main() -> None:
             if is_trained(encoder):  # new sentences need it, wherever the run is taken
                 keep_file(encoder, find_file(encoder, encoder_folders), folder.url)
 
+        check_agreement(_facts(config, data, stage1), ranks)
         main_first(own, ranks)
-        train(config, data, _captions_to_show(config, data), stage1, folder, ranks, stop)
+        ending = train(config, data, plan, _captions_to_show(config, data, ranks), stage1, folder, ranks, stop)
+    if ending == "PREEMPTED":
+        end_preempted()
+
+
+def _facts(
+    config: Config, data: PackedSet, stage1: tuple[ModelConfig, dict[str, torch.Tensor]] | None
+) -> dict[str, Any]:
+    """What all ranks must agree on before anything begins."""
+    model, weights = stage1 or (None, None)
+    settings = load_deepspeed_config(config.deepspeed_config) if config.engine == "deepspeed" else {}
+    return RunIdentity(config, DataIdentity.of(data.index), model).facts(weights, settings)
 
 
 def _load_stage1(config: Config, data: PackedSet) -> tuple[ModelConfig, dict[str, torch.Tensor]]:
@@ -79,6 +93,12 @@ def _load_stage1(config: Config, data: PackedSet) -> tuple[ModelConfig, dict[str
         raise UserError(f"Stage-II needs a trained Stage-I (--stage1): {error}") from error
     if (model := trained.config.model).stage != 1 or model.family != config.model.family:
         raise UserError(f"--stage1 {config.stage1} is a {model.title} run; give a Stage-I run")
+    if is_main_rank() and trained.folder.ending() != "DONE":
+        print(
+            f"note: the Stage-I run {trained.folder.url} is not DONE; Stage-II starts from its step {trained.step:,}. "
+            "To finish it, start it again with its own command",
+            flush=True,
+        )
     index = data.index
     if (trained.data.text_encoder, trained.data.text_dim) != (index.text_encoder, index.text_dim):
         raise UserError(
@@ -89,12 +109,22 @@ def _load_stage1(config: Config, data: PackedSet) -> tuple[ModelConfig, dict[str
     return trained.config.model, trained.weights
 
 
-def _captions_to_show(config: Config, data: PackedSet) -> PackedSet:
-    """Where the sample grids take their captions from: unseen classes if they are packed, else the training set."""
+def _captions_to_show(config: Config, data: PackedSet, ranks: Ranks) -> PackedSet:
+    """Where sample grids take their captions from: unseen classes if they are packed alike, else the training set."""
     try:
-        return open_packed(config.data, config.model.image_size, split="test")
+        test = open_packed(config.data, config.model.image_size, split="test")
     except UserError:
         return data
+    ours, theirs = ((index.text_encoder, index.text_dim) for index in (data.index, test.index))
+    if ours == theirs:
+        return test
+    if ranks.is_main:
+        print(
+            f"note: {test.url} has texts of {theirs[0]} ({theirs[1]}), {data.url} of {ours[0]} ({ours[1]}): sample "
+            "grids show training captions, and scores will ask for a test split packed with the same --encoder",
+            flush=True,
+        )
+    return data
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""StackGAN's losses: pure functions of the discriminator's logits and of the conditioning augmentation's output.
+"""StackGAN's losses, and their weights: pure functions of the discriminator's logits and of what the generator made.
 
 All are means over the rows given. Half-precision input is computed in float32; float32 and float64 stay as they are.
 Labels are 1 and 0, and the generator's loss is the non-saturating one: the paper prints log(1 - D), both of the
@@ -7,11 +7,31 @@ authors' codes maximise log D.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from stackgan_dist.config import TrainingConfig
 from stackgan_dist.models.outputs import Scores
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """What the terms of the generator's loss count beside the adversarial one; 0 leaves a term out."""
+
+    kl: float
+    """Of `kl_divergence`."""
+    colour: float
+    """Of `colour_difference`."""
+    reconstruction: float
+    """Of `reconstruction_error`."""
+
+    @classmethod
+    def of(cls, training: TrainingConfig) -> LossWeights:
+        """Those of a run."""
+        return cls(training.kl_weight, training.colour_weight, training.reconstruction_weight)
 
 
 def as_real(logits: Tensor) -> Tensor:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 from PIL import Image
 
 from stackgan_dist.data.captions import CaptionSet
+from stackgan_dist.data.pictures import decoded, middle
 from stackgan_dist.generation.generate import choose_caption, draw, places_of
-from stackgan_dist.generation.grid import labelled_grid, to_picture, to_pixels
+from stackgan_dist.generation.grid import labelled_grid, to_pictures
 from stackgan_dist.models import Generator, ModelConfig
 from stackgan_dist.randomness import Stream, permutation
 
@@ -32,7 +31,7 @@ class FixedSamples:
         self._sentences = [caption.sentence for caption in chosen]
         self._text = np.stack([caption.embedding for caption in chosen])
         self._place = places_of(chosen, model)
-        self._real = [Image.open(io.BytesIO(caption.jpeg)).convert("RGB") for caption in chosen]
+        self._real = [Image.fromarray(middle(decoded(captions, caption), model.image_size)) for caption in chosen]
         self._model, self._seed = model, seed
 
     def draw(self, generators: dict[str, Generator]) -> Image.Image:
@@ -41,7 +40,7 @@ class FixedSamples:
         for name, generator in generators.items():
             fakes = draw(generator, self._model, self._text, range(len(self._text)), self._seed, self._place)
             if fakes.low_resolution is not None:
-                columns.setdefault("stage-I", [to_picture(pixels) for pixels in to_pixels(fakes.low_resolution)])
-            columns[name] = [to_picture(pixels) for pixels in to_pixels(fakes.image)]
+                columns.setdefault("stage-I", to_pictures(fakes.low_resolution))
+            columns[name] = to_pictures(fakes.image)
         columns["real"] = self._real
         return labelled_grid(list(zip(*columns.values(), strict=True)), self._sentences, list(columns), _CELL)

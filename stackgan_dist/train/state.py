@@ -19,8 +19,9 @@ from stackgan_dist.models.matching import MatchingAware
 from stackgan_dist.models.upsampling import forms_taken
 from stackgan_dist.runs.checkpoint import to_host
 from stackgan_dist.train.ema import MovingAverage
+from stackgan_dist.train.losses import LossWeights
 from stackgan_dist.train.precision import Precision
-from stackgan_dist.train.step import StepReport, train_step
+from stackgan_dist.train.step import StepReport, StepSettings, train_step
 
 
 class TrainingState:
@@ -81,23 +82,20 @@ class TrainingState:
             self.generator.module.compile()
             self.discriminator.module.compile()
         self._config, self._ranks, self._precision = config, ranks, precision
+        self._weights = LossWeights.of(training)
 
     def step(self, batch: Batch, step: int, steps_per_epoch: int) -> StepReport:
         """Train on this rank's rows of global batch `step`."""
-        training = self._config.training
+        training, world_size = self._config.training, self._ranks.world_size
         generator_rows = training.batch_size + (training.batch_size // 2 if training.interpolated_texts else 0)
-        report = train_step(
-            self.generator,
-            self.discriminator,
-            batch,
-            learning_rate=learning_rate(config=self._config, epoch=step // steps_per_epoch),
-            kl_weight=training.kl_weight,
-            colour_weight=training.colour_weight,
-            reconstruction_weight=training.reconstruction_weight,
-            share=len(batch.images) * self._ranks.world_size / training.batch_size,
-            generator_share=len(batch.text) * self._ranks.world_size / generator_rows,
+        settings = StepSettings(
+            learning_rate=learning_rate(self._config, step // steps_per_epoch),
+            weights=self._weights,
             precision=self._precision,
+            share=len(batch.images) * world_size / training.batch_size,
+            generator_share=len(batch.text) * world_size / generator_rows,
         )
+        report = train_step(self.generator, self.discriminator, batch, settings)
         self.ema.update(self.generator.module, (step + 1) * training.batch_size, training.batch_size)
         return report
 

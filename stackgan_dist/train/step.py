@@ -8,14 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from stackgan_dist.data.batch import Batch
 from stackgan_dist.engines import Engine
-from stackgan_dist.models import Discriminator, Generator, Scores
+from stackgan_dist.models import Discriminator, Fakes, Generator, Scores
+from stackgan_dist.runs.metrics import metric
 from stackgan_dist.train.losses import (
+    LossWeights,
     colour_difference,
     discriminator_loss,
     generator_loss,
@@ -33,90 +36,128 @@ class StepReport:
     where it has more rows than pictures.
     """
 
-    discriminator_loss: Tensor
-    generator_loss: Tensor
-    """Without the KL term."""
-    kl: Tensor
-    """KL divergence of the conditioning augmentation, before its weight; 0 without one."""
+    discriminator_loss: Tensor = metric("loss", "of the three pairs: real + (wrong + fake) / 2", "D {:.3f}")
+    real: Tensor = metric("discriminator", "probability that D gives to real pictures with their text", "(real {:.2f}")
+    wrong: Tensor = metric("discriminator", "... with a text of another class; low where D reads texts", "wrong {:.2f}")
+    fake: Tensor = metric("discriminator", "... to fakes before D's update; near 0 for long: D has won", "fake {:.2f})")
+    generator_loss: Tensor = metric("loss", "how far fakes are from being called real, without other terms", "G {:.3f}")
+    kl: Tensor = metric("loss", "of the conditioning augmentation, unweighted: how much text gets through", "KL {:.3f}")
+    discriminator_gradient: Tensor = metric("gradient_norm", "of D, over the global batch, before its update")
+    generator_gradient: Tensor = metric("gradient_norm", "of G, over the global batch, before its update")
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """How the two updates of a step are made."""
+
+    learning_rate: float
+    """Of Adam, for both networks."""
+    weights: LossWeights
+    precision: Precision
+    share: float
+    """This rank's rows x ranks / global batch: 1 when all ranks have equally many. It makes the mean over ranks of
+    their losses the mean over the rows of the global batch."""
+    generator_share: float
+    """The same for the generator's rows, which are more where texts are interpolated."""
+
+
+class Rows(NamedTuple):
+    """A batch as the networks take it: n rows, and m more for the generator alone where texts are interpolated."""
+
     real: Tensor
-    """Mean probability that D gives to real pictures with their text."""
-    wrong: Tensor
-    """... to real pictures with a mismatched text."""
-    fake: Tensor
-    """... to fakes, before D's update."""
-    discriminator_gradient: Tensor
-    """Norm of D's gradient over the global batch."""
-    generator_gradient: Tensor
-    """Norm of G's gradient over the global batch."""
+    """(n, 3, S, S) in [-1, 1]."""
+    text: Tensor
+    """(n + m, dim)."""
+    z: Tensor
+    """(n + m, noise_dim)."""
+    eps: Tensor
+    """(n + m, stages, condition_dim)."""
+    condition: Tensor
+    """(n + m, ...): what the discriminator is told of the matching texts."""
+    wrong_condition: Tensor
+    """(n, ...): the same of the mismatched texts."""
+    place: tuple[Tensor, ...]
+    """(n + m, *placement.shape), for models that are told where the object is; else empty."""
 
 
-def train_step(
-    generator: Engine,
-    discriminator: Engine,
-    batch: Batch,
-    *,
-    learning_rate: float,
-    kl_weight: float,
-    colour_weight: float,
-    reconstruction_weight: float,
-    share: float,
-    generator_share: float,
-    precision: Precision,
-) -> StepReport:
+def train_step(generator: Engine, discriminator: Engine, batch: Batch, settings: StepSettings) -> StepReport:
     """Update the discriminator and then the generator on one batch.
 
     Args:
         generator: engine of a Generator.
         discriminator: engine of a MatchingAware.
         batch: this rank's rows, on its device.
-        share: this rank's rows x ranks / global batch: 1 when all ranks have equally many. It makes the mean over
-            ranks of their losses the mean over the rows of the global batch.
-        generator_share: the same for the generator's rows, which are more where texts are interpolated.
+        settings: of this step.
     """
-    real = batch.images.to(precision.weights) / 127.5 - 1
-    text, wrong_text, z, eps = (t.to(precision.weights) for t in (batch.text, batch.wrong_text, batch.z, batch.eps))
-    place = () if batch.place is None else (batch.place.to(precision.weights),)
-    n = len(real)  # of the rows, which are more where texts are interpolated
+    rows = _rows(batch, generator, settings.precision)
 
     # Fakes, one set for both updates.
-    with precision.autocast():
-        fakes = generator(text, z, eps, *place, *((real,) if reconstruction_weight else ()))
+    with settings.precision.autocast():
+        pictures = (rows.real,) if settings.weights.reconstruction else ()
+        fakes = generator(rows.text, rows.z, rows.eps, *rows.place, *pictures)
 
-    # Discriminator: matching pairs are real; mismatched texts and fakes are not.
-    with precision.autocast():
-        with torch.no_grad():
-            condition = _generator(generator).discriminator_condition(text)
-            wrong_condition = _generator(generator).discriminator_condition(wrong_text)
-        real_scores, wrong_scores, fake_scores = discriminator(
-            real, fakes.image[:n].detach(), condition[:n], wrong_condition, *(where[:n] for where in place)
+    judged = discriminator_step(discriminator, rows, fakes, settings)
+    fooled = generator_step(generator, discriminator, rows, fakes, settings)
+    return StepReport(**judged, **fooled)
+
+
+def discriminator_step(discriminator: Engine, rows: Rows, fakes: Fakes, settings: StepSettings) -> dict[str, Tensor]:
+    """Update D: matching pairs are real; mismatched texts and fakes are not. Returns its part of the StepReport."""
+    n = len(rows.real)
+    with settings.precision.autocast():
+        real, wrong, fake = discriminator(
+            rows.real,
+            fakes.image[:n].detach(),
+            rows.condition[:n],
+            rows.wrong_condition,
+            *(place[:n] for place in rows.place),
         )
-    d_loss = discriminator_loss(real_scores, wrong_scores, fake_scores)
-    d_gradient = discriminator.update(d_loss * share, learning_rate)
+    loss = discriminator_loss(real, wrong, fake)
+    gradient = discriminator.update(loss * settings.share, settings.learning_rate)
+    return {
+        "discriminator_loss": loss.detach(),
+        "real": _probability(real),
+        "wrong": _probability(wrong),
+        "fake": _probability(fake),
+        "discriminator_gradient": gradient.detach(),
+    }
 
-    # Generator: fool the updated discriminator, also with texts between two; keep the conditioning close to a standard
-    # normal.
+
+def generator_step(
+    generator: Engine, discriminator: Engine, rows: Rows, fakes: Fakes, settings: StepSettings
+) -> dict[str, Tensor]:
+    """Update G: fool the updated D, also with texts between two, and keep the conditioning close to a standard normal.
+
+    Returns its part of the StepReport.
+    """
+    weights = settings.weights
     with _frozen(discriminator.module):
-        with precision.autocast():
-            scores = _discriminator(discriminator)(fakes.image, condition, *place)
-        g_loss = generator_loss(scores)
+        with settings.precision.autocast():
+            scores = _discriminator(discriminator)(fakes.image, rows.condition, *rows.place)
+        adversarial = generator_loss(scores)
         kl = kl_divergence(fakes.mu, fakes.log_sigma)
-        loss = g_loss + kl_weight * kl
-        if colour_weight and fakes.low_resolution is not None:
-            loss = loss + colour_weight * colour_difference(fakes.image, fakes.low_resolution)
-        if reconstruction_weight and fakes.rebuilt is not None:
-            loss = loss + reconstruction_weight * reconstruction_error(fakes.rebuilt, real)
-        g_gradient = generator.update(loss * generator_share, learning_rate)
+        loss = adversarial + weights.kl * kl
+        if weights.colour and fakes.low_resolution is not None:
+            loss = loss + weights.colour * colour_difference(fakes.image, fakes.low_resolution)
+        if weights.reconstruction and fakes.rebuilt is not None:
+            loss = loss + weights.reconstruction * reconstruction_error(fakes.rebuilt, rows.real)
+        gradient = generator.update(loss * settings.generator_share, settings.learning_rate)
+    as_reported = settings.generator_share / settings.share
+    return {
+        "generator_loss": adversarial.detach() * as_reported,
+        "kl": kl.detach() * as_reported,
+        "generator_gradient": gradient.detach(),
+    }
 
-    return StepReport(
-        discriminator_loss=d_loss.detach(),
-        generator_loss=g_loss.detach() * (generator_share / share),
-        kl=kl.detach() * (generator_share / share),
-        real=_probability(real_scores),
-        wrong=_probability(wrong_scores),
-        fake=_probability(fake_scores),
-        discriminator_gradient=d_gradient.detach(),
-        generator_gradient=g_gradient.detach(),
-    )
+
+def _rows(batch: Batch, generator: Engine, precision: Precision) -> Rows:
+    real = batch.images.to(precision.weights) / 127.5 - 1
+    text, wrong_text, z, eps = (t.to(precision.weights) for t in (batch.text, batch.wrong_text, batch.z, batch.eps))
+    with precision.autocast(), torch.no_grad():
+        condition = _generator(generator).discriminator_condition(text)
+        wrong_condition = _generator(generator).discriminator_condition(wrong_text)
+    place = () if batch.place is None else (batch.place.to(precision.weights),)
+    return Rows(real, text, z, eps, condition, wrong_condition, place)
 
 
 def _generator(engine: Engine) -> Generator:

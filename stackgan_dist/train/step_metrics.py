@@ -9,8 +9,6 @@ Every rank reads the same reports at the same steps, so all of them stop alike.
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from collections import deque
 from dataclasses import dataclass
 
@@ -19,9 +17,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 from stackgan_dist.distributed.process_group import Ranks
+from stackgan_dist.runs.metrics import metrics_of
 from stackgan_dist.train.step import StepReport
 
-METRICS = tuple(field.name for field in dataclasses.fields(StepReport))
+METRICS = metrics_of(StepReport)
+"""By name."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,10 @@ class Agreed:
 
     step: int
     """Its number, from 0."""
-    means: Tensor
-    """Of METRICS over the global batch, float64, on the CPU."""
+    means: dict[str, float]
+    """Of METRICS over the global batch."""
     stop: bool
     """Whether any rank had been asked to stop when it took the step."""
-
-    def is_finite(self, metrics: tuple[str, ...]) -> bool:
-        """Whether none of these `metrics` is NaN or infinite."""
-        return all(math.isfinite(self.means[METRICS.index(name)]) for name in metrics)
 
 
 class Reports:
@@ -79,5 +75,6 @@ class Reports:
             step, message, copied = self._unread.popleft()
             if copied is not None:
                 copied.synchronize()
-            agreed.append(Agreed(step, message[:-1], bool(message[-1] > 0)))
+            *means, stop = message.tolist()
+            agreed.append(Agreed(step, dict(zip(METRICS, means, strict=True)), stop > 0))
         return agreed

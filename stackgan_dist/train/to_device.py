@@ -8,6 +8,7 @@ import torch
 
 from stackgan_dist.data.batch import Batch
 from stackgan_dist.errors import UserError
+from stackgan_dist.side_stream import hand_over
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
@@ -38,11 +39,6 @@ def batches_on(device: torch.device, batches: Iterable[Batch | UserError]) -> It
 
 
 def _ready(batch: Batch | UserError, side: torch.cuda.Stream) -> Batch | UserError:
-    if isinstance(batch, UserError):
-        return batch
-    here = torch.cuda.current_stream(side.device)
-    here.wait_stream(side)
-    for tensor in batch:
-        if tensor is not None:
-            tensor.record_stream(here)  # else its memory could serve the next copy while the step still reads it
+    if isinstance(batch, Batch):
+        hand_over(batch, side)
     return batch

@@ -15,29 +15,35 @@ import datetime
 import json
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 
+from stackgan_dist import __version__
 from stackgan_dist.classifiers.classifier import NetworkClassifier, load_classifier
 from stackgan_dist.config import DataConfig
 from stackgan_dist.data.dataset import PackedSet, open_packed
+from stackgan_dist.data.pack_command import pack_command
+from stackgan_dist.distributed.agreement import check_agreement, code_digest
 from stackgan_dist.distributed.collectives import one_thread_per_rank
 from stackgan_dist.distributed.environment import ranks_from_environment
 from stackgan_dist.distributed.process_group import Ranks, main_first, process_group
 from stackgan_dist.distributed.stop import listen_for_stop
-from stackgan_dist.doors import front_door, parse_options
+from stackgan_dist.doors import end_preempted, front_door, parse_options
 from stackgan_dist.errors import UserError
+from stackgan_dist.models.config import ImageSize
+from stackgan_dist.ranges import Range, Timeout
 from stackgan_dist.runs.folder import RunFolder
-from stackgan_dist.storage.files import join, write_bytes
+from stackgan_dist.runs.keeper import WritePolicy
+from stackgan_dist.storage.folder import Folder
 from stackgan_dist.text import TextEncoder, load_encoder
 from stackgan_dist.text.char_cnn_rnn import CharCNNRNNEncoder, to_file
 from stackgan_dist.text.files import FILE_NAME, name_of
 from stackgan_dist.train_text_encoder.batches import ClassBatches
 from stackgan_dist.train_text_encoder.contents import Pictures, embedded_captions, look_at_pictures, spelled_captions
 from stackgan_dist.train_text_encoder.retrieval import Retrieval, retrieval
-from stackgan_dist.train_text_encoder.training import Learning, Recipe, Reports, identity_of, learn
+from stackgan_dist.train_text_encoder.training import EncoderIdentity, Learning, Recipe, learn, take_newest
 
 TRAINED = "char-cnn-rnn"
 
@@ -47,17 +53,19 @@ class RunOptions:
     """Where a training writes, and how often. Changes nothing in the mathematics."""
 
     name: str | None = None
-    """The training lives in FOLDER/NAME (default: DATA-ENCODER); give this folder to `pack --encoder`."""
+    """The name of the training, which is written to FOLDER/NAME; that folder is what `pack --encoder` takes. The
+    default is DATA-ENCODER."""
     folder: str = "encoders"
-    """Folder of all trainings, or a URL; the features of the pictures are kept in it for all of them."""
-    tick_steps: int = 50
-    """Steps between two status lines, rows of metrics.jsonl and points in TensorBoard."""
-    checkpoint_steps: int = 500
-    """Steps between two checkpoints; one more is written when the training ends or is stopped."""
-    keep_last: int = 2
-    """Checkpoints kept."""
-    timeout_s: float = 300.0
-    """A rank that does not answer for this long is taken for lost, and the training stops (to be started again)."""
+    """The folder of all trainings, or a URL; the features of the pictures are kept in it for all of them."""
+    tick_steps: Annotated[int, Range(at_least=1)] = 50
+    """The number of steps between two status lines, rows of metrics.jsonl and points in TensorBoard."""
+    checkpoint_steps: Annotated[int, Range(at_least=1)] = 500
+    """The number of steps between two checkpoints; one more is written when the training ends or is stopped."""
+    keep_last: Annotated[int, Range(at_least=1)] = 2
+    """This many of the newest checkpoints are kept."""
+    timeout_s: Timeout = 300.0
+    """A rank that does not answer for this many seconds is taken for lost, and the training stops (to be started
+    again)."""
 
 
 @dataclass(frozen=True)
@@ -65,19 +73,19 @@ class Options:
     """What to train, and on what."""
 
     data: str = "data/painted"
-    """Packed data set with classes, by any encoder: its captions and pictures count, its embeddings do not (unless they
-    are those of --encoder, which then need not be made again)."""
+    """The packed data set, with classes, by any encoder: its captions and pictures count, its embeddings do not (unless
+    they are those of --encoder, which then need not be made again)."""
     encoder: str = TRAINED
-    """char-cnn-rnn: train one. Any other encoder (minilm, ngrams, a trained one's folder) stays as it is, and is held
-    against the pictures by a linear map of theirs."""
+    """char-cnn-rnn trains one. Any other encoder (minilm, ngrams, a trained one's folder) stays as it is, and a linear
+    map of the pictures' features is fitted to it."""
     evaluate: bool = False
     """Do not train; evaluate the newest checkpoint."""
-    image_size: int = 128
-    """Side of the crops that the classifier looks at (64, 128 or 256)."""
-    views: int = 4
-    """Views of a training picture: its middle, and crops at random, some mirrored."""
+    image_size: ImageSize = 128
+    """The side in pixels of the crops that the classifier looks at."""
+    views: Annotated[int, Range(at_least=1)] = 4
+    """The number of views of a training picture: its middle, and crops at random, some mirrored."""
     classifier: str = "efficientnet-lite0"
-    """Whose features of the pictures to learn from, as for the scores."""
+    """The classifier whose features of the pictures are learned from, as for the scores."""
     recipe: Recipe = field(default_factory=Recipe)
     run: RunOptions = field(default_factory=RunOptions)
 
@@ -85,7 +93,7 @@ class Options:
 @front_door
 def main() -> None:
     """Parse, validate, connect, look at the pictures, train, evaluate, write."""
-    options = parse_options(Options, "stackgan_dist.train_text_encoder", __doc__)
+    options = parse_options(Options, "train_text_encoder", __doc__)
     _check(options)
     train_set, test_set = (
         open_packed(DataConfig(url=options.data), options.image_size, split) for split in ("train", "test")
@@ -98,7 +106,7 @@ def main() -> None:
             )
     frozen = load_encoder(options.encoder) if options.encoder != TRAINED else None
     name = options.run.name or f"{train_set.index.name}-{frozen.name if frozen else TRAINED}"
-    folder = RunFolder(join(options.run.folder, name))
+    folder = RunFolder(Folder.at(options.run.folder) / name)
     load_classifier(options.classifier)
 
     run = options.run
@@ -117,7 +125,7 @@ def main() -> None:
         if ranks.world_size > batches.batch_size:
             raise UserError(f"{ranks.world_size} ranks share {batches.batch_size} classes; start fewer")
         learning = Learning(options.recipe, batches, pictures.features, texts, frozen is not None, ranks)
-        identity = identity_of(
+        identity = EncoderIdentity.of(
             options.recipe,
             data=train_set.index.digest,
             encoder=frozen.name if frozen else TRAINED,
@@ -125,6 +133,7 @@ def main() -> None:
             views=options.views,
             classifier=classifier.weights_sha256,
         )
+        check_agreement({**identity.values, "version": f"{__version__} ({code_digest()})"}, ranks)
         with listen_for_stop() as stop:  # only here is there something to save first
 
             def own() -> None:
@@ -133,19 +142,14 @@ def main() -> None:
                     folder.mark(None)
 
             main_first(own, ranks)
-            ending = learn(
-                learning,
-                options.recipe,
-                Reports(run.tick_steps, run.checkpoint_steps, run.keep_last),
-                identity,
-                _describe(options, train_set, batches, ranks),
-                folder,
-                ranks,
-                stop,
-                go_on=not options.evaluate,
-            )
-        if ending == "PREEMPTED":
-            return
+            if options.evaluate:
+                take_newest(learning, identity, folder, ranks)
+            else:
+                writes = WritePolicy(run.tick_steps, run.checkpoint_steps, run.keep_last)
+                description = _describe(options, train_set, batches, ranks)
+                if learn(learning, writes, identity, description, folder, ranks, stop) == "PREEMPTED":
+                    end_preempted()
+                    return
 
         # What it has learned, tried on classes that it has not seen.
         encoder: TextEncoder
@@ -169,18 +173,8 @@ def main() -> None:
 
 def _check(options: Options) -> None:
     options.recipe.validate(ranks_from_environment().world_size)
-    run = options.run
-    for flag, value in (
-        ("--views", options.views),
-        ("--run.tick-steps", run.tick_steps),
-        ("--run.checkpoint-steps", run.checkpoint_steps),
-        ("--run.keep-last", run.keep_last),
-        ("--run.timeout-s", run.timeout_s),
-    ):
-        if not value > 0:
-            raise UserError(f"{flag} is {value}, it must be above 0")
-    if run.folder.startswith(("http://", "https://")):
-        raise UserError(f"--run.folder is {run.folder}, which can only be read; give a folder, or s3://, gs://, az://")
+    if (folder := options.run.folder).startswith(("http://", "https://")):
+        raise UserError(f"--run.folder is {folder}, which can only be read; give a folder, or s3://, gs://, az://")
 
 
 def _look(options: Options, packed: PackedSet, views: int, classifier: NetworkClassifier, ranks: Ranks) -> Pictures:
@@ -227,8 +221,8 @@ def _record(
 def _write(folder: RunFolder, encoder: bytes, record: dict[str, Any]) -> None:
     try:
         if encoder:
-            write_bytes(join(folder.url, FILE_NAME), encoder)
-        write_bytes(join(folder.url, "retrieval.json"), (json.dumps(record, indent=1) + "\n").encode())
+            folder.root.write(FILE_NAME, encoder)
+        folder.root.write("retrieval.json", (json.dumps(record, indent=1) + "\n").encode())
     except OSError as error:
         raise UserError(
             f"cannot write to {folder.url}: {error.strerror or error}; free space and start again"
@@ -249,9 +243,11 @@ def _report(
         print(f"  NOT held out: {len(known)} of these classes were trained on, such as {known[0]!r}")
     for line in found.lines():
         print(f"  {line}")
-    print(f"  recorded in {join(folder.url, 'retrieval.json')}")
+    print(f"  recorded in {folder.root.url_of('retrieval.json')}")
     if is_trained:
-        print(f"  use it: python -m stackgan_dist.pack RECIPE --encoder {folder.url} ...")
+        out = f"{train_set.url.rsplit('/', 2)[0]}-{encoder.name}"
+        like, splits = train_set.index, [train_set.index.split, index.split]
+        print(f"  use it:\n  {pack_command(out, like, [like.image_size], splits, encoder=folder.url)}")
 
 
 if __name__ == "__main__":

@@ -6,8 +6,6 @@ decides them, so that other trainings and restarts need no picture.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -22,10 +20,10 @@ from stackgan_dist.classifiers.labelled_pictures import LabelledPictures
 from stackgan_dist.data.captions import CaptionSet
 from stackgan_dist.data.dataset import PackedSet
 from stackgan_dist.distributed.collectives import sum_over_ranks, with_progress
-from stackgan_dist.distributed.process_group import Ranks, broadcast_bytes
+from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.errors import RankError, UserError
-from stackgan_dist.runs.checkpoint import pack, unpack
-from stackgan_dist.storage.files import join, read_bytes, write_bytes
+from stackgan_dist.runs.cached import kept_or_made
+from stackgan_dist.storage.files import join
 from stackgan_dist.text import SentenceError, TextEncoder
 from stackgan_dist.text.char_cnn_rnn import spell
 
@@ -52,16 +50,26 @@ def look_at_pictures(
 ) -> Pictures:
     """The features of `views` views of every picture (its middle, then crops at random, some mirrored).
 
-    They are taken from a file in `folder` where they have been computed before, and put there otherwise.
+    They are taken from a file below `folder` where they have been computed before, and put there otherwise.
     """
-    what = [packed.index.digest, image_size, views, seed, classifier.weights_sha256]
-    key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
-    where = join(folder, f"image-features-{key}.pt")
-    kept = broadcast_bytes(_kept(where) if ranks.is_main else None, ranks)
-    if kept is not None:
-        content = unpack(kept, where)
-        return Pictures(content["features"], content["labels"].numpy())
+    identity = {
+        "data_digest": packed.index.digest,
+        "image_size": image_size,
+        "views": views,
+        "seed": seed,
+        "classifier_sha256": classifier.weights_sha256,
+    }
 
+    def look() -> dict[str, Tensor]:
+        return _look(packed, image_size, views, seed, classifier, ranks)
+
+    found = kept_or_made(join(folder, "image-features"), identity, look, ranks)
+    return Pictures(found["features"], found["labels"].numpy())
+
+
+def _look(
+    packed: PackedSet, image_size: int, views: int, seed: int, classifier: NetworkClassifier, ranks: Ranks
+) -> dict[str, Tensor]:
     pictures = LabelledPictures(packed.captions(), image_size, _PICTURES_AT_ONCE, 0.0, seed)
     features = torch.zeros(len(pictures), views, classifier.feature_width)
     labels = torch.zeros(len(pictures), dtype=torch.int64)
@@ -76,23 +84,7 @@ def look_at_pictures(
     sum_over_ranks(labels, ranks)
     if not features.isfinite().all():
         raise UserError("the classifier gave NaN or Inf for some pictures: its weights are damaged")
-    if ranks.is_main:
-        _keep(where, pack({"features": features, "labels": labels}))
-    return Pictures(features, labels.numpy())
-
-
-def _kept(where: str) -> bytes | None:
-    try:
-        return read_bytes(where)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-
-
-def _keep(where: str, data: bytes) -> None:
-    try:
-        write_bytes(where, data)
-    except OSError as error:  # they are at hand: the next start has to compute them again, no more
-        print(f"features of the pictures could not be kept in {where}: {error.strerror or error}", flush=True)
+    return {"features": features, "labels": labels}
 
 
 def spelled_captions(packed: PackedSet) -> Tensor:

@@ -10,6 +10,7 @@ from stackgan_dist.bench.cluster_model import BACKWARD_SHARE, Network, Step, est
 from stackgan_dist.bench.scaling import Options, run
 from stackgan_dist.engines.ddp import BUCKETS
 from stackgan_dist.errors import UserError
+from stackgan_dist.ranges import check_fields
 
 NETWORK = Network(latency_s=1e-5, bandwidth_bytes_s=1e9)
 
@@ -61,4 +62,4 @@ def test_options_are_checked() -> None:
     with pytest.raises(UserError, match="--ranks"):
         run(Options(ranks=()))
     with pytest.raises(UserError, match="--latency-us"):
-        run(Options(latency_us=0))
+        check_fields(Options(latency_us=0))

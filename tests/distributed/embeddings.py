@@ -12,9 +12,10 @@ from distributed.trainings import StopAfter
 from stackgan_dist.distributed.process_group import Ranks, process_group
 from stackgan_dist.distributed.stop import StopRequest
 from stackgan_dist.runs.folder import RunFolder
+from stackgan_dist.runs.keeper import WritePolicy
 from stackgan_dist.text.char_cnn_rnn import spell
 from stackgan_dist.train_text_encoder.batches import ClassBatches
-from stackgan_dist.train_text_encoder.training import Learning, Recipe, Reports, identity_of, learn
+from stackgan_dist.train_text_encoder.training import EncoderIdentity, Learning, Recipe, learn
 
 BATCH = 7
 """Three ranks get 2, 2 and 3 rows of it."""
@@ -38,7 +39,7 @@ def train(out: Path, name: str, recipe: Recipe, ranks: Ranks, stop: StopRequest,
     folder = RunFolder(out / name)
     if ranks.is_main:
         folder.path.mkdir(parents=True, exist_ok=True)
-    learn(learning, recipe, Reports(2, 100, 9), identity_of(recipe), name, folder, ranks, stop, go_on=True)
+    learn(learning, WritePolicy(2, 100, 9), EncoderIdentity.of(recipe), name, folder, ranks, stop)
 
 
 def main(out: Path) -> None:

@@ -12,7 +12,8 @@ from stores.faulty_network import Fault, FaultyNetwork, Request
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from stackgan_dist.data.index import load_index
-from stackgan_dist.storage.files import list_names, open_filesystem
+from stackgan_dist.storage.files import open_filesystem
+from stackgan_dist.storage.folder import Folder
 
 FAULTS = [Fault.SLOW_DOWN, Fault.RESET, Fault.TRUNCATED, Fault.CUT, Fault.WRONG_BYTE, Fault.STALL]
 STEPS = 10
@@ -76,7 +77,7 @@ def test_streamed_through_faults_a_run_is_the_same_bit_for_bit(
     # The run as it lies on the store is the run as it lies on the disk.
     fs.get(f"{path}/runs/streamed", str(tmp_path / "streamed"), recursive=True)
     assert_equal(final_state(tmp_path / "streamed"), final_state(local))
-    names = list_names(f"{place}/runs/streamed")
+    names = Folder.at(f"{place}/runs/streamed").names()
     assert {"DONE", "checkpoints", "config.json", "metrics.jsonl", "samples"} < set(names)
     assert ".lock" not in names
     rows = [json.loads(line) for line in (tmp_path / "streamed" / "metrics.jsonl").read_text().splitlines()]

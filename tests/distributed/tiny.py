@@ -94,7 +94,7 @@ def train_alone(config: Config, stage1: tuple[ModelConfig, dict[str, torch.Tenso
     folder = RunFolder(Path(config.run.folder) / config.run.name)
     folder.path.mkdir(parents=True)
     with process_group(60) as ranks:
-        train(config, data, data, stage1, folder, ranks, StopRequest())
+        train(config, data, data.plan(config.training), data, stage1, folder, ranks, StopRequest())
     return folder.path
 
 

@@ -72,7 +72,7 @@ def run(config: Config, ranks: Ranks, stop: StopRequest) -> None:
     folder = RunFolder(join(config.run.folder, config.run.name))
     if ranks.is_main:
         folder.path.mkdir(parents=True, exist_ok=True)
-    train(config, data, data, stage1, folder, ranks, stop)
+    train(config, data, data.plan(config.training), data, stage1, folder, ranks, stop)
 
 
 def resume(data: str, out: Path, model: ModelConfig, stops: dict[int, list[int]], ranks: Ranks) -> None:

@@ -172,7 +172,10 @@ def test_keypoint_maps() -> None:
         ({"family": "gawwn-box", "image_size": 128, "recipe": "pytorch"}, "recipe is 'pytorch', but it is StackGAN's"),
         ({"family": "gawwn-box", "image_size": 128, "generator_width": 6}, "make it a multiple of 4"),
         ({"family": "gawwn-box", "image_size": 128, "keypoints": ("beak",)}, "keypoints are for the family gawwn-key"),
-        ({"family": "dcgan"}, "family is 'dcgan'; choose one of stackgan, gan-int-cls, gawwn-box, gawwn-keypoints"),
+        (
+            {"family": "dcgan"},
+            "--model.family is 'dcgan', it must be one of stackgan, gan-int-cls, gawwn-box, gawwn-keypoints",
+        ),
     ],
 )
 def test_what_a_baseline_cannot_be(settings: dict[str, Any], message: str) -> None:

@@ -13,7 +13,8 @@ from PIL import Image
 from stackgan_dist.data.index import load_index
 from stackgan_dist.data.shard import ShardReader
 from stackgan_dist.errors import UserError
-from stackgan_dist.pack.data_set import REJECTED_NAME, pack
+from stackgan_dist.pack.balance import REJECTED_NAME
+from stackgan_dist.pack.data_set import pack
 from stackgan_dist.pack.pictures import Frame, PictureError, load_picture
 from stackgan_dist.pack.recipe import Recipe
 from stackgan_dist.pack.sources import Record

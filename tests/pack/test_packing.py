@@ -16,12 +16,14 @@ from stackgan_dist.data.index import load_index
 from stackgan_dist.data.shard import ShardReader
 from stackgan_dist.errors import UserError
 from stackgan_dist.pack import __main__ as front_door
-from stackgan_dist.pack.data_set import REJECTED_NAME, pack
+from stackgan_dist.pack.balance import REJECTED_NAME
+from stackgan_dist.pack.data_set import pack
 from stackgan_dist.pack.pool import AbandonedError
 from stackgan_dist.pack.recipe import Recipe
 from stackgan_dist.pack.shard_writer import Task, pack_shard
 from stackgan_dist.pack.sources import SOURCES, Record
 from stackgan_dist.pack.sources.painted import PaintedBirds
+from stackgan_dist.storage.folder import Folder
 from stackgan_dist.text.ngrams import NgramEncoder
 
 PAINTED = Recipe("painted", "painted", "ngrams", sizes=(16, 32), splits=("train",), samples_per_shard=8, seed=1)
@@ -230,7 +232,7 @@ def test_remote_shards_are_the_same_bytes(painted: Path) -> None:
         tuple(records[key] for key in _readers(local)[0].keys),
         "ngrams",
         (),
-        ((16, "memory://packed/train/16"),),
+        ((16, Folder.at("memory://packed/train/16")),),
         first.name,
     )
     packed = pack_shard(task)
@@ -251,17 +253,19 @@ def test_pictures_are_read_ahead_and_stay_in_order(root: Path, tmp_path: Path) -
 
     source = Slow(str(root))
     records = tuple(source.records("train"))
-    folders = ((16, str(tmp_path / "slow")),)
+    folders = ((16, Folder.at(tmp_path / "slow")),)
     packed = pack_shard(Task(source, records, "ngrams", (), folders, "x.tar"))
     assert [entry["reason"] for entry in packed.rejected] == ["OSError: gone"]
     plain = tuple(record for record in records if record.key != "red-5")
-    again = pack_shard(Task(Files(str(root)), plain, "ngrams", (), ((16, str(tmp_path / "plain")),), "x.tar"))
+    again = pack_shard(Task(Files(str(root)), plain, "ngrams", (), ((16, Folder.at(tmp_path / "plain")),), "x.tar"))
     assert packed.shards == again.shards
 
 
 def test_an_abandoned_shard_leaves_nothing(tmp_path: Path) -> None:
     source = PaintedBirds()
-    task = Task(source, tuple(source.records("train")[:3]), "ngrams", (), ((16, str(tmp_path)),), "shard-000000.tar")
+    task = Task(
+        source, tuple(source.records("train")[:3]), "ngrams", (), ((16, Folder.at(tmp_path)),), "shard-000000.tar"
+    )
     with pytest.raises(AbandonedError):
         pack_shard(task, lambda: False)
     assert not list(tmp_path.iterdir())

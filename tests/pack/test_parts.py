@@ -15,11 +15,12 @@ from stackgan_dist.data.index import load_index
 from stackgan_dist.errors import UserError
 from stackgan_dist.pack import data_set
 from stackgan_dist.pack.__main__ import _option, _part
+from stackgan_dist.pack.balance import BALANCE_NAME
 from stackgan_dist.pack.data_set import Part, pack
 from stackgan_dist.pack.recipe import Recipe
 from stackgan_dist.pack.reshard import reshard
 from stackgan_dist.pack.shard_writer import Packed, Task, pack_shard
-from stackgan_dist.storage import files
+from stackgan_dist.storage.folder import Folder
 
 FEW = {"pictures": 240}
 """Listing thousands takes longer than packing twenty."""
@@ -30,6 +31,10 @@ PICTURES = 22  # five shards
 
 def _files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def _shards(folder: Path) -> dict[str, bytes]:
+    return {name: data for name, data in _files(folder).items() if name != BALANCE_NAME}
 
 
 def _pack(out: Path, recipe: Recipe = RECIPE, **options: object) -> None:
@@ -57,7 +62,7 @@ def whole(tmp_path: Path) -> dict[str, bytes]:
 def test_any_parts_in_any_order_make_the_same_bytes(
     whole: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert len(whole) == 2 * (5 + 1)
+    assert len(whole) == 2 * (5 + 1) + 1
     out = tmp_path / "out"
     for number in (2, 0, 3):
         _pack(out, part=Part(number, 4))
@@ -78,19 +83,19 @@ def test_two_parts_that_finish_at_the_same_time_both_succeed(
     """Whatever one has found there the other may have written or removed a moment later."""
     out = tmp_path / "out"
     index_names = [out / "train" / size / "index.json" for size in ("8", "16")]
-    write_bytes, rm = data_set.write_bytes, shutil.rmtree
+    write, remove, rm = Folder.write, Folder.remove, shutil.rmtree
     turns = {"other part": 0, "removals": 0}
 
-    def written(url: str, data: bytes) -> None:
-        write_bytes(url, data)
-        if url.endswith("index.json") and not turns["other part"]:  # this part has read the receipts
+    def written(folder: Folder, name: str, data: bytes) -> None:
+        write(folder, name, data)
+        if name == "index.json" and not turns["other part"]:  # this part has read the receipts
             turns["other part"] += 1
             for path in index_names:
                 path.write_bytes(whole[str(path.relative_to(out))])
 
-    def removed(url: str) -> None:
-        assert not url.endswith("index.json")
-        files.remove(url)
+    def removed(folder: Folder, name: str) -> None:
+        assert name != "index.json"
+        remove(folder, name)
 
     def removed_by_both(path: object, *arguments: object, **options: object) -> None:
         if turns["removals"] % 2 == 0:
@@ -99,8 +104,8 @@ def test_two_parts_that_finish_at_the_same_time_both_succeed(
         rm(path, *arguments, **options)
 
     _pack(out, part=Part(0, 2))
-    monkeypatch.setattr(data_set, "write_bytes", written)
-    monkeypatch.setattr(data_set, "remove", removed)
+    monkeypatch.setattr(Folder, "write", written)
+    monkeypatch.setattr(Folder, "remove", removed)
     monkeypatch.setattr(shutil, "rmtree", removed_by_both)
     _pack(out, part=Part(1, 2))
     assert turns["other part"] == 1
@@ -155,9 +160,10 @@ def test_shards_with_rejects_are_tried_again(tmp_path: Path, monkeypatch: pytest
     fails = [True]
 
     def rejecting(task: Task) -> Packed:
-        packed = pack_shard(task)
+        if not fails[0]:
+            return pack_shard(task)
         found = {"key": task.records[0].key, "id": "", "reason": "broken"}
-        return dataclasses.replace(packed, rejected=(found,)) if fails[0] else packed
+        return dataclasses.replace(pack_shard(dataclasses.replace(task, records=task.records[1:])), rejected=(found,))
 
     def run_tasks(work: object, tasks: list[Task], *_: object) -> object:
         for number, task in enumerate(tasks):
@@ -198,6 +204,10 @@ class _nothing:  # noqa: N801
     def __exit__(self, *_: object) -> None: ...
 
 
+GROUP = {"LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
+"""What torchrun says to both of two ranks."""
+
+
 def test_under_torchrun_every_rank_is_a_part(whole: dict[str, bytes], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "stackgan_dist.pack", "painted", "--out", str(tmp_path / "out"), "--sizes", "16"]
     command += [
@@ -211,10 +221,7 @@ def test_under_torchrun_every_rank_is_a_part(whole: dict[str, bytes], tmp_path: 
         "--options",
         "pictures=240",
     ]
-    ranks = [
-        subprocess.Popen(command, env={**os.environ, "RANK": rank, "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "2"})
-        for rank in ("0", "1")
-    ]
+    ranks = [subprocess.Popen(command, env={**os.environ, "RANK": rank, **GROUP}) for rank in ("0", "1")]
     assert [rank.wait(300) for rank in ranks] == [0, 0]
     ours = {name: data for name, data in _files(tmp_path / "out").items() if not name.endswith("index.json")}
     assert ours == {name: data for name, data in whole.items() if not name.endswith("index.json")}
@@ -233,7 +240,7 @@ def test_shards_of_a_size(tmp_path: Path) -> None:
 def test_resharded_is_as_if_packed_so(whole: dict[str, bytes], tmp_path: Path) -> None:
     _pack(tmp_path / "other", dataclasses.replace(RECIPE, samples_per_shard=9))
     reshard(str(tmp_path / "whole"), str(tmp_path / "by-count"), 9, None, None, 1)
-    assert _files(tmp_path / "by-count") == _files(tmp_path / "other")
+    assert _files(tmp_path / "by-count") == _shards(tmp_path / "other")
     reshard(str(tmp_path / "other/train/16"), str(tmp_path / "back"), None, None, 5, 1)
     assert _files(tmp_path / "back") == {
         name.removeprefix("train/16/"): data for name, data in whole.items() if name.startswith("train/16/")

@@ -33,14 +33,16 @@ def test_the_recipes_that_come_along(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     ("extra", "message"),
     [
         ("size = [64]", "unknown key 'size'; a recipe has: name, source"),
-        ("sizes = 64", "sizes is 64; it must be a list of int"),
-        ('sizes = ["64"]', "it must be a list of int"),
-        ("seed = true", "seed is True; it must be int"),
+        ("sizes = 64", "sizes is 64, it must be a list of whole numbers"),
+        ('sizes = ["64"]', "sizes holds '64', each must be a whole number"),
+        ("seed = true", "seed is True, it must be a whole number"),
         ("sizes = [76, 76]", "give different sides"),
         ("sizes = []", "give different sides"),
         ("splits = []", "give at least one"),
-        ("samples_per_shard = 1", "two classes"),
-        ("seed = -1", "must not be negative"),
+        ("sizes = [76, 7]", "sizes holds 7, each must be from 8"),
+        ("shard_mb = nan", "shard_mb is nan, it must be finite and above 0"),
+        ("samples_per_shard = 1", "samples_per_shard is 1, it must be at least 2"),
+        ("seed = -1", "seed is -1, it must be at least 0"),
         ("options = 3", "options must be a table"),
         ("sizes = [", "is not TOML"),
     ],
@@ -51,6 +53,7 @@ def test_faults_are_named(tmp_path: Path, extra: str, message: str) -> None:
     with pytest.raises(UserError) as caught:
         load_recipe(str(path))
     assert message in str(caught.value)
+    assert str(path) in str(caught.value)
 
 
 def test_missing_recipes_and_keys(tmp_path: Path) -> None:

@@ -1,8 +1,11 @@
 """`pack verify` names whatever is wrong with a packed set."""
 
+import dataclasses
 import hashlib
 import io
 import json
+import re
+import shlex
 import shutil
 import tarfile
 from collections.abc import Callable
@@ -13,6 +16,7 @@ import pytest
 from PIL import Image
 
 from stackgan_dist.data.index import load_index
+from stackgan_dist.doors import command_main
 from stackgan_dist.errors import UserError
 from stackgan_dist.pack import verify as module
 from stackgan_dist.pack.data_set import pack
@@ -156,3 +160,74 @@ def test_duplicates(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
     _rewrite(copy / "train/16", rename)
     assert f"shard-000001.tar: the sample {name} is in shard-000000.tar too" in _faults(copy, capsys)
+
+
+def _pack_split(out: Path, split: str, **changes: object) -> None:
+    recipe = dataclasses.replace(RECIPE, sizes=(16,), splits=(split,), **changes)  # type: ignore[arg-type]
+    pack(recipe, root=None, out=str(out), workers=1, limit=15)
+
+
+def _mending(out: str) -> list[str]:
+    return re.findall(r"^  python -m stackgan_dist\.(pack .*)$", out, re.MULTILINE)
+
+
+def test_splits_of_another_making_are_named_with_what_mends_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "a set"
+    _pack_split(out, "train")
+    _pack_split(out, "test", text_encoder="minilm", name="other")
+    capsys.readouterr()
+    printed = _faults(out, capsys)
+    assert "train/16 and test/16 differ in the text encoder: 'ngrams' and 'minilm'" in printed
+    assert "train/16 and test/16 differ in the width of the embeddings: 256 and 384" in printed
+    assert "train/16 and test/16 differ in the name: 'painted' and 'other'" in printed
+    (command,) = set(_mending(printed))
+    assert "--overwrite" in command
+    monkeypatch.setattr("sys.argv", [*shlex.split(command), "--limit", "15", "--workers", "1"])
+    command_main("pack")()
+    verify(str(out), 1)
+
+
+def test_splits_that_share_pictures_or_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    _pack_split(out, "train")
+    shutil.copytree(out / "train", out / "test")
+    path = out / "test/16/index.json"
+    path.write_text(path.read_text().replace('"split": "train"', '"split": "test"'))
+    capsys.readouterr()
+    printed = _faults(out, capsys)
+    assert "15 pictures are in train and in test: painted-" in printed
+    assert re.search(r"train and test share \d+ of \d+ classes: .*but the splits of painted share none", printed)
+
+    root = tmp_path / "root"
+    for number in range(40):
+        (root / f"kind{number % 2}").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 16)).save(root / f"kind{number % 2}/{number}.jpg")
+        (root / f"kind{number % 2}/{number}.txt").write_text("a thing\n" * (1 + number % 2))
+    own = Recipe("own", "folder", "ngrams", sizes=(16,), options={"classes": "folders"})
+    pack(own, root=str(root), out=str(tmp_path / "own"), workers=1)
+    options = {"classes": "folders", "partial": True}
+    other = dataclasses.replace(own, splits=("test",), captions_per_image=1, options=options)
+    pack(other, root=str(root), out=str(tmp_path / "own"), workers=1, overwrite=True)
+    capsys.readouterr()
+    verify(str(tmp_path / "own"), 1)  # what may be meant so is said, and is no fault
+    printed = capsys.readouterr().out
+    assert "train and test share 2 of 2 classes: kind0, kind1" in printed
+    assert "hold 2 and 1 captions of each picture" in printed
+    assert "were packed with the options {'classes': 'folders'} and {'classes': 'folders', 'partial': True}" in printed
+
+
+def test_a_balance_of_what_lies_there(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (copy / "train/16/shard-000009.tar").write_bytes(b"")
+    (copy / "train/16/notes.txt").write_text("mine")
+    (copy / "train/8/shard-000000.tar").unlink()
+    _rewrite(copy / "train/16", lambda members: members.pop(next(iter(members))) and None)
+    printed = _faults(copy, capsys)
+    lines = {"balance.json": 1, "indices": 2, "others, which pack does not write": 1, "shards": 5}
+    lines |= {"tars that no index lists": 1}
+    said = "".join(f"{count:>9,} {what}\n" for what, count in lines.items())
+    assert f"balance of {copy}: 10 files\n{said}" in printed
+    lines = {"whole": 24, "with a fault": 1, "missing": 5}
+    said = "".join(f"{count:>9,} {what}\n" for what, count in lines.items())
+    assert f"balance of {copy}: 30 pictures\n{said}" in printed

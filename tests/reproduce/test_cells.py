@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from stackgan_dist.config import DataConfig
+from stackgan_dist.config_source import parse
 from stackgan_dist.data.dataset import open_packed
 from stackgan_dist.data.index import load_index
 from stackgan_dist.errors import UserError
-from stackgan_dist.presets import PAINTED_PARTS, PRESETS, parse, preset
+from stackgan_dist.presets import PAINTED_PARTS, PRESETS, preset
 from stackgan_dist.reproduce.cells import Cell, Places, Row, cell_name, cells_of, rows_of
 from stackgan_dist.reproduce.commands import flags
 from stackgan_dist.reproduce.paper import TABLE1, TABLE2

@@ -152,10 +152,10 @@ def test_one_cell_needs_what_it_starts_from(
     shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("table*"))
     cell = [*_arguments(packed, copy, "table2"), "--cell", "stackgan-128-no-ca"]
     with pytest.raises(
-        UserError, match=r"0/stackgan-128-no-ca needs 0/stage1-64-no-ca first: .*--cell stage1-64-no-ca"
-    ):
+        UserError, match=r"0/stackgan-128-no-ca needs 0/stage1-64-no-ca first:\n.*--cell stage1-64-no-ca"
+    ) as needed:
         _reproduce(monkeypatch, *cell)
-    _reproduce(monkeypatch, *_arguments(packed, copy, "table2"), "--cell", "stage1-64-no-ca")
+    _reproduce(monkeypatch, *shlex.split(str(needed.value).partition("stackgan_dist.reproduce ")[2]))
     _reproduce(monkeypatch, *cell)
     assert here.names() == [
         "train stage1-64-no-ca", "scores stage1-64-no-ca", "train stackgan-128-no-ca", "scores stackgan-128-no-ca",

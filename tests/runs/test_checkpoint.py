@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import json
+import math
 import os
 import pickle
 import resource
@@ -22,15 +23,20 @@ from stackgan_dist.errors import UserError
 from stackgan_dist.runs import checkpoint
 from stackgan_dist.runs.checkpoint import (
     Checkpointer,
+    FoundCheckpoint,
     committed_steps,
     find_newest,
     list_steps,
+    non_finite,
     pack,
     read_checkpoint,
     to_host,
     unpack,
 )
+from stackgan_dist.runs.folder import RunFolder
+from stackgan_dist.runs.trained import trained_from
 from stackgan_dist.storage.files import read_bytes
+from stackgan_dist.storage.folder import Folder
 
 NOBODY = 65534
 
@@ -184,13 +190,13 @@ def test_the_newest_are_kept_and_the_milestones(tmp_path: Path) -> None:
 
 def test_a_snapshot_does_not_change_while_it_is_written(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = torch.zeros(1000)
-    written = checkpoint.write_file
+    written = Folder.write_file
 
-    def late(url: str, fill: Any) -> None:
+    def late(folder: Folder, name: str, fill: Any) -> None:
         weights.fill_(9)
-        written(url, fill)
+        written(folder, name, fill)
 
-    monkeypatch.setattr(checkpoint, "write_file", late)
+    monkeypatch.setattr(Folder, "write_file", late)
     run.checkpointer.save(1, {"weights": weights})
     run.checkpointer.wait()
     assert weights[0] == 9
@@ -284,14 +290,14 @@ def test_leftovers_of_a_killed_save_are_removed_at_the_next_start(
     """Killed before the state, or before the record, had its name."""
     run.save(1)
 
-    def cut_short(url: str, _: Any) -> None:
-        path = Path(url)
+    def cut_short(folder: Folder, name: str, _: Any) -> None:
+        path = Path(folder.url_of(name))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.with_name(f".{path.name}.abc.tmp").write_bytes(b"half")
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, ["write_file", "write_bytes"][writes], cut_short)
+        patch.setattr(Folder, ["write_file", "write"][writes], cut_short)
         with pytest.raises(Killed):
             run.checkpointer._write(2, _state(2))
     run.file(1, ".state.pt.xyz.tmp").write_bytes(b"half")
@@ -319,10 +325,10 @@ def test_a_record_never_stands_beside_another_state(run: Run, monkeypatch: pytes
     """Killed between the two files of a step that was saved before: the old record must be gone."""
     run.save(1, 2)
 
-    def killed(url: str, fill: Any) -> None:
+    def killed(folder: Folder, name: str, fill: Any) -> None:
         raise Killed
 
-    monkeypatch.setattr(checkpoint, "write_file", killed)
+    monkeypatch.setattr(Folder, "write_file", killed)
     with pytest.raises(Killed):
         run.checkpointer._write(2, _state(2))
     assert committed_steps(run.url) == [1]
@@ -404,3 +410,24 @@ def test_the_record_is_plain_to_read(run: Run) -> None:
     record = json.loads(run.file(4, "commit.json").read_text())
     assert sorted(record) == ["bytes", "sha256", "step"]
     assert (record["step"], record["bytes"]) == (4, run.file(4, "state.pt").stat().st_size)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_no_checkpoint_of_numbers_that_are_not_finite_is_written(tmp_path: Path, value: float) -> None:
+    """Such as the running variance of a batch of one row, whose losses are finite all the while."""
+    checkpointer = Checkpointer(str(tmp_path), keep_last=3, milestone_steps=0, report=print)
+    checkpointer.save(1, _state(1))
+    bad = {"ema": {"norm.running_var": torch.tensor([1.0, value])}, "count": torch.tensor(3), "plain": [1, "a"]}
+    checkpointer.save(2, bad)
+    with pytest.raises(UserError, match=r"at step 2 .* not finite in 1 tensors \(ema.norm.running_var\)"):
+        checkpointer.wait()
+    checkpointer.wait()  # it is said once
+    assert committed_steps(str(tmp_path)) == [1]
+    assert non_finite(_state(1)) == []
+
+
+def test_a_committed_checkpoint_of_such_numbers_generates_nothing(tmp_path: Path) -> None:
+    state = {"ema": {"weight": torch.tensor([math.nan])}, "generator": {"network": {"weight": torch.ones(1)}}}
+    found = FoundCheckpoint("runs/old/step-1", 1, pack({"state": state}))
+    with pytest.raises(UserError, match=r"runs/old/step-1 holds numbers that are not finite \(1 tensors, weight among"):
+        trained_from(found, RunFolder(tmp_path))

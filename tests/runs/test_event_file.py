@@ -18,7 +18,7 @@ from stackgan_dist.runs.event_file import Clock, EventFile, scalars_file
 from stackgan_dist.runs.folder import RunFolder
 from stackgan_dist.runs.monitor import Monitor
 from stackgan_dist.storage import lease
-from stackgan_dist.storage.files import join, list_names, read_bytes
+from stackgan_dist.storage.folder import Folder
 from stackgan_dist.train.step_metrics import METRICS
 
 HOURS = 3600.0
@@ -36,7 +36,7 @@ def set_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 
 def _train(folder: str | Path, first_step: int, last_step: int) -> None:
-    monitor = Monitor(RunFolder(folder), first_step, last_step, 16, "stage-I")
+    monitor = Monitor(RunFolder(folder), first_step, last_step, 16, "stage-I", METRICS)
     for step in range(first_step + 1, last_step + 1):
         monitor.tick(step, dict.fromkeys((*METRICS, "learning_rate"), float(step)), 2.0, 1, 0.25)
         monitor.picture(step, "samples", Image.new("RGB", (8, 6), (step, 0, 255)))
@@ -73,7 +73,7 @@ def test_a_board_that_watches_sees_the_second_start(tmp_path: Path, set_clock: C
 
 
 def test_a_clock_set_back_while_the_run_goes_on(tmp_path: Path, set_clock: Callable[[float], None]) -> None:
-    clock = Clock(str(tmp_path))
+    clock = Clock(Folder.at(tmp_path))
     file = EventFile(tmp_path, clock)
     for step, hours in enumerate((0.0, -2.0, 1.0, -1.0)):
         set_clock(hours)
@@ -86,7 +86,7 @@ def test_a_clock_set_back_while_the_run_goes_on(tmp_path: Path, set_clock: Calla
 def test_times_go_on_at_their_own_pace(tmp_path: Path, set_clock: Callable[[float], None]) -> None:
     _train(tmp_path, 0, 1)
     set_clock(-2)
-    clock = Clock(str(tmp_path))
+    clock = Clock(Folder.at(tmp_path))
     begin = clock.now()
     set_clock(-1)
     assert clock.now() - begin == pytest.approx(HOURS, abs=60)
@@ -101,9 +101,9 @@ def test_a_run_on_a_store_under_another_clock(
         set_clock(hours)
         with RunFolder(url).owned():
             _train(url, first, last)
-    for name in list_names(url):
+    for name in (run := Folder.at(url)).names():
         if "tfevents" in name:
-            (tmp_path / name).write_bytes(read_bytes(join(url, name)))
+            (tmp_path / name).write_bytes(run.read(name))
     fsspec.filesystem("memory").store.clear()
     assert [point.step for point in _board(tmp_path).Scalars("loss/kl")] == list(range(1, 41))
 
@@ -111,7 +111,7 @@ def test_a_run_on_a_store_under_another_clock(
 def test_scores_follow_one_another(tmp_path: Path, set_clock: Callable[[float], None]) -> None:
     for step, hours in ((1, 0.0), (2, -2.0), (3, -2.0)):
         set_clock(hours)
-        name, content = scalars_file(str(tmp_path), {"score/is": float(step)}, step)
+        name, content = scalars_file(Folder.at(tmp_path), {"score/is": float(step)}, step)
         assert not (tmp_path / name).exists()
         (tmp_path / name).write_bytes(content)
     names = sorted(path.name for path in tmp_path.iterdir())
@@ -127,13 +127,13 @@ def test_a_damaged_file_is_followed_all_the_same(
     (file,) = tmp_path.glob("events.*")
     file.write_bytes(file.read_bytes()[:-30] + damage)
     set_clock(-2)
-    clock = Clock(str(tmp_path))
+    clock = Clock(Folder.at(tmp_path))
     assert clock.file_name() > file.name
     assert clock.now() >= float(file.name.split(".")[3])
 
 
 def test_an_entry_that_does_not_fit_leaves_the_file_whole(small_disk: Path) -> None:
-    file = EventFile(small_disk, Clock(str(small_disk)))
+    file = EventFile(small_disk, Clock(Folder.at(small_disk)))
     file.add_scalars({"curve": 1.0}, 1)
     with pytest.raises(OSError, match="No space left"):
         file.add_image("picture", bytes(70_000), (1, 1), 2)

@@ -28,7 +28,7 @@ def _metrics(step: int) -> dict[str, float]:
 
 
 def _monitor(folder: Path, first_step: int = 0, last_step: int = 10) -> Monitor:
-    return Monitor(RunFolder(folder), first_step, last_step, BATCH, "stage-I")
+    return Monitor(RunFolder(folder), first_step, last_step, BATCH, "stage-I", METRICS)
 
 
 def _run(folder: Path, first_step: int, last_step: int) -> None:

@@ -11,8 +11,9 @@ import fsspec
 import pytest
 
 from stackgan_dist.errors import UserError
-from stackgan_dist.storage import files
-from stackgan_dist.storage.files import join, list_names, local_path, read_bytes, remove, write_bytes
+from stackgan_dist.storage import connect
+from stackgan_dist.storage.files import join, local_path, read_bytes, remove, write_bytes
+from stackgan_dist.storage.folder import Folder
 
 
 @pytest.fixture(params=["path", "file", "memory"])
@@ -32,16 +33,16 @@ def test_what_is_written_is_read_listed_and_removed(root: str) -> None:
     write_bytes(file, b"the second, which is longer")
     assert read_bytes(file) == b"the second, which is longer"
     write_bytes(join(root, "a", "other"), b"")
-    assert list_names(join(root, "a")) == ["b", "other"]
-    assert list_names(join(root, "a", "b")) == ["file.bin"]
+    assert Folder.at(join(root, "a")).names() == ["b", "other"]
+    assert Folder.at(join(root, "a", "b")).names() == ["file.bin"]
     remove(join(root, "a", "b"))
-    assert list_names(join(root, "a")) == ["other"]
+    assert Folder.at(join(root, "a")).names() == ["other"]
     with pytest.raises(FileNotFoundError):
         read_bytes(file)
 
 
 def test_what_is_not_there_lists_nothing_and_can_be_removed(root: str) -> None:
-    assert list_names(join(root, "nothing")) == []
+    assert Folder.at(join(root, "nothing")).names() == []
     remove(join(root, "nothing"))
     with pytest.raises(FileNotFoundError):
         read_bytes(join(root, "nothing"))
@@ -113,6 +114,6 @@ def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
     def fail(url: str, **_: object) -> None:
         raise ImportError("Install s3fs to access S3")
 
-    monkeypatch.setattr(files, "url_to_fs", fail)
+    monkeypatch.setattr(connect, "url_to_fs", fail)
     with pytest.raises(UserError, match=r"pip install 'stackgan_dist\[s3\]'"):
         read_bytes("s3://bucket/key")

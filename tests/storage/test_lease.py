@@ -11,10 +11,11 @@ import pytest
 
 from stackgan_dist.errors import UserError
 from stackgan_dist.storage import lease
-from stackgan_dist.storage.files import exists, read_bytes, write_bytes
+from stackgan_dist.storage.folder import Folder
 from stackgan_dist.storage.lease import leased
 
-URL = "memory://lease/run/.lock"
+RUN = Folder.at("memory://lease/run")
+LOCK = ".lock"
 
 
 @pytest.fixture(autouse=True)
@@ -32,23 +33,23 @@ def _unexpected(owner: str) -> None:
 
 
 def test_a_second_owner_waits_and_is_refused_while_the_first_renews() -> None:
-    with leased(URL, 5, _unexpected):
+    with leased(RUN, LOCK, 5, _unexpected):
         refusal = r"memory://lease/run is in use by another start .*process \d+ on "
-        with pytest.raises(UserError, match=refusal), leased(URL, 1.5, _unexpected):
+        with pytest.raises(UserError, match=refusal), leased(RUN, LOCK, 1.5, _unexpected):
             pass
-        assert exists(URL)
-    assert not exists(URL)
+        assert RUN.exists(LOCK)
+    assert not RUN.exists(LOCK)
 
 
 def test_a_second_owner_follows_when_the_first_ends() -> None:
     entered = threading.Event()
 
     def second() -> None:
-        with leased(URL, 20, _unexpected):
+        with leased(RUN, LOCK, 20, _unexpected):
             entered.set()
 
     thread = threading.Thread(target=second)
-    with leased(URL, 5, _unexpected):
+    with leased(RUN, LOCK, 5, _unexpected):
         thread.start()
         time.sleep(0.5)
         assert not entered.is_set()
@@ -57,20 +58,20 @@ def test_a_second_owner_follows_when_the_first_ends() -> None:
 
 
 def test_an_owner_that_was_killed_is_waited_out() -> None:
-    write_bytes(URL, b"process 1 on nowhere\n0\n")
+    RUN.write(LOCK, b"process 1 on nowhere\n0\n")
     begin = time.monotonic()
-    with leased(URL, 20, _unexpected):
+    with leased(RUN, LOCK, 20, _unexpected):
         assert time.monotonic() - begin > 3.0
-        assert b"nowhere" not in read_bytes(URL)
+        assert b"nowhere" not in RUN.read(LOCK)
 
 
 def test_of_two_that_take_over_at_once_one_goes_on() -> None:
-    write_bytes(URL, b"process 1 on nowhere\n0\n")
+    RUN.write(LOCK, b"process 1 on nowhere\n0\n")
     inside: list[int] = []
     most: list[int] = []
 
     def take(number: int) -> None:
-        with leased(URL, 60, _unexpected):
+        with leased(RUN, LOCK, 60, _unexpected):
             inside.append(number)
             most.append(len(inside))
             time.sleep(0.5)
@@ -86,10 +87,10 @@ def test_of_two_that_take_over_at_once_one_goes_on() -> None:
 
 def test_an_owner_learns_that_it_was_replaced() -> None:
     lost: list[str] = []
-    with leased(URL, 5, lost.append):
-        write_bytes(URL, b"process 2 on elsewhere\n0\n")
+    with leased(RUN, LOCK, 5, lost.append):
+        RUN.write(LOCK, b"process 2 on elsewhere\n0\n")
         deadline = time.monotonic() + 30
         while not lost and time.monotonic() < deadline:
             time.sleep(0.05)
     assert lost == ["another start of this run (process 2 on elsewhere)"]
-    assert read_bytes(URL).startswith(b"process 2")  # it is not the loser's to remove
+    assert RUN.read(LOCK).startswith(b"process 2")  # it is not the loser's to remove

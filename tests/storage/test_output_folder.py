@@ -11,51 +11,51 @@ import pytest
 
 from stackgan_dist.errors import UserError
 from stackgan_dist.storage import output_folder as module
-from stackgan_dist.storage.files import join, list_names, read_bytes, write_bytes
+from stackgan_dist.storage.folder import Folder
 from stackgan_dist.storage.output_folder import output_folder
 
 
 @pytest.fixture(params=["path", "memory"])
-def root(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Folder]:
     if request.param == "path":
-        yield str(tmp_path)
+        yield Folder.at(tmp_path)
     else:
-        yield f"memory://{tmp_path.name}"
+        yield Folder.at(f"memory://{tmp_path.name}")
         fsspec.filesystem("memory").store.clear()
 
 
-def _write(root: str, title: str, *names: str) -> str:
-    with output_folder(None, root, title, lambda name: False, overwrite=False) as folder:
+def _write(parent: Folder, title: str, *names: str) -> str:
+    with output_folder(None, parent, title, lambda name: False, overwrite=False) as folder:
         for name in names:
-            write_bytes(join(folder, name), title.encode())
-    return folder.rpartition("/")[2]
+            folder.write(name, title.encode())
+    return folder.url.rpartition("/")[2]
 
 
-def test_folders_are_numbered_and_say_what_is_in_them(root: str) -> None:
-    parent = join(root, "generated")
+def test_folders_are_numbered_and_say_what_is_in_them(root: Folder) -> None:
+    parent = root / "generated"
     assert _write(parent, "A small, RED bird!", "a.png") == "0001-a-small-red-bird"
     assert _write(parent, "../../etc/passwd", "a.png") == "0002-etc-passwd"
     assert _write(parent, "红色的鸟", "a.png") == "0003"
     assert _write(parent, "a bird " * 20, "a.png") == "0004-a-bird-a-bird-a-bird-a-bird-a-bird-a"
     assert _write(parent, "x" * 99, "a.png") == "0005-" + "x" * 40
-    write_bytes(join(parent, "0900-of-somebody", "a.png"), b"")
+    parent.write("0900-of-somebody/a.png", b"")
     assert _write(parent, "a bird", "a.png") == "0901-a-bird"
-    assert list_names(join(parent, "0001-a-small-red-bird")) == ["a.png"]
+    assert (parent / "0001-a-small-red-bird").names() == ["a.png"]
 
 
-def test_a_call_that_wrote_nothing_leaves_nothing(root: str) -> None:
-    _write(join(root, "generated"), "a bird")
-    assert list_names(join(root, "generated")) == []
+def test_a_call_that_wrote_nothing_leaves_nothing(root: Folder) -> None:
+    _write(root / "generated", "a bird")
+    assert (root / "generated").names() == []
 
 
-def test_calls_at_once_have_different_folders(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_at_once_have_different_folders(root: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_PAUSE_S", 0.05)
     begin = threading.Barrier(6)
     folders: list[str] = []
 
     def call() -> None:
         begin.wait()
-        folders.append(_write(join(root, "generated"), "a bird", "a.png"))
+        folders.append(_write(root / "generated", "a bird", "a.png"))
 
     threads = [threading.Thread(target=call) for _ in range(6)]
     for thread in threads:
@@ -63,42 +63,44 @@ def test_calls_at_once_have_different_folders(root: str, monkeypatch: pytest.Mon
     for thread in threads:
         thread.join(60)
     assert len(set(folders)) == 6
-    assert list_names(join(root, "generated")) == sorted(folders)
+    assert (root / "generated").names() == sorted(folders)
 
 
-def test_a_folder_that_is_given_must_be_empty_or_its_files_replaced(root: str) -> None:
-    out = join(root, "out")
+def test_a_folder_that_is_given_must_be_empty_or_its_files_replaced(root: Folder) -> None:
+    out = root / "out"
 
     def call(name: str, *, overwrite: bool) -> None:
         with output_folder(out, root, "", lambda name: name.endswith(".png"), overwrite=overwrite) as folder:
             assert folder == out
-            write_bytes(join(folder, name), name.encode())
+            folder.write(name, name.encode())
 
     call("1.png", overwrite=False)
-    write_bytes(join(out, "notes.txt"), b"mine")
-    write_bytes(join(out, f"{module._CLAIM}0"), b"")  # of a call that was killed
+    out.write("notes.txt", b"mine")
+    out.write(f"{module._CLAIM}0", b"")  # of a call that was killed
     with pytest.raises(UserError, match=r"holds 3 files already .*--overwrite"):
         call("2.png", overwrite=False)
-    assert read_bytes(join(out, "1.png")) == b"1.png"
+    assert out.read("1.png") == b"1.png"
     call("2.png", overwrite=True)
-    assert list_names(out) == ["2.png", "notes.txt"]
+    assert out.names() == ["2.png", "notes.txt"]
 
 
-def test_a_second_call_is_refused_while_the_first_one_writes(root: str) -> None:
-    out = join(root, "out")
+def test_a_second_call_is_refused_while_the_first_one_writes(root: Folder) -> None:
+    out = root / "out"
     with output_folder(out, root, "", lambda name: False, overwrite=False):
         with (
             pytest.raises(UserError, match="holds 1 files already"),
             output_folder(out, root, "", lambda name: False, overwrite=False),
         ):
             pass
-        assert len(list_names(out)) == 1  # the claim of the first
+        assert len(out.names()) == 1  # the claim of the first
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with (
         pytest.raises(UserError, match=r"cannot write to .*give another folder with --out"),
-        output_folder(str(tmp_path / "file" / "out"), "", "", lambda name: False, overwrite=False),
+        output_folder(
+            Folder.at(tmp_path / "file" / "out"), Folder.at(tmp_path), "", lambda name: False, overwrite=False
+        ),
     ):
         pass

@@ -24,17 +24,9 @@ from stackgan_dist.errors import UserError
 from stackgan_dist.pack.data_set import pack
 from stackgan_dist.pack.recipe import Recipe
 from stackgan_dist.pack.sources.webdataset import WebDatasetTars
-from stackgan_dist.storage import files
-from stackgan_dist.storage.files import (
-    append_line,
-    exists,
-    join,
-    list_names,
-    read_bytes,
-    read_settled,
-    remove,
-    write_bytes,
-)
+from stackgan_dist.storage import connect, retry
+from stackgan_dist.storage.files import exists, join, open_filesystem, read_bytes, remove, write_bytes
+from stackgan_dist.storage.folder import Folder
 from stackgan_dist.storage.retry import Patience, StoreError
 
 SIZE = 3_000_000
@@ -51,9 +43,9 @@ def folder(network: FaultyNetwork, request: pytest.FixtureRequest) -> str:
 @pytest.fixture(autouse=True)
 def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A stall is found out after 1 s."""
-    monkeypatch.setitem(files.S3_TIMEOUTS, "read_timeout", 1)
+    monkeypatch.setitem(connect.S3_TIMEOUTS, "read_timeout", 1)
     yield
-    files.open_filesystem("s3://bucket")[0].clear_instance_cache()
+    open_filesystem("s3://bucket")[0].clear_instance_cache()
 
 
 def _shards(folder: str) -> tuple[Index, list[bytes]]:
@@ -81,14 +73,14 @@ def test_files_on_the_server(folder: str) -> None:
     file = join(folder, "a", "b", "file")
     assert not exists(file)
     write_bytes(file, b"one")
-    append_line(join(folder, "rows"), "1")
-    append_line(join(folder, "rows"), "2")
+    Folder.at(folder).append_line("rows", "1")
+    Folder.at(folder).append_line("rows", "2")
     assert read_bytes(join(folder, "rows")) == b"1\n2\n"
-    assert (read_settled(file), exists(file), exists(join(folder, "a"))) == (b"one", True, True)
-    assert list_names(folder) == ["a", "rows"]
+    assert (Folder.at(folder).read_settled("a/b/file"), exists(file), exists(join(folder, "a"))) == (b"one", True, True)
+    assert Folder.at(folder).names() == ["a", "rows"]
     remove(join(folder, "a"))
     remove(join(folder, "a"))
-    assert list_names(folder) == ["rows"]
+    assert Folder.at(folder).names() == ["rows"]
     with pytest.raises(FileNotFoundError):
         read_bytes(file)
 
@@ -102,14 +94,14 @@ def test_small_files_survive(network: FaultyNetwork, folder: str, fault: Fault) 
     digest = hashlib.sha256(content).digest()
     assert read_bytes(file, lambda data: hashlib.sha256(data).digest() == digest) == content
     network.decide = _first(fault, where=lambda request: "list-type" in request.target)
-    assert list_names(folder) == ["file"]
+    assert Folder.at(folder).names() == ["file"]
     assert fault in {found for _, found in network.requests}
 
 
 def test_an_unsigned_file_is_read_until_two_readings_agree(network: FaultyNetwork, folder: str) -> None:
     write_bytes(join(folder, "file"), b"an index")
     network.decide = _first(Fault.WRONG_BYTE, where=lambda request: request.method == "GET")
-    assert read_settled(join(folder, "file")) == b"an index"
+    assert Folder.at(folder).read_settled("file") == b"an index"
 
 
 @pytest.mark.parametrize("fault", [*RECOVERED, Fault.FORBIDDEN, Fault.MISSING], ids=lambda fault: fault.name)
@@ -167,8 +159,8 @@ def test_an_endpoint_without_an_address(folder: str, tmp_path: Path, monkeypatch
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://no-such-host.invalid:1")
     with pytest.raises(StoreError, match=rf"cannot read {folder}/1\.tar after 2 attempts .*AWS_ENDPOINT_URL"):
         ShardCache(folder, index, tmp_path, 10**9, Patience(attempts=2)).open(1)
-    files.open_filesystem("s3://bucket")[0].clear_instance_cache()
-    monkeypatch.setattr(files, "_PATIENCE", Patience(attempts=2))
+    open_filesystem("s3://bucket")[0].clear_instance_cache()
+    monkeypatch.setattr(retry, "_PATIENCE", Patience(attempts=2))
     with pytest.raises(StoreError, match=rf"cannot read {folder}/file after 2 attempts .*AWS_ENDPOINT_URL"):
         read_bytes(join(folder, "file"))
 
@@ -188,7 +180,7 @@ def test_an_object_that_changed_is_refused(folder: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("fault", [Fault.STALL, Fault.SLOW_DOWN], ids=lambda fault: fault.name)
 def test_a_wait_does_not_hold_up_signals(network: FaultyNetwork, folder: str, tmp_path: Path, fault: Fault) -> None:
     """Whether the store stalls in mid-body or a pause between two attempts is due."""
-    files.S3_TIMEOUTS["read_timeout"] = 15
+    connect.S3_TIMEOUTS["read_timeout"] = 15
     index, _ = _shards(folder)
     network.decide = lambda request: fault
     arrived: list[float] = []

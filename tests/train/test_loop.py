@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ import torch
 from distributed.tiny import assert_equal, final_state, tiny_config
 
 from stackgan_dist.config import Config
+from stackgan_dist.data import loader
+from stackgan_dist.data.captions import Caption, CaptionSet
 from stackgan_dist.data.dataset import PackedSet, open_packed
 from stackgan_dist.distributed.process_group import Ranks, process_group
 from stackgan_dist.distributed.stop import StopRequest
@@ -21,11 +25,15 @@ from stackgan_dist.errors import UserError
 from stackgan_dist.runs import checkpoint
 from stackgan_dist.runs.checkpoint import committed_steps, list_steps
 from stackgan_dist.runs.folder import RunFolder
+from stackgan_dist.storage.folder import Folder
 from stackgan_dist.train import loop, step_metrics
 
 
 def _train(
-    config: Config, change: Callable[[PackedSet], PackedSet] = lambda data: data, stop: StopRequest | None = None
+    config: Config,
+    change: Callable[[PackedSet], PackedSet] = lambda data: data,
+    stop: StopRequest | None = None,
+    captions: PackedSet | None = None,
 ) -> tuple[str, Path]:
     """How the run ended, and where it is."""
     data = change(open_packed(config.data, config.model.image_size))
@@ -33,7 +41,8 @@ def _train(
     folder.path.mkdir(parents=True, exist_ok=True)
     with process_group(60) as ranks:
         assert isinstance(ranks, Ranks)
-        return loop.train(config, data, data, None, folder, ranks, stop or StopRequest()), folder.path
+        plan = data.plan(config.training)
+        return loop.train(config, data, plan, captions or data, None, folder, ranks, stop or StopRequest()), folder.path
 
 
 @pytest.fixture
@@ -50,6 +59,27 @@ def test_a_run_ends_with_a_checkpoint_and_a_marker(config: Config) -> None:
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5]
     assert [row["learning_rate"] for row in rows] == [2e-4] * 5
+
+
+def test_a_stop_while_waiting_for_data_saves_what_was_done(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that makes no batch after the third does not keep a single rank from its end."""
+    stop = StopRequest()
+    monkeypatch.setattr(loader, "_LOOK_S", 0.05)
+    make = loader.StepDataset._make
+
+    def slow(self: loader.StepDataset, step: int) -> Any:
+        time.sleep(4 * (step >= 3))
+        return make(self, step)
+
+    monkeypatch.setattr(loader.StepDataset, "_make", slow)
+    threading.Timer(1.5, stop.ask, ["SIGTERM"]).start()
+    began = time.monotonic()
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, workers=1))
+    ending, run = _train(config, stop=stop)
+    assert ending == "PREEMPTED"
+    assert time.monotonic() - began < 12
+    assert committed_steps(str(run / "checkpoints")) == [2, 3]
+    assert (run / "PREEMPTED").read_text() == "step 3 of 5\n"
 
 
 def test_a_run_that_is_done_stays_as_it_is(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
@@ -130,14 +160,14 @@ def test_half_written_checkpoints_are_named_and_removed(config: Config, capsys: 
 def test_a_save_that_fails_does_not_end_the_run(
     config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    written = checkpoint.write_bytes
+    written = Folder.write
 
-    def full_at_first(url: str, data: bytes) -> None:
-        if "step-000000002" in url:
+    def full_at_first(folder: Folder, name: str, data: bytes) -> None:
+        if "step-000000002" in folder.url_of(name):
             raise OSError(28, "No space left on device")
-        written(url, data)
+        written(folder, name, data)
 
-    monkeypatch.setattr(checkpoint, "write_bytes", full_at_first)
+    monkeypatch.setattr(Folder, "write", full_at_first)
     ending, run = _train(config)
     assert ending == "DONE"
     assert "checkpoint of step 2 could not be written" in capsys.readouterr().out
@@ -146,15 +176,15 @@ def test_a_save_that_fails_does_not_end_the_run(
 
 def test_a_last_save_that_fails_is_no_end(config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Neither marker: whoever decides on a requeue must not take the run for safe."""
-    written = checkpoint.write_bytes
+    written = Folder.write
 
-    def full_at_last(url: str, data: bytes) -> None:
-        if "step-000000005/commit" in url:
+    def full_at_last(folder: Folder, name: str, data: bytes) -> None:
+        if "step-000000005/commit" in folder.url_of(name):
             raise OSError(28, "No space left on device")
-        written(url, data)
+        written(folder, name, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "write_bytes", full_at_last)
+        patch.setattr(Folder, "write", full_at_last)
         with pytest.raises(UserError, match=r"the last checkpoint \(step 5\) could not be written; free space"):
             _train(config)
     run = tmp_path / "run"
@@ -237,3 +267,51 @@ def test_a_stop_is_saved_at_the_step_that_was_taken_last(
 def test_the_forms_of_up_sampling_are_in_the_log(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
     _train(config)
     assert "up-sampling on cpu, by the rule of docs/speed.md: " in capsys.readouterr().out
+
+
+class TestFaultsOfWhatIsShown:
+    """A run goes on without, and trains what it would have trained."""
+
+    def _equals_an_undisturbed_run(self, config: Config, run: Path) -> None:
+        undisturbed = dataclasses.replace(config, run=dataclasses.replace(config.run, name="undisturbed"))
+        _, other = _train(undisturbed)
+        assert_equal(final_state(run), final_state(other))
+
+    def test_captions_of_another_encoder(self, config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+        """As of a test split that was packed anew with another one: its embeddings do not fit the generator."""
+        config = dataclasses.replace(config, run=dataclasses.replace(config.run, sample_steps=2))
+        data = open_packed(config.data, config.model.image_size)
+
+        class Narrow(CaptionSet):
+            def caption(self, picture: int, number: int) -> Caption:
+                caption = super().caption(picture, number)
+                return caption._replace(embedding=caption.embedding[:5])
+
+        class Other(PackedSet):
+            def captions(self) -> CaptionSet:
+                return Narrow(self.index, self.cache())
+
+        ending, run = _train(config, captions=Other(**vars(data)))
+        assert ending == "DONE"
+        said = capsys.readouterr().out
+        assert said.count("pictures (samples/) could not be made (RuntimeError: ") == 1
+        assert committed_steps(str(run / "checkpoints")) == [2, 4, 5]
+        # The generator was in the middle of drawing: it must have gone back to training.
+        self._equals_an_undisturbed_run(config, run)
+
+    def test_captions_that_cannot_be_read(self, config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+        data = open_packed(config.data, config.model.image_size)
+        ending, run = _train(config, captions=dataclasses.replace(data, folder=data.folder / "lost"))
+        assert ending == "DONE"
+        assert capsys.readouterr().out.count("pictures (samples/) could not be made (UserError: ") == 1
+        assert not (run / "samples").exists()
+        self._equals_an_undisturbed_run(config, run)
+
+    def test_a_picture_is_drawn_after_its_step_is_saved(self, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+        config = dataclasses.replace(config, run=dataclasses.replace(config.run, sample_steps=2))
+        order: list[str] = []
+        save, draw = checkpoint.Checkpointer.save, loop.FixedSamples.draw
+        monkeypatch.setattr(checkpoint.Checkpointer, "save", lambda *a: order.append(f"save {a[1]}") or save(*a))
+        monkeypatch.setattr(loop.FixedSamples, "draw", lambda *a: order.append("draw") or draw(*a))
+        _train(config)
+        assert order == ["save 2", "draw", "save 4", "draw", "save 5", "draw"]

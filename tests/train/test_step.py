@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -19,9 +21,10 @@ from stackgan_dist.distributed.gather import gather_alone
 from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.engines.ddp import DDPEngine
 from stackgan_dist.models import ModelConfig, build_discriminator, build_generator
+from stackgan_dist.train.losses import LossWeights
 from stackgan_dist.train.precision import resolve_precision
 from stackgan_dist.train.state import TrainingState, learning_rate
-from stackgan_dist.train.step import train_step
+from stackgan_dist.train.step import StepSettings, train_step
 from stackgan_dist.train.step_metrics import METRICS
 
 ROWS, TEXT_DIM = 4, 6
@@ -153,6 +156,19 @@ def _norm(network: nn.Module) -> Tensor:
 
 def _weights(network: nn.Module) -> dict[str, Tensor]:
     return {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
+
+
+def test_the_step_knows_of_no_files() -> None:
+    """By what a fresh interpreter loads for it."""
+    code = "import sys, stackgan_dist.train.step; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "stackgan_dist.train.step" in loaded
+    for room in ("fsspec", "stackgan_dist.storage", "stackgan_dist.distributed", "stackgan_dist.data"):
+        assert {name for name in loaded if name == room or name.startswith(f"{room}.")} <= {
+            "stackgan_dist.data",
+            "stackgan_dist.data.batch",
+            "stackgan_dist.data.shared_memory",  # by which a batch travels
+        }
 
 
 @each_variant
@@ -299,13 +315,8 @@ def test_a_larger_share_weighs_the_gradient_and_not_the_report() -> None:
     reports = []
     for share in (1.0, 2.0):
         state = _state(model)
-        reports.append(
-            train_step(
-                state.generator, state.discriminator, _batch(model),
-                learning_rate=0.0, kl_weight=KL_WEIGHT, colour_weight=0.0, reconstruction_weight=0.0,
-                share=share, generator_share=share, precision=FP64,
-            )
-        )  # fmt: skip
+        settings = StepSettings(0.0, LossWeights(KL_WEIGHT, 0.0, 0.0), FP64, share=share, generator_share=share)
+        reports.append(train_step(state.generator, state.discriminator, _batch(model), settings))
     for name in METRICS:
         factor = 2 if name.endswith("_gradient") else 1
         torch.testing.assert_close(getattr(reports[1], name), factor * getattr(reports[0], name))

@@ -6,8 +6,6 @@ for each. Picture j of sentence q has noise q * images + j for every method, as 
 
 from __future__ import annotations
 
-import io
-import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,17 +18,18 @@ from PIL import Image
 
 from stackgan_dist.data.captions import CaptionSet
 from stackgan_dist.data.dataset import PackedSet
+from stackgan_dist.data.pictures import decoded, middle
 from stackgan_dist.distributed.process_group import Ranks, main_first
 from stackgan_dist.errors import UserError
 from stackgan_dist.generation.generate import draw, places_of
-from stackgan_dist.generation.grid import side_by_side, to_picture, to_pixels
+from stackgan_dist.generation.grid import side_by_side, to_picture, to_pictures
 from stackgan_dist.human_rank.study.folder import Method, Question, Study, StudyFolder
+from stackgan_dist.progress import ProgressLine
 from stackgan_dist.randomness import permutation, uniform
 from stackgan_dist.runs.trained import Trained
 
 _BATCH = 64
 """Pictures drawn at once; whole batches are dealt to ranks, so any number of them draws the same bytes."""
-_PROGRESS_EVERY_S = 5.0
 _CAPTION_STREAM, _SUBSET_STREAM, _CHECK_STREAM, _NOISE_STREAM = 0x5201, 0x5202, 0x5203, 0x5204
 
 
@@ -159,7 +158,7 @@ def _draw_method(
 ) -> None:
     generator = entrant.trained.generator(ranks.device)
     per_batch = max(1, _BATCH // images)
-    begin_s = last_s = time.monotonic()
+    line = ProgressLine(entrant.method.name, len(chosen), "sentences")
     for begin in range(ranks.rank * per_batch, len(chosen), ranks.world_size * per_batch):
         batch = chosen[begin : begin + per_batch]
         text = np.repeat(_embeddings(captions, batch, entrant.trained), images, axis=0)
@@ -168,15 +167,11 @@ def _draw_method(
         place = places_of([captions.caption(one.picture, one.number) for one in batch], model)
         places = None if place is None else np.repeat(place, images, axis=0)
         drawn = draw(generator, model, text, numbers, seed, places).image
-        pictures = [to_picture(pixels) for pixels in to_pixels(drawn)]
+        pictures = to_pictures(drawn)
         for row in range(len(batch)):
             side_by_side(pictures[row * images : (row + 1) * images]).save(folder.picture_file(begin + row, method))
-        now_s = time.monotonic()
-        if ranks.is_main and now_s - last_s > _PROGRESS_EVERY_S:
-            last_s = now_s
-            done = min(len(chosen), begin + per_batch * ranks.world_size)
-            left_s = (now_s - begin_s) * (len(chosen) - done) / done
-            print(f"{entrant.method.name}: {done:,}/{len(chosen):,} sentences, {left_s:.0f} s left", flush=True)
+        if ranks.is_main:
+            line.show(min(len(chosen), begin + per_batch * ranks.world_size))
 
 
 def _embeddings(captions: CaptionSet, batch: Sequence[Chosen], trained: Trained) -> NDArray[np.float32]:
@@ -194,17 +189,10 @@ def _draw_checks(
     for question, one in enumerate(chosen):
         if not one.question.check:
             continue
-        real = [_centre(captions.caption(picture, 0).jpeg, size) for picture in one.real]
-        side_by_side(real).save(folder.picture_file(question, 0))
+        real = [middle(decoded(captions, captions.caption(picture, 0)), size) for picture in one.real]
+        side_by_side([Image.fromarray(pixels) for pixels in real]).save(folder.picture_file(question, 0))
         for method in range(1, len(methods)):
             pixels = np.arange(3 * size * size * len(real))
             noise = (uniform(seed, _NOISE_STREAM, question, method, pixels) * 256).astype(np.uint8)
             noises = torch.from_numpy(noise.reshape(len(real), 3, size, size))
             side_by_side([to_picture(pixels) for pixels in noises]).save(folder.picture_file(question, method))
-
-
-def _centre(jpeg: bytes, size: int) -> Image.Image:
-    """The middle `size` x `size` pixels, as generators are taught to draw them."""
-    picture = Image.open(io.BytesIO(jpeg)).convert("RGB")
-    left, top = (picture.width - size) // 2, (picture.height - size) // 2
-    return picture.crop((left, top, left + size, top + size))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,7 @@ class StudyFolder:
         except FileNotFoundError:
             raise UserError(
                 f"there is no study at {self.path} (no study.json). Build one:\n"
-                f"  python -m stackgan_dist.human_rank build --runs A B --out {self.path}"
+                f"  python -m stackgan_dist.human_rank build --runs A B --out {shlex.quote(str(self.path))}"
             ) from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{self.study_file} is not a study of this version: {error}; build it again") from error

@@ -11,7 +11,7 @@ from PIL import Image
 
 from stackgan_dist.errors import UserError
 from stackgan_dist.generation.generate import draw
-from stackgan_dist.generation.grid import to_picture, to_pixels
+from stackgan_dist.generation.grid import to_pictures
 from stackgan_dist.runs.trained import Trained
 
 _BATCH = 8
@@ -88,5 +88,5 @@ class Artist:
             part = slice(begin, begin + _BATCH)
             fakes = draw(self._generator, self.trained.config.model, text[part], numbers[part], wish.seed)
             stages = [fakes.image] if fakes.low_resolution is None else [fakes.low_resolution, fakes.image]
-            pictures = [[to_picture(pixels) for pixels in to_pixels(images)] for images in stages]
+            pictures = [to_pictures(images) for images in stages]
             yield [Drawn(of_stages) for of_stages in zip(*pictures, strict=True)]

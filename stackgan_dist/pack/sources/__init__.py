@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stackgan_dist.errors import UserError
+from stackgan_dist.pack.sources.account import Account
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,15 @@ class Record:
     """(file, offset, bytes) of the encoded picture, for a source that keeps many pictures in a file."""
     fault: str = ""
     """Why the picture cannot be used, where the source has found that already; it is rejected with this reason."""
+    present: bool = True
+    """Whether it stands for a picture that the source has found; not where that is missing, or another record's too."""
 
 
 class Source(Protocol):
     """A data set as its publisher lays it out. Must be picklable: packing processes open pictures in parallel."""
 
     def records(self, split: str) -> Sequence[Record]:
-        """All records of `split` ("train" or "test"), in a fixed order, the faulty ones among them.
+        """All records of `split` ("train", "test" or "val"), in a fixed order, the faulty ones among them.
 
         Raises UserError when the layout under the root is not the expected one, naming what is missing.
         """
@@ -77,6 +80,15 @@ class EmbeddedSource(Source, Protocol):
 
 
 @runtime_checkable
+class AccountingSource(Source, Protocol):
+    """A source that can account for everything under its root, not only for the pictures that it lists."""
+
+    def account(self, splits: Sequence[str]) -> Account:
+        """What was found, once the records of `splits` are listed."""
+        ...
+
+
+@runtime_checkable
 class KeepingSource(Source, Protocol):
     """A source whose listing is costly, and can be kept beside what is packed until that is complete."""
 
@@ -94,6 +106,9 @@ SOURCES = {
     "webdataset": "stackgan_dist.pack.sources.webdataset:WebDatasetTars",
 }
 """Name in a recipe -> "module:class"; the class is called with the root (a folder's URL) and the recipe's [options]."""
+
+CLASS_DISJOINT = ("painted", "cub", "oxford102")
+"""Sources whose splits share no class."""
 
 
 def open_source(name: str, root: str | None, options: Mapping[str, Any]) -> Source:

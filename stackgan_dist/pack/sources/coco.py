@@ -5,7 +5,8 @@ Layout under the root, as the archives of cocodataset.org unpack:
     annotations/captions_train2017.json, annotations/captions_val2017.json
     train2017/*.jpg, val2017/*.jpg
 
-The split "test" is val. For the pictures of 2014, which the paper used: --options year=2014.
+The split "test" is val. For the pictures of 2014, which the paper used: --options year=2014. People's own sets in this
+format have ids that are texts, folders in file names, and damaged entries: a bad annotation costs its picture alone.
 """
 
 from __future__ import annotations
@@ -16,9 +17,14 @@ from typing import Any
 
 from stackgan_dist.errors import UserError
 from stackgan_dist.pack.sources import Record
-from stackgan_dist.pack.sources.files import Files, is_inside, settle_missing
+from stackgan_dist.pack.sources.account import Account, some_names
+from stackgan_dist.pack.sources.captions_file import given_name, given_text, kind, one_line
+from stackgan_dist.pack.sources.files import Files, Names, is_inside, settle_missing
+from stackgan_dist.pack.sources.folder import key_of
 
 FOLDERS = {"train": "train", "test": "val"}
+_DIGITS = 12
+"""Of COCO's own ids in file names."""
 
 
 class Coco:
@@ -34,6 +40,7 @@ class Coco:
         self._files = Files(root, "coco", f"annotations/, train{year}/ and val{year}/")
         self._year = year
         self._partial = partial
+        self._accounts: dict[str, Account] = {}
 
     def records(self, split: str) -> Sequence[Record]:
         """The records of `split`, by number of the picture. Raises UserError where the layout is another."""
@@ -41,31 +48,107 @@ class Coco:
             raise UserError(f'coco has the splits "train" and "test" (val), not {split!r}; change --splits')
         folder = f"{FOLDERS[split]}{self._year}"
         where = f"annotations/captions_{folder}.json"
-        hint = "unpack the annotations under --root, or leave the split out with --splits"
-        try:
-            content = json.loads(self._files.needed(where, hint))
-            names = {int(image["id"]): str(image["file_name"]) for image in content["images"]}
-            captions: dict[int, list[tuple[int, str]]] = {number: [] for number in names}
-            for entry in content["annotations"]:
-                captions[int(entry["image_id"])].append((int(entry["id"]), str(entry["caption"])))
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{self._files.url(where)} is not a file of COCO captions ({type(error).__name__}: {error}); "
-                "download it again"
-            ) from error
-        present = set(self._files.names(folder))
-        records = [_record(number, f"{folder}/{names[number]}", captions[number]) for number in sorted(names)]
-        return settle_missing(records, present, partial=self._partial, what=f"coco {split}")
+        images, annotations = self._content(where)
+        tree = self._files.tree(folder)
+        there = Names(tree.files)
+        captions: dict[str, list[tuple[tuple[int, str, int], str]]] = {}
+        faults: dict[str, str] = {}
+        for number, annotation in enumerate(annotations):
+            _read_annotation(annotation, number, captions, faults)
+        records = []
+        for number, image in enumerate(images):
+            try:
+                name, picture = _read_image(image)
+            except (TypeError, ValueError) as error:
+                place = f"{where}, image {number}"
+                records.append(Record(key_of(place), (), source_id=place, fault=str(error), present=False))
+                continue
+            said = tuple(caption for _, caption in sorted(captions.pop(name, ())))
+            records.append(_record(name, _place(picture, folder, there), said, faults.pop(name, "")))
+        records.sort(key=lambda record: record.key)
+        settled = settle_missing(records, tree.files, partial=self._partial, what=f"coco {split}")
+        account = tree.account({split: sum(record.present for record in settled)}, f"the annotations of {split}")
+        if unknown := sorted({*captions, *faults}):
+            account.note(
+                f"{where} has annotations of {len(unknown)} images that it does not list: {some_names(unknown)}."
+            )
+        self._accounts[split] = account
+        return settled
+
+    def account(self, splits: Sequence[str]) -> Account:
+        """Of the files in the folders of `splits`; see AccountingSource."""
+        first, *others = (self._accounts[split] for split in splits)
+        return sum(others, first)
 
     def picture(self, record: Record) -> bytes:
         """The photograph."""
         return self._files.read(record.source_id)
 
+    def _content(self, where: str) -> tuple[list[Any], list[Any]]:
+        """The images and annotations of the file `where`."""
+        hint = "unpack the annotations under --root, or leave the split out with --splits"
+        try:
+            content = json.loads(self._files.needed(where, hint))
+            images, annotations = content["images"], content["annotations"]
+            if not isinstance(images, list) or not isinstance(annotations, list):
+                raise TypeError("images and annotations must be lists")
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise UserError(
+                f"{self._files.url(where)} is not a file of COCO captions ({type(error).__name__}: {error}); "
+                "download it again"
+            ) from error
+        return images, annotations
 
-def _record(number: int, name: str, captions: list[tuple[int, str]]) -> Record:
-    made: dict[str, Any] = {
-        "key": f"{number:012d}",
-        "captions": tuple(" ".join(caption.split()) for _, caption in sorted(captions)),
-        "source_id": name,
-    }
-    return Record(**made, fault="" if is_inside(name) else "its file name leaves the data set's folder")
+
+def _read_image(image: object) -> tuple[str, str]:
+    """(id, file name) of an entry of "images"."""
+    if not isinstance(image, dict):
+        raise TypeError(f"it is {kind(image)}, not an object")
+    name, picture = given_name(image, "id"), given_text(image, "file_name")
+    if not name or not picture:
+        raise ValueError("it has no id, or no file_name")
+    return name, picture
+
+
+def _read_annotation(
+    annotation: object,
+    number: int,
+    captions: dict[str, list[tuple[tuple[int, str, int], str]]],
+    faults: dict[str, str],
+) -> None:
+    """Add its caption to those of its image, in the order of the annotations' ids, or the image's fault."""
+    image = ""
+    try:
+        if not isinstance(annotation, dict):
+            raise TypeError(f"it is {kind(annotation)}, not an object")
+        if not (image := given_name(annotation, "image_id")):
+            raise ValueError("it has no image_id")
+        caption = one_line(given_text(annotation, "caption"))
+        if not caption:
+            raise ValueError("it has no caption")
+        captions.setdefault(image, []).append(((*_order(given_name(annotation, "id")), number), caption))
+    except (TypeError, ValueError) as error:
+        faults.setdefault(image or "(no image_id)", f"annotation {number}: {error}")
+
+
+def _order(name: str) -> tuple[int, str]:
+    """Numbers come as numbers, before texts."""
+    return (int(name), "") if name.isdecimal() and name.isascii() else (10**_DIGITS, name)
+
+
+def _place(picture: str, folder: str, there: Names) -> str:
+    """The name under the root of the file called `picture`: as in the folder of the split, or as from the root."""
+    for name in (f"{folder}/{picture}", picture):
+        if is_inside(picture) and (found := there.find(name)):
+            return found
+    return f"{folder}/{picture}"
+
+
+def _record(name: str, place: str, captions: tuple[str, ...], fault: str) -> Record:
+    key = name.zfill(_DIGITS) if name.isdecimal() and name.isascii() and len(name) <= _DIGITS else key_of(name)
+    return Record(
+        key=key,
+        captions=captions,
+        source_id=place,
+        fault=fault if is_inside(place) else "its file name leaves the data set's folder",
+    )

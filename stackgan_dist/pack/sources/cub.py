@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from stackgan_dist.errors import UserError
 from stackgan_dist.pack.sources import Record
+from stackgan_dist.pack.sources.account import Account
 from stackgan_dist.pack.sources.files import Files, is_inside, settle_missing
 from stackgan_dist.pack.sources.published import embeddings_from_pickle, embeddings_from_t7, read_names
 from stackgan_dist.pack.sources.text_c10 import read_captions
@@ -48,6 +49,8 @@ class Cub:
         self._crop = crop
         self._partial = partial
         self._embeddings = embeddings
+        self._present: dict[str, int] = {}
+        """Split -> how many of its pictures are there."""
         self._places: dict[str, str] = {}
 
     def records(self, split: str) -> Sequence[Record]:
@@ -63,9 +66,19 @@ class Cub:
                 f"{split}/filenames.pickle names {unknown[0]!r}, images.txt does not; are both of this data set?"
             )
         keypoints = self._keypoints()
+        without = [name for name in names if numbers[name] not in boxes]
+        if without:
+            raise UserError(f"CUB_200_2011/bounding_boxes.txt gives no box of {without[0]!r}; unpack it again")
         records = [self._record(name, boxes[numbers[name]], keypoints.get(numbers[name], {})) for name in names]
-        present = set(self._files.names("CUB_200_2011/images"))
-        return settle_missing(records, present, partial=self._partial, what=f"cub {split}")
+        there = self._files.names("CUB_200_2011/images")
+        settled = settle_missing(records, there, partial=self._partial, what=f"cub {split}")
+        self._present[split] = sum(record.present for record in settled)
+        return settled
+
+    def account(self, splits: Sequence[str]) -> Account:
+        """Of the files in CUB_200_2011/images/; see AccountingSource."""
+        present = {split: self._present[split] for split in splits}
+        return self._files.tree("CUB_200_2011/images").account(present, "the lists of file names")
 
     def picture(self, record: Record) -> bytes:
         """The photograph."""
@@ -126,9 +139,14 @@ class Cub:
         parts = dict(self._table("parts/parts.txt"))
         found: dict[str, dict[str, tuple[float, float]]] = {}
         for number, values in self._table("parts/part_locs.txt"):
-            part, x, y, visible = values.split()
-            if visible == "1":
-                found.setdefault(number, {})[parts[part]] = (float(x), float(y))
+            try:
+                part, x, y, visible = values.split()
+                if visible == "1":
+                    found.setdefault(number, {})[parts[part]] = (float(x), float(y))
+            except (ValueError, KeyError) as error:
+                raise UserError(
+                    f"CUB_200_2011/parts/part_locs.txt says {values!r} of picture {number}: {error!r}; unpack it again"
+                ) from error
         return found
 
     def _table(self, name: str) -> list[tuple[str, str]]:

@@ -5,39 +5,31 @@
     captions.csv                  a table with the columns file and caption, one caption a line
 
 `captions.jsonl` may also say "caption" or "text" for a single one (a string or a list) and "file_name" for the file,
-and give a "class" and a "split" ("train" or "test"); so may the table.
+and give a "class" and a "split" ("train", "test" or "val"); so may the table.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
+import dataclasses
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import PurePosixPath
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from stackgan_dist.errors import UserError
+from stackgan_dist.pack.pictures import ENDINGS
 from stackgan_dist.pack.sources import Record
-from stackgan_dist.pack.sources.files import Files, is_inside
+from stackgan_dist.pack.sources.account import Account, of_ending
+from stackgan_dist.pack.sources.captions_file import Entry, merged, one_line, read_json_lines, read_table
+from stackgan_dist.pack.sources.files import Files, Names
+from stackgan_dist.pack.sources.splits import check_split, splits_by_folder, val_as_test
 
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-SPLITS = ("train", "test")
 Classes = Literal["auto", "folders", "none"]
 
-
-@dataclass(frozen=True)
-class _Entry:
-    """What is known of one picture."""
-
-    file: str
-    captions: tuple[str, ...]
-    class_name: str = ""
-    split: str = ""
-    fault: str = ""
+_CAPTION_FILES = ("captions.jsonl", "captions.csv")
+_FEWEST_CLASSES = 2
+"""In a split: a wrong text is one of another class."""
 
 
 class Folder:
@@ -50,8 +42,8 @@ class Folder:
         classes: "auto": the captions file's, if it gives any; "folders": the name of the folder that a picture is in;
             "none".
         test_fraction: share of the pictures that make the split "test", chosen by a hash of their names, so that it
-            stays the same when pictures are added. A "split" in the captions file, or folders train/ and test/
-            under the root, decide instead where they exist.
+            stays the same when pictures are added; at least two pictures, where enough are left for training. A "split"
+            in the captions file, or folders train/, test/ and val/ under the root, decide instead where they exist.
         partial: leave out captions whose picture is missing instead of rejecting them.
     """
 
@@ -73,87 +65,132 @@ class Folder:
         self._classes = classes
         self._test_fraction = test_fraction
         self._partial = partial
+        self._account = Account(0)
 
     def records(self, split: str) -> Sequence[Record]:
         """The records of `split`, by name. Raises UserError where nothing is found, naming what was looked for."""
-        if split not in SPLITS:
-            raise UserError(f'folder has the splits "train" and "test", not {split!r}; change --splits')
-        names = self._files.names()
-        present = set(names)
-        pictures = [name for name in names if name.lower().endswith(PICTURES) and not _is_hidden(name)]
+        check_split("folder", split)
+        tree = self._files.tree()
+        account = self._account = Account(len(tree.files) + len(tree.others))
+        account.others.update(tree.others.values())
+        present = Names(tree.files)
+        pictures = [name for name in tree.files if name.lower().endswith(ENDINGS) and not _is_hidden(name)]
         if not pictures:
-            raise UserError(f"{self._files.root} holds no pictures ({', '.join(PICTURES)}); check --root")
-        entries = self._entries(pictures, present)
-        has_split = any(entry.split for entry in entries)
-        has_folders = all(any(name.startswith(f"{folder}/") for name in pictures) for folder in SPLITS)
-        records = []
-        for entry in entries:
-            belongs = entry.split if has_split else entry.file.partition("/")[0] if has_folders else ""
-            if not belongs:
-                belongs = "test" if _fraction(entry.file) < self._test_fraction else "train"
-            missing = not entry.fault and entry.file not in present
-            if belongs == split and not (missing and self._partial):
-                records.append(self._record(entry, missing))
-        return records
-
-    def picture(self, record: Record) -> bytes:
-        """The file's bytes."""
-        return self._files.read(record.source_id)
-
-    def _record(self, entry: _Entry, missing: bool) -> Record:
-        class_name = entry.class_name if self._classes == "auto" else ""
-        if self._classes == "folders":
-            class_name = PurePosixPath(entry.file).parent.name
-        return Record(
-            key=key_of(entry.file),
-            captions=entry.captions,
-            class_name=class_name,
-            source_id=entry.file,
-            fault=entry.fault or ("the picture is missing" if missing else ""),
-        )
-
-    def _entries(self, pictures: Sequence[str], present: set[str]) -> list[_Entry]:
-        chosen = self._captions or next((name for name in ("captions.jsonl", "captions.csv") if name in present), None)
+            raise UserError(f"{self._files.root} holds no pictures ({', '.join(ENDINGS)}); check --root")
+        chosen = self._captions or next((name for name in _CAPTION_FILES if name in present), None)
+        texts: set[str] = set()
         if chosen is None:
-            entries = [self._beside(name, present) for name in pictures]
+            entries = [self._beside(name, present, texts) for name in pictures]
             if all(entry.fault for entry in entries):
                 raise UserError(
                     f"{self._files.root} holds {len(pictures)} pictures but no captions: neither captions.jsonl nor "
                     f"captions.csv, nor text files beside the pictures (the first: {entries[0].fault})"
                 )
-            return entries
+        else:
+            entries = self._captions_file(chosen, present)
+            texts.add(chosen)
+        splits = self._splits(entries, present, account)
+        records = [
+            self._record(entry, entry.file in present)
+            for entry in entries
+            if splits[entry.file] == split and not (self._partial and not entry.fault and entry.file not in present)
+        ]
+        gone = sum(not entry.fault and entry.file not in present for entry in entries)
+        if gone and self._partial:
+            account.note(f"{gone} pictures that {chosen} names are missing, and were left out (partial).")
+        self._count(tree.files, {entry.file for entry in entries}, texts, splits, chosen)
+        return records
+
+    def account(self, splits: Sequence[str]) -> Account:
+        """Of all files under the root; see AccountingSource."""
+        return self._account
+
+    def picture(self, record: Record) -> bytes:
+        """The file's bytes."""
+        return self._files.read(record.source_id)
+
+    def _record(self, entry: Entry, present: bool) -> Record:
+        return Record(
+            key=key_of(entry.file),
+            captions=entry.captions,
+            class_name=self._class_of(entry),
+            source_id=entry.file,
+            fault=entry.fault or ("" if present else "the picture is missing"),
+            present=present,
+        )
+
+    def _class_of(self, entry: Entry) -> str:
+        if self._classes == "folders":
+            return PurePosixPath(entry.file).parent.name
+        return entry.class_name if self._classes == "auto" else ""
+
+    def _captions_file(self, chosen: str, present: Names) -> list[Entry]:
         text = _decoded(self._files.needed(chosen, "name it with --options captions=FILE"))
         if text is None:
             raise UserError(f"{self._files.url(chosen)} is not UTF-8; convert it, e.g. with iconv -t UTF-8")
-        rows = (
-            _json_lines(text, chosen) if chosen.endswith((".jsonl", ".json")) else _table(text, self._files.url(chosen))
-        )
+        is_table = not chosen.endswith((".jsonl", ".json"))
+        rows = read_table(text, chosen) if is_table else read_json_lines(text, chosen)
         # A table has a row for each caption: those of a picture are gathered.
-        merged: dict[str, _Entry] = {}
+        entries: dict[str, Entry] = {}
         for row in rows:
-            known = merged.get(row.file)
-            if known is not None and chosen.endswith(".csv"):
-                row = _Entry(row.file, known.captions + row.captions, known.class_name, known.split, known.fault)
+            row = dataclasses.replace(row, file=present.find(row.file) or row.file)
+            known = entries.get(row.file)
+            if known is not None and is_table:
+                row = merged(known, row)
             elif known is not None:
-                row = _Entry(
-                    row.file, known.captions, known.class_name, known.split, "the file has two lines of captions"
-                )
-            merged[row.file] = row
-        return [merged[file] for file in sorted(merged)]
+                row = dataclasses.replace(known, fault=known.fault or "the file has two lines of captions")
+            entries[row.file] = row
+        return [entries[file] for file in sorted(entries)]
 
-    def _beside(self, picture: str, present: set[str]) -> _Entry:
-        name = f"{PurePosixPath(picture).with_suffix('')}.txt"
-        if name not in present:
-            return _Entry(picture, (), fault=f"there are no captions {name}")
+    def _beside(self, picture: str, present: Names, texts: set[str]) -> Entry:
+        """The entry of `picture` by the text file beside it, whose name is added to `texts`."""
+        stem = str(PurePosixPath(picture).with_suffix(""))
+        name = next((found for ending in (".txt", ".TXT") if (found := present.find(stem + ending))), None)
+        if name is None:
+            return Entry(picture, (), fault=f"there are no captions {stem}.txt")
+        texts.add(name)
         text = _decoded(self._files.read(name))
         if text is None:
-            return _Entry(picture, (), fault=f"{name} is not UTF-8")
-        return _Entry(picture, tuple(caption for line in text.splitlines() if (caption := one_line(line))))
+            return Entry(picture, (), fault=f"{name} is not UTF-8")
+        return Entry(picture, tuple(caption for line in text.splitlines() if (caption := one_line(line))))
 
+    def _splits(self, entries: Sequence[Entry], present: Names, account: Account) -> dict[str, str]:
+        """Name of the file of each entry -> its split, "" for those in none."""
+        by_hash = self._by_hash(entries, present)
+        if any(entry.split for entry in entries):
+            given = {entry.file: entry.split for entry in entries}
+            return {file: split or by_hash[file] for file, split in val_as_test(given, account).items()}
+        return splits_by_folder([entry.file for entry in entries], account) or by_hash
 
-def one_line(text: str) -> str:
-    """`text` with every run of white space as one blank."""
-    return " ".join(text.split())
+    def _by_hash(self, entries: Sequence[Entry], present: Names) -> dict[str, str]:
+        test = {entry.file for entry in entries if _fraction(entry.file) < self._test_fraction}
+        if self._test_fraction:
+            usable = [entry for entry in entries if not entry.fault and entry.file in present]
+            test = _of_two_classes(test, {entry.file: self._class_of(entry) or entry.file for entry in usable})
+        return {entry.file: "test" if entry.file in test else "train" for entry in entries}
+
+    def _count(
+        self, files: Sequence[str], named: set[str], texts: set[str], splits: dict[str, str], chosen: str | None
+    ) -> None:
+        account = self._account
+        for name in files:
+            if name in named:
+                if splits[name]:
+                    account.pictures[splits[name]] += 1
+                else:
+                    account.others["pictures in no split: outside the folders train/, test/ and val/"] += 1
+            elif name in texts:
+                account.others["with captions"] += 1
+            elif _is_hidden(name):
+                account.others["hidden: their names, or their folders', begin with a dot"] += 1
+            elif name.lower().endswith(ENDINGS):
+                account.others[f"pictures without caption: {chosen} does not name them"] += 1
+            elif name in _CAPTION_FILES:
+                account.others[f"{name}, which is not read beside {chosen}"] += 1
+            elif name.lower().endswith(".txt") and chosen is None:
+                account.others["texts without a picture of their name"] += 1
+            else:
+                account.others[of_ending(name)] += 1
 
 
 def key_of(name: str) -> str:
@@ -167,6 +204,20 @@ def _fraction(name: str) -> float:
     return int.from_bytes(blake2b(name.encode("utf-8", "surrogatepass"), digest_size=6).digest()) / 2**48
 
 
+def _of_two_classes(test: set[str], classes: dict[str, str]) -> set[str]:
+    """`test` with the next pictures by their hash until two of the `classes` are in it; empty if training lacks two."""
+    chosen = {classes[file] for file in test if file in classes}
+    if len(chosen) >= _FEWEST_CLASSES:
+        return test
+    added = set(test)
+    for file in sorted(classes, key=_fraction):
+        if len(chosen) < _FEWEST_CLASSES:
+            added.add(file)
+            chosen.add(classes[file])
+    left = {class_name for file, class_name in classes.items() if file not in added}
+    return added if min(len(chosen), len(left)) >= _FEWEST_CLASSES else set()
+
+
 def _is_hidden(name: str) -> bool:
     return any(part.startswith(".") for part in name.split("/"))
 
@@ -177,42 +228,3 @@ def _decoded(data: bytes) -> str | None:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
         return None
-
-
-def _json_lines(text: str, where: str) -> Iterator[_Entry]:
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            try:
-                yield _entry(json.loads(line), where)
-            except (ValueError, TypeError, KeyError, RecursionError) as error:
-                yield _Entry(
-                    f"{where}:{number}", (), fault=f"the line is not understood: {type(error).__name__}: {error}"
-                )
-
-
-def _table(text: str, where: str) -> Iterator[_Entry]:
-    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    if not {"file", "file_name"} & set(rows.fieldnames or ()) or not {"caption", "text"} & set(rows.fieldnames or ()):
-        raise UserError(f"{where} has the columns {rows.fieldnames}; it needs file and caption (perhaps class, split)")
-    try:
-        for row in rows:
-            yield _entry({key: value for key, value in row.items() if key and value}, where)
-    except (csv.Error, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{where}, line {rows.line_num}: {type(error).__name__}: {error}") from error
-
-
-def _entry(row: dict[str, Any], where: str) -> _Entry:
-    file = row["file"] if "file" in row else row["file_name"]
-    given: Any = next((row[name] for name in ("captions", "caption", "text") if name in row), [])
-    captions = [given] if isinstance(given, str) else given
-    if not isinstance(file, str) or not isinstance(captions, list) or not all(isinstance(c, str) for c in captions):
-        raise TypeError('"file" must be a string, "captions" a list of strings')
-    split = str(row.get("split", ""))
-    fault = ""
-    if not is_inside(file):
-        fault = f"the file name, given in {where}, leaves the folder"
-    elif split not in ("", *SPLITS):
-        fault = f"the split is {split!r}; train and test are known"
-    normal = str(PurePosixPath(file)) if not fault else file
-    lines = tuple(caption for text in captions if (caption := one_line(text)))
-    return _Entry(normal, lines, str(row.get("class", "")), split if split in SPLITS else "", fault)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from stackgan_dist.errors import UserError
 from stackgan_dist.pack.sources import Record
+from stackgan_dist.pack.sources.account import Account
 from stackgan_dist.pack.sources.files import Files, settle_missing
 from stackgan_dist.pack.sources.published import embeddings_from_pickle, embeddings_from_t7, read_names
 from stackgan_dist.pack.sources.text_c10 import read_captions
@@ -54,6 +55,8 @@ class Oxford102:
             raise UserError(f"oxford102: test_classes names {unknown}; the classes are 1 to 102")
         self._partial = partial
         self._embeddings = embeddings
+        self._present: dict[str, int] = {}
+        """Split -> how many of its pictures are there."""
 
     def records(self, split: str) -> Sequence[Record]:
         """The records of `split`, by number of the picture. Raises UserError where the layout is another."""
@@ -61,7 +64,6 @@ class Oxford102:
             raise UserError(f'oxford102 has the splits "train" and "test", not {split!r}; change --splits')
         labels = self._labels()
         names = self._class_names()
-        present = set(self._files.names("jpg"))
         records = []
         for number, label in enumerate(labels, 1):
             if (label in self._test_classes) == (split == "test"):
@@ -75,7 +77,14 @@ class Oxford102:
                         fault=fault,
                     )
                 )
-        return settle_missing(records, present, partial=self._partial, what=f"oxford102 {split}")
+        there = self._files.names("jpg")
+        settled = settle_missing(records, there, partial=self._partial, what=f"oxford102 {split}")
+        self._present[split] = sum(record.present for record in settled)
+        return settled
+
+    def account(self, splits: Sequence[str]) -> Account:
+        """Of the files in jpg/; see AccountingSource."""
+        return self._files.tree("jpg").account({split: self._present[split] for split in splits}, "the labels")
 
     def picture(self, record: Record) -> bytes:
         """The photograph."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections import Counter
 from pathlib import Path
 
@@ -11,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 from distributed.harness import torchrun
+from human_rank.web.pages import Server
 from PIL import Image
 
 from stackgan_dist.config import DataConfig
 from stackgan_dist.data.dataset import open_packed
-from stackgan_dist.errors import EXIT_USER_ERROR
+from stackgan_dist.errors import EXIT_USER_ERROR, UserError
 from stackgan_dist.generation.generate import draw
 from stackgan_dist.generation.grid import to_pixels
 from stackgan_dist.human_rank import __main__ as human_rank
@@ -171,3 +173,20 @@ def test_study_json_is_plain(built: StudyFolder) -> None:
     content = json.loads(built.study_file.read_text())
     assert content["methods"][2]["checkpoint"].endswith("stage2/checkpoints/step-000000005")
     assert content["captions_digest"]
+
+
+def test_the_commands_that_it_suggests(
+    three_runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "a study"
+    with pytest.raises(UserError, match="there is no study at") as missing:
+        StudyFolder(folder).read()
+    words = shlex.split(str(missing.value).partition("stackgan_dist.human_rank ")[2])
+    runs = dict(zip(("A", "B"), map(str, three_runs[:2]), strict=True))
+    assert _call(monkeypatch, *(runs.get(word, word) for word in words), *ARGUMENTS) == 0
+    words = shlex.split(capsys.readouterr().out.partition("stackgan_dist.human_rank serve ")[2].splitlines()[0])
+    server = Server(tmp_path / "log", *words)
+    try:
+        assert server.ask("GET", "/")[0] == 200
+    finally:
+        server.kill()

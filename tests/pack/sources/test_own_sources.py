@@ -157,7 +157,7 @@ def test_foreign_tars(tmp_path: Path) -> None:
         [
             ("000.jpg", _jpeg()),
             ("000.txt", "eine rote Vögelin\nzwei".encode()),
-            ("000.json", json.dumps({"caption": "not this", "class": "bird", "width": 6}).encode()),
+            ("000.json", json.dumps({"caption": None, "class": "bird", "width": 6}).encode()),
             ("001.png", _jpeg()),
             ("001.json", json.dumps({"captions": ["a", "b"]}).encode()),
             ("002.json", b"{}"),
@@ -222,5 +222,4 @@ def test_splits_of_tars(tmp_path: Path) -> None:
         _tar(tmp_path / split / "x.tar", [("x.jpg", _jpeg())])
     for split in ("train", "test"):
         assert [r.source_id for r in WebDatasetTars(str(tmp_path)).records(split)] == [f"{split}/x.tar/x.jpg"]
-    with pytest.raises(UserError, match=r"no \*\.tar of the split 'test'"):
-        WebDatasetTars(str(tmp_path / "train")).records("test")  # a single tar is for training
+    assert not WebDatasetTars(str(tmp_path / "train")).records("test")  # a single tar is for training

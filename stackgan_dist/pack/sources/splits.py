@@ -1,0 +1,70 @@
+"""Which split a picture belongs to, where folders or captions files say so. A validation set is never trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stackgan_dist.errors import UserError
+from stackgan_dist.pack.sources.account import Account
+
+SPLITS = ("train", "test", "val")
+SPLIT_OF = {
+    "train": "train",
+    "training": "train",
+    "test": "test",
+    "testing": "test",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+}
+"""What people call the splits, in lower case -> what they are called here."""
+
+
+def check_split(source: str, split: str) -> None:
+    """Raises UserError for a split that `source`, a source of people's own files, does not know."""
+    if split not in SPLITS:
+        raise UserError(f"{source} has the splits {', '.join(SPLITS)}, not {split!r}; change --splits")
+
+
+def split_of(name: str) -> str:
+    """The split that the first folder of `name` is called after, or ""."""
+    folder, slash, _ = name.partition("/")
+    return SPLIT_OF.get(folder.lower(), "") if slash else ""
+
+
+def splits_by_folder(names: Sequence[str], account: Account) -> dict[str, str]:
+    """Name -> split ("" for none of them), by the folders at the top; empty where these decide nothing.
+
+    They decide where there is one of test or validation. Beside a folder for training, what is in neither is in no
+    split; without one, everything else is for training.
+    """
+    chosen = {name: split_of(name) for name in names}
+    known = set(chosen.values())
+    if not known & {"test", "val"}:
+        _note_deeper_folders(names, account)
+        return {}
+    rest = "" if "train" in known else "train"
+    return val_as_test({name: split or rest for name, split in chosen.items()}, account)
+
+
+def val_as_test(chosen: dict[str, str], account: Account) -> dict[str, str]:
+    """`chosen`, name -> split, with what is for validation as the split test where nothing else is; it is noted."""
+    splits = set(chosen.values())
+    if "val" not in splits or "test" in splits:
+        return chosen
+    account.note("The validation pictures are the split test, since there is no other one.")
+    return {name: "test" if split == "val" else split for name, split in chosen.items()}
+
+
+def _note_deeper_folders(names: Sequence[str], account: Account) -> None:
+    for name in names:
+        folders = name.split("/")[:-1]
+        for depth, folder in enumerate(folders[1:], 1):
+            if SPLIT_OF.get(folder.lower()) in ("test", "val"):
+                above = "/".join(folders[:depth])
+                account.note(
+                    f"The folder {above}/{folder} decides no split, because it is not directly under --root; "
+                    f"end --root with {above} if it should."
+                )
+                return

@@ -1,0 +1,271 @@
+"""The shell of every training: going on where it stopped, reports, checkpoints, stopping together, and its end.
+
+A loop makes a step, hands what was measured to its keeper, and asks it to tick and to save; the keeper knows when that
+is due. Every rank has a keeper and makes the same calls, rank 0 alone writes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar
+
+from PIL import Image
+
+from stackgan_dist.distributed.process_group import Ranks, broadcast_bytes, explained_peer_loss
+from stackgan_dist.distributed.stop import StopRequest
+from stackgan_dist.errors import UserError
+from stackgan_dist.runs.checkpoint import Checkpointer, committed_steps, find_newest, unpack
+from stackgan_dist.runs.folder import Ending, RunFolder
+from stackgan_dist.runs.metrics import Metric
+from stackgan_dist.runs.monitor import Monitor, WaitClock
+
+T = TypeVar("T")
+
+
+class Identity(Protocol):
+    """What must be the same when a training goes on."""
+
+    def content(self) -> dict[str, Any]:
+        """What every checkpoint holds of it: plain values, beside `step`, `world_size` and `state`."""
+        ...
+
+    def differences(self, content: Mapping[str, Any], where: str) -> list[str]:
+        """In what the checkpoint `where` with this `content` is of another training: "name: ours here, theirs there".
+
+        Raises UserError when the content is of another version.
+        """
+        ...
+
+
+class State(Protocol):
+    """What a training changes."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values. Every rank calls it; it is whole on rank 0."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put back what rank 0's `state_dict` returned, on every rank."""
+        ...
+
+
+@dataclass(frozen=True)
+class WritePolicy:
+    """How often a training writes, and what it keeps."""
+
+    tick_steps: int
+    checkpoint_steps: int
+    keep_last: int
+    """Checkpoints besides the milestones."""
+    milestone_steps: int = 0
+    """Checkpoints at multiples of this are kept for good; 0: none."""
+    picture_steps: int = 0
+    """Between two pictures; 0: none."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a keeper has to know of a training."""
+
+    title: str
+    """What it is called on the terminal."""
+    last_step: int
+    batch_size: int
+    """Of the global batch."""
+    identity: Identity
+    metrics: Mapping[str, Metric]
+    writes: WritePolicy
+    advice: str
+    """What to change when a loss or gradient is not finite."""
+    scales_loss: bool = False
+    """Whether a loss scaler makes infinite gradients routine: then losses alone are watched."""
+
+
+def resume(identity: Identity, state: State, folder: RunFolder, ranks: Ranks) -> tuple[int, list[str]]:
+    """Load the newest good checkpoint of `folder` on every rank.
+
+    Returns the step to go on with, 0 for a fresh training, and what there is to say about it on rank 0. Raises
+    UserError when the checkpoint is of another training.
+    """
+    messages: list[str] = []
+    found = find_newest(folder.checkpoints, messages.append) if ranks.is_main else None
+    with explained_peer_loss("while starting"):
+        data = broadcast_bytes(found.data if found else None, ranks)
+    if data is None:
+        return 0, messages
+    content = unpack(data, f"the newest checkpoint of {folder.url}")
+    if changed := identity.differences(content, folder.checkpoints.url):
+        raise UserError(
+            f"{folder.url} holds a run of another configuration ({'; '.join(changed)}); "
+            "choose another --run.name, or go back to that configuration"
+        )
+    state.load_state_dict(content["state"])
+    step = int(content["step"])
+    messages.append(f"resumed at step {step:,}, saved on {content['world_size']} rank(s), now {ranks.world_size}")
+    return step, messages
+
+
+class Keeper:
+    """Keeps one training, from the step that it was resumed at to its end. Use it in a `with` statement.
+
+    Args:
+        training: what is kept.
+        state: what its checkpoints hold.
+        first_step: where `resume` found it.
+        folder: of the run.
+        ranks: who takes part.
+        stop: whether this rank was asked to stop.
+    """
+
+    def __init__(
+        self, training: Training, state: State, first_step: int, folder: RunFolder, ranks: Ranks, stop: StopRequest
+    ) -> None:
+        self._training, self._state, self._folder, self._ranks, self._stop = training, state, folder, ranks, stop
+        self._clock = WaitClock()
+        self._sums = dict.fromkeys(training.metrics, 0.0)
+        self._summed = 0
+        self.stopped = False
+        """Whether any rank was asked to stop, which all of them know from the same step on."""
+        self._told: set[str] = set()
+        self._monitor: Monitor | None = None
+        if ranks.is_main:
+            self._monitor = Monitor(
+                folder, first_step, training.last_step, training.batch_size, training.title, training.metrics
+            )
+        self._checkpointer = Checkpointer(
+            folder.checkpoints,
+            keep_last=training.writes.keep_last,
+            milestone_steps=training.writes.milestone_steps,
+            report=self.say,
+            before_commit=self._monitor.wait if self._monitor else lambda: None,
+        )
+        if ranks.is_main:
+            self._checkpointer.remove_unfinished()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._checkpointer.wait()
+        finally:
+            if self._monitor is not None:
+                self._monitor.close()
+
+    def say(self, message: str) -> None:
+        """One line on rank 0's terminal."""
+        if self._monitor is not None:
+            self._monitor.say(message)
+
+    def text(self, tag: str, content: str) -> None:
+        """A text in TensorBoard."""
+        if self._monitor is not None:
+            self._monitor.text(tag, content)
+
+    def watch(self, batches: Iterable[T]) -> Iterator[T]:
+        """`batches`, timed from now on while they make the training wait."""
+        self._clock = WaitClock()
+        return self._clock.watch(batches)
+
+    def attempt(self, what: str, work: Callable[[], T]) -> T | None:
+        """What `work` returns, done by rank 0 alone; None where it fails, which is said once.
+
+        For what is only shown: no fault of it may end a training.
+        """
+        if self._monitor is None:
+            return None
+        try:
+            return work()
+        except Exception as error:
+            if what not in self._told:
+                self._told.add(what)
+                self.say(f"{what} could not be made ({type(error).__name__}: {error}); training goes on without")
+            return None
+
+    def pauses_at(self, step: int) -> bool:
+        """Whether something is due after `step` steps: all of them must be known to be sound before it is done."""
+        writes = self._training.writes
+        every = (writes.tick_steps, writes.checkpoint_steps, writes.picture_steps)
+        return any(self._is_due(step, steps) for steps in every)
+
+    def take(self, step: int, means: Mapping[str, float], *, stop: bool) -> None:
+        """Take in what all ranks measured in step number `step`, from 0, and whether any of them was asked to `stop`.
+
+        Raises UserError, naming the last good checkpoint, when a loss or a gradient is not finite.
+        """
+        training = self._training
+        watched = [name for name, metric in training.metrics.items() if metric.is_loss or not training.scales_loss]
+        if not all(math.isfinite(means[name]) for name in watched):
+            raise UserError(self._not_finite(step, means))
+        for name, value in means.items():
+            self._sums[name] += value
+        self._summed += 1
+        self.stopped = self.stopped or stop
+
+    def tick(self, step: int, learning_rate: float) -> None:
+        """Report the steps since the last tick, where that is due after `step` steps."""
+        if not (self._is_due(step, self._training.writes.tick_steps) or self.stopped):
+            return
+        elapsed_s, waited = self._clock.lap()
+        if self._monitor is not None:
+            means = {name: value / self._summed for name, value in self._sums.items()}
+            self._monitor.tick(step, {**means, "learning_rate": learning_rate}, elapsed_s, self._summed, waited)
+        self._sums = dict.fromkeys(self._sums, 0.0)
+        self._summed = 0
+
+    def save(self, step: int) -> None:
+        """Write a checkpoint in the background, where that is due after `step` steps."""
+        if not (self._is_due(step, self._training.writes.checkpoint_steps) or self.stopped):
+            return
+        with explained_peer_loss(f"while saving step {step:,}"):
+            state = self._state.state_dict()  # a collective, where ranks hold parts of it
+        if self._monitor is not None:
+            self._monitor.hand_over()
+            content = self._training.identity.content()
+            content = {"step": step, **content, "world_size": self._ranks.world_size, "state": state}
+            self._checkpointer.save(step, content)
+
+    def picture(self, step: int, tag: str, draw: Callable[[], Image.Image]) -> None:
+        """Show a picture, where that is due after `step` steps; ask for it after `save`, so that no fault costs steps.
+
+        A stop does not wait for one.
+        """
+        monitor = self._monitor
+        if monitor is not None and self._is_due(step, self._training.writes.picture_steps):
+            self.attempt(f"pictures ({tag}/)", lambda: monitor.picture(step, tag, draw()))
+
+    def stop_before(self, step: int) -> None:
+        """Stop before step number `step` is taken, where nobody waits for this rank; what was done so far is saved."""
+        self.stopped = True
+        self.save(step)
+
+    def close(self, step: int) -> Ending:
+        """End after `step` steps; returns how. The marker is left only once the last checkpoint is safe."""
+        training, folder = self._training, self._folder
+        self._checkpointer.wait()
+        ending: Ending = "DONE" if step >= training.last_step else "PREEMPTED"
+        if self._ranks.is_main:
+            if step not in committed_steps(folder.checkpoints):
+                raise UserError(f"the last checkpoint (step {step}) could not be written; free space, then start again")
+            folder.mark(ending, f"step {step} of {training.last_step}")
+        reason = f" on {self._stop.cause}" if self._stop.raised else ""
+        self.say(f"{ending} at step {step:,} of {training.last_step:,}{reason}; checkpoint in {folder.checkpoints}")
+        return ending
+
+    def _is_due(self, step: int, every: int) -> bool:
+        return every > 0 and (step % every == 0 or step == self._training.last_step)
+
+    def _not_finite(self, step: int, means: Mapping[str, float]) -> str:
+        self._checkpointer.wait()
+        checkpoints = committed_steps(self._folder.checkpoints)
+        values = ", ".join(f"{name} {value:.4g}" for name, value in means.items())
+        good = f"the last checkpoint is of step {checkpoints[-1]}" if checkpoints else "there is no checkpoint yet"
+        return (
+            f"a loss or gradient is not finite at step {step} ({values}); nothing of it was saved, {good} in "
+            f"{self._folder.checkpoints}. {self._training.advice}"
+        )
