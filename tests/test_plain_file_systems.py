@@ -68,7 +68,7 @@ def test_a_training(
     assert (run / "DONE").exists()
     assert list((run / "checkpoints").glob("*/commit.json"))
     assert not (run / ".lock").exists()
-    _assert_said_once(capsys.readouterr().err, "modes to set (chmod)", "syncing of this (fsync)", "locks (flock)")
+    _assert_said_once(capsys.readouterr().err, "syncing of this (fsync)", "locks (flock)")
 
 
 def test_a_run_has_one_owner(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     arguments = ["pack", "painted", "--out", tmp_path / "set", "--sizes", 76, "--limit", 6, "--workers", 1]
     monkeypatch.setattr("sys.argv", [str(word) for word in arguments])
     command_main("pack")()
-    _assert_said_once(capsys.readouterr().err, "modes to set (chmod)", "syncing of this (fsync)")
+    _assert_said_once(capsys.readouterr().err, "syncing of this (fsync)")
     assert len(open_packed(DataConfig(url=str(tmp_path / "set")), 64).captions()) == 6
 
 

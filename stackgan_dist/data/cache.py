@@ -194,10 +194,14 @@ class ShardCache:
         except (_CannotKeepError, OSError) as fault:
             error = fault.error if isinstance(fault, _CannotKeepError) else fault
             check_open_files(error)
+            advice = (
+                "make room there, or give another folder (--data.cache) or a smaller bound (--data.cache-gb)"
+                if error.errno in _FULL
+                else "give a folder that you may write to (--data.cache)"
+            )
             raise UserError(
                 f"cannot keep {shard.name} ({shard.bytes} bytes) in the cache {self._folder.folder}: "
-                f"{error.strerror or error}; make room there, or give another folder (--data.cache) or a smaller "
-                "bound (--data.cache-gb)"
+                f"{error.strerror or error}; {advice}"
             ) from fault
 
     def _open_in_place(self, number: int, shard: Shard) -> BinaryIO:

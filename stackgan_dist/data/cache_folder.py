@@ -6,7 +6,8 @@ SHA256.BYTES.part   as much as has come of a shard of so many bytes; whoever hol
 
 Processes agree by these locks alone (locks.py), and a killed one leaves none. A part counts with all the bytes that
 it will have, so fetches under way are inside the bound; one that nobody holds is the rest of a killed fetch, and is
-continued, or removed when room is needed.
+continued, or removed when room is needed. What another user has fetched is read like one's own; it goes only where
+the folder's mode allows that.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
@@ -71,7 +72,8 @@ class CacheFolder:
         share(file)
         stat = os.fstat(file.fileno())
         if stat.st_nlink and stat.st_size == shard.bytes:
-            os.utime(file.fileno())
+            with suppress(OSError):  # another user's, or on a disk that is only read: its age counts from the fetch
+                os.utime(file.fileno())
             return file
         file.close()
         if stat.st_nlink:  # a file that someone cut short
@@ -90,7 +92,11 @@ class CacheFolder:
             if self.path(shard).exists():
                 return Unavailable.HERE
             part_path = self._part(shard)
-            part = open_alone(part_path)
+            try:
+                part = open_alone(part_path)
+            except PermissionError:  # the rest of another user's killed fetch cannot be continued
+                part_path.unlink(missing_ok=True)
+                part = open_alone(part_path)
             if part is None:
                 return Unavailable.BUSY
             try:
@@ -175,16 +181,23 @@ class CacheFolder:
             if lacking <= 0:
                 return lacking
             if entry.path.name not in kept and not is_held(entry.path):
-                entry.path.unlink(missing_ok=True)
-                lacking -= entry.bytes
+                lacking -= _removed_bytes(entry)
         if urgent:
             # Their readers find out, close them, and fetch them again when they need them.
             for entry in self._shards():
                 if lacking <= 0:
                     break
-                entry.path.unlink(missing_ok=True)
-                lacking -= entry.bytes
+                lacking -= _removed_bytes(entry)
         return lacking
+
+
+def _removed_bytes(entry: _Entry) -> int:
+    """Remove `entry`; how much room that makes: none where another user's may not be removed."""
+    try:
+        entry.path.unlink(missing_ok=True)
+    except PermissionError:
+        return 0
+    return entry.bytes
 
 
 def default_cache_folder() -> Path:

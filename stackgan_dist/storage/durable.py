@@ -1,4 +1,4 @@
-"""What not every file system can do (CIFS, FUSE on buckets, Lustre): modes, syncing. Best effort, and said once.
+"""New files and their way to the disk. What a file system cannot do (CIFS, FUSE on buckets, Lustre) is said once.
 
 A fault of the disk (no space, input or output error) is one everywhere and stays an error.
 """
@@ -8,26 +8,27 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+import secrets
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 from stackgan_dist.distributed.environment import ranks_from_environment
 
 UNKNOWN = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL})
 """What a file system answers to a call that it does not know."""
-_WHAT = {"mode": "modes to set (chmod)", "sync": "syncing of this (fsync)", "lock": "locks (flock)"}
+_WHAT = {"sync": "syncing of this (fsync)", "lock": "locks (flock)"}
 _LOSS = "a power cut may lose what was written last"
 _told: set[str] = set()
 
 
-def set_mode(path: str | Path, mode: int) -> None:
-    """chmod, where modes are not fixed for the whole file system."""
-    try:
-        os.chmod(path, mode)
-    except OSError as error:
-        if error.errno not in {*UNKNOWN, errno.EPERM}:
-            raise
-        tell_once("mode", Path(path).parent, error, "files keep the mode that it gives them")
+def new_file(folder: Path, prefix: str, suffix: str) -> BinaryIO:
+    """A file in `folder` under a name of its own, open for writing.
+
+    Its mode is what the user's umask, or the folder's access list, says: that of tempfile's files, 0600, would hide it
+    from the group for which it gets its final name.
+    """
+    return (folder / f"{prefix}{secrets.token_hex(4)}{suffix}").open("xb")
 
 
 def sync(descriptor: int, folder: Path) -> None:

@@ -56,8 +56,11 @@ def share(file: BinaryIO) -> None:
 
 @contextmanager
 def holding(path: Path) -> Iterator[None]:
-    """Be the only process that holds `path` while inside, which should take a moment; waits for the others."""
-    with path.open("a") as file:
+    """Be the only process that holds `path` while inside, which should take a moment; waits for the others.
+
+    Another user's file, which may only be read, is held by being read.
+    """
+    with _open_to_lock(path) as file:
         try:
             try_lock(file, wait=True)
             marker = None
@@ -74,10 +77,15 @@ def holding(path: Path) -> Iterator[None]:
 def open_alone(path: Path) -> BinaryIO | None:
     """The file at `path`, made when needed, for this process alone until it is closed; None when another has it.
 
-    It is open for reading and writing, unbuffered.
+    It is open for reading and writing, unbuffered. Raises PermissionError for another user's that nobody has.
     """
-    os.close(os.open(path, os.O_RDONLY | os.O_CREAT, 0o644))
-    file = path.open("r+b", buffering=0)
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_CREAT, 0o666))
+        file = path.open("r+b", buffering=0)
+    except PermissionError:
+        if is_held(path):
+            return None
+        raise
     try:
         if try_lock(file) and os.fstat(file.fileno()).st_nlink:
             return file
@@ -93,12 +101,15 @@ def open_alone(path: Path) -> BinaryIO | None:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process holds `path`, alone or shared; a marker cannot tell the latter."""
+    """Whether a process holds `path`, alone or shared; a marker cannot tell the latter. What may not be read counts as
+    held: nothing can be told of it."""
     try:
         with path.open("r+b" if os.access(path, os.W_OK) else "rb") as file:  # NFS wants it writable
             return not try_lock(file)
     except FileNotFoundError:
         return False
+    except PermissionError:
+        return path.exists()
     except NoLocksError:
         return is_fresh(_marker(path))
 
@@ -136,6 +147,15 @@ class _Marked(io.FileIO):
                 os.utime(self._marker)
 
 
+def _open_to_lock(path: Path) -> BinaryIO:
+    try:
+        return path.open("ab")
+    except PermissionError:
+        if not os.access(path, os.R_OK):
+            raise
+        return path.open("rb")
+
+
 def _marker(path: Path) -> Path:
     return path.with_name(path.name + ".held")
 
@@ -145,7 +165,7 @@ def _mark(path: Path) -> Path | None:
     marker = _marker(path)
     while True:
         try:
-            os.close(os.open(marker, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+            os.close(os.open(marker, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
             return marker
         except FileExistsError:
             if is_fresh(marker):

@@ -137,6 +137,7 @@ class Votes:
 
 def _connect(file: Path) -> sqlite3.Connection:
     """Where files can be locked, readers and the writer go on side by side (write-ahead log); else by turns."""
+    file.touch()  # by the user's umask; SQLite itself would make it 0644
     if has_record_locks(file.parent):
         db = sqlite3.connect(file, isolation_level=None, check_same_thread=False, timeout=30)
         db.execute("PRAGMA journal_mode = WAL")
