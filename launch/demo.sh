@@ -55,7 +55,7 @@ measure "colour agreement" colour_agreement runs/demo/stage1 "$colour_samples"
 measure "colour agreement" colour_agreement runs/demo/stage2 "$colour_samples"
 
 phase 6 "pictures of new sentences, Stage-I beside Stage-II"
-.venv/bin/python -m stackgan_dist.generate --run runs/demo --count 3 --out runs/demo/samples "${sentences[@]}"
+.venv/bin/python -m stackgan_dist.generate --run runs/demo --count 3 --out runs/demo/samples --overwrite "${sentences[@]}"
 cp runs/demo/samples/grid.png runs/demo/samples.png
 
 echo

@@ -1,10 +1,12 @@
 """Generate pictures of new sentences: `python -m stackgan_dist.generate --run runs/demo "a small red bird ..." ...`.
 
-Writes one PNG per picture, and a grid of all of them with Stage-I beside Stage-II.
+Writes one PNG per picture, and a grid of all of them with Stage-I beside Stage-II, into a folder of this call's own.
+Each file says in its text chunks what was generated, and by which checkpoint.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -20,13 +22,16 @@ from stackgan_dist.doors import front_door, parse_options
 from stackgan_dist.errors import UserError
 from stackgan_dist.generation.generate import generate_pictures, usable_device
 from stackgan_dist.generation.grid import labelled_grid, to_pictures, to_png
-from stackgan_dist.models import ModelConfig
+from stackgan_dist.models import Generator, ModelConfig
 from stackgan_dist.ranges import Range, Seed
-from stackgan_dist.runs.trained import load_trained
+from stackgan_dist.runs.trained import Trained, load_trained
 from stackgan_dist.storage.folder import Folder
+from stackgan_dist.storage.output_folder import output_folder
 
 _BATCH = 16
 _SMALLEST_CELL = 128
+_FILES = re.compile(r"(\d{3,}-\d{3,}(-stage1)?|grid)\.png")
+"""What a call writes."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,10 @@ class Options:
     seed: Seed = 0
     """The seed of the noise; another one gives other pictures."""
     out: str | None = None
-    """The folder or URL for the pictures. The default is generated/ in the run."""
+    """The folder or URL for the pictures, empty or new. The default is a new one in the run, such as
+    generated/0001-a-red-bird."""
+    overwrite: bool = False
+    """Replace the pictures that an earlier call wrote to --out; other files there stay."""
     weights: Literal["ema", "raw"] = "ema"
     """ema takes the generator's moving average, raw its weights as they were at the last step."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
@@ -62,16 +70,35 @@ def main() -> None:
     place = _place(trained.config.model, options.place)
     text = trained.encoder().encode(options.sentences)
     generator = trained.generator(usable_device(options.device))
-    out = Folder.at(options.out) if options.out else trained.folder.root / "generated"
+    with output_folder(
+        None if options.out is None else Folder.at(options.out),
+        trained.folder.root / "generated",
+        options.sentences[0],
+        lambda name: _FILES.fullmatch(name) is not None,
+        overwrite=options.overwrite,
+    ) as folder:
+        _write_pictures(options, trained, generator, text, place, folder)
 
-    def save(picture: Image.Image, name: str) -> None:
+
+def _write_pictures(
+    options: Options,
+    trained: Trained,
+    generator: Generator,
+    text: NDArray[np.float32],
+    place: NDArray[np.float32] | None,
+    out: Folder,
+) -> None:
+    """Every picture of every sentence, then the grid, into `out`."""
+    origin = {"seed": str(options.seed), "checkpoint": trained.checkpoint, "weights": options.weights}
+
+    def save(picture: Image.Image, name: str, about: dict[str, str]) -> None:
         try:
-            out.write(name, to_png(picture))
+            out.write(name, to_png(picture, {**about, **origin}))
         except OSError as error:
             raise UserError(f"cannot write to {out}: {error.strerror}; give another folder with --out") from error
 
     rows = []
-    for number in range(len(options.sentences)):
+    for number, sentence in enumerate(options.sentences):
         finals, lows = [], []
         # Picture j of a sentence has noise j, whatever else is generated: sentences can be compared picture by picture.
         for begin in range(0, options.count, _BATCH):
@@ -82,16 +109,16 @@ def main() -> None:
             finals += to_pictures(fakes.image)
             if fakes.low_resolution is not None:
                 lows += to_pictures(fakes.low_resolution)
-        for picture_number, picture in enumerate(finals):
-            save(picture, f"{number:03d}-{picture_number:03d}.png")
-        for picture_number, picture in enumerate(lows):
-            save(picture, f"{number:03d}-{picture_number:03d}-stage1.png")
+        for end, pictures in (("", finals), ("-stage1", lows)):
+            for picture_number, picture in enumerate(pictures):
+                about = {"sentence": sentence, "number": str(picture_number)}
+                save(picture, f"{number:03d}-{picture_number:03d}{end}.png", about)
         rows.append([picture for pair in zip(lows, finals, strict=True) for picture in pair] if lows else finals)
 
     title = trained.config.model.title.replace("stage", "Stage")
     headings = ["Stage-I", title] * options.count if lows else [title] * options.count
     cell = max(_SMALLEST_CELL, trained.config.model.image_size)
-    save(labelled_grid(rows, options.sentences, headings, cell), "grid.png")
+    save(labelled_grid(rows, options.sentences, headings, cell), "grid.png", {"sentence": "\n".join(options.sentences)})
     print(
         f"{len(rows) * options.count} pictures of {trained.config.model.image_size} px generated by "
         f"{trained.checkpoint} ({options.weights}); all of them: {out.url_of('grid.png')}"

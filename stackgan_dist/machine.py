@@ -1,8 +1,9 @@
-"""What this process has of its machine: cores, and memory. It loads no torch."""
+"""What this process has of its machine: cores, memory, a user. It loads no torch."""
 
 from __future__ import annotations
 
 import errno
+import getpass
 import math
 import os
 import resource
@@ -72,6 +73,17 @@ def _limit(group: Path) -> float:
         return math.inf if quota in ("max", "-1") else int(quota) / int(period)
     except (OSError, ValueError, ZeroDivisionError):
         return math.inf
+
+
+def user_name() -> str:
+    """What the user of this process is called; a number where the machine has no name for it.
+
+    So it is in containers that run as any uid (OpenShift, `docker run --user`).
+    """
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # the latter since Python 3.13
+        return str(os.getuid())
 
 
 def raise_open_files_limit() -> None:

@@ -107,7 +107,7 @@ def test_new_sentences_find_the_encoder_beside_the_run(
     _door(monkeypatch, "train", *MODEL, "--data.url", data, "--run.folder", tmp_path, "--run.name", "run")
     shutil.rmtree(data)
     _door(monkeypatch, "generate", "--run", tmp_path / "run", "--count", 1, "a red bird that no index knows")
-    assert (tmp_path / "run" / "generated" / "000-000.png").exists()
+    assert (tmp_path / "run" / "generated" / "0001-a-red-bird-that-no-index-knows" / "000-000.png").exists()
     # another file under its name is refused
     file = tmp_path / "run" / f"{index.text_encoder}.pt"
     file.write_bytes(file.read_bytes()[:-1] + b"x")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -181,7 +182,7 @@ def load_classifier(spec: str, device: torch.device | str = "cpu") -> NetworkCla
         if options:
             raise UserError(f"the classifier {name} takes no options, found {query!r}: leave them out")
         return _efficientnet_lite0(None, device)
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))  # noqa: PTH111 (Path's own raises where a user has no home)
     if not path.is_file():
         raise UserError(
             f"no classifier {str(path)!r}: it is neither a known name (efficientnet-lite0) nor a file with the weights "

@@ -20,6 +20,7 @@ from stackgan_dist.data.cache_folder import CacheFolder, Unavailable
 from stackgan_dist.data.index import Index, Shard
 from stackgan_dist.errors import UserError
 from stackgan_dist.machine import check_open_files
+from stackgan_dist.storage.durable import sync
 from stackgan_dist.storage.folder import Folder, FolderLike
 from stackgan_dist.storage.retry import Attempts, Patience, WrongSizeError, describe
 from stackgan_dist.storage.stream import ObjectStream
@@ -120,7 +121,7 @@ class ShardCache:
             resumed = part.tell() > 0
             if not self._receive(shard, part, digest, urgent=urgent):
                 return False
-            os.fsync(part.fileno())
+            sync(part.fileno(), self._folder.folder)
             if digest.hexdigest() == shard.sha256:
                 return True
             part.truncate(0)
@@ -193,10 +194,14 @@ class ShardCache:
         except (_CannotKeepError, OSError) as fault:
             error = fault.error if isinstance(fault, _CannotKeepError) else fault
             check_open_files(error)
+            advice = (
+                "make room there, or give another folder (--data.cache) or a smaller bound (--data.cache-gb)"
+                if error.errno in _FULL
+                else "give a folder that you may write to (--data.cache)"
+            )
             raise UserError(
                 f"cannot keep {shard.name} ({shard.bytes} bytes) in the cache {self._folder.folder}: "
-                f"{error.strerror or error}; make room there, or give another folder (--data.cache) or a smaller "
-                "bound (--data.cache-gb)"
+                f"{error.strerror or error}; {advice}"
             ) from fault
 
     def _open_in_place(self, number: int, shard: Shard) -> BinaryIO:

@@ -4,26 +4,27 @@ SHA256.tar          a whole, verified shard; readers hold a shared lock on it
 SHA256.BYTES.part   as much as has come of a shard of so many bytes; whoever holds its lock is fetching it
 .lock               held for the moment in which room is counted and made
 
-Processes agree by these locks alone, and a killed one leaves none. A part counts with all the bytes that it will
-have, so fetches under way are inside the bound; one that nobody holds is the rest of a killed fetch, and is
-continued, or removed when room is needed.
+Processes agree by these locks alone (locks.py), and a killed one leaves none. A part counts with all the bytes that
+it will have, so fetches under way are inside the bound; one that nobody holds is the rest of a killed fetch, and is
+continued, or removed when room is needed. What another user has fetched is read like one's own; it goes only where
+the folder's mode allows that.
 """
 
 from __future__ import annotations
 
-import fcntl
-import getpass
 import os
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 from typing import BinaryIO
 
 from stackgan_dist.data.index import Shard
+from stackgan_dist.machine import user_name
+from stackgan_dist.storage.locks import holding, is_held, open_alone, share
 
 
 class Unavailable(Enum):
@@ -68,10 +69,11 @@ class CacheFolder:
             file = self.path(shard).open("rb")
         except (FileNotFoundError, NotADirectoryError):
             return None
-        fcntl.flock(file, fcntl.LOCK_SH)
+        share(file)
         stat = os.fstat(file.fileno())
         if stat.st_nlink and stat.st_size == shard.bytes:
-            os.utime(file.fileno())
+            with suppress(OSError):  # another user's, or on a disk that is only read: its age counts from the fetch
+                os.utime(file.fileno())
             return file
         file.close()
         if stat.st_nlink:  # a file that someone cut short
@@ -90,15 +92,18 @@ class CacheFolder:
             if self.path(shard).exists():
                 return Unavailable.HERE
             part_path = self._part(shard)
-            part = os.fdopen(os.open(part_path, os.O_RDWR | os.O_CREAT, 0o644), "r+b", buffering=0)
             try:
-                if not _lock(part) or not os.fstat(part.fileno()).st_nlink:
-                    part.close()
-                    return Unavailable.BUSY
+                part = open_alone(part_path)
+            except PermissionError:  # the rest of another user's killed fetch cannot be continued
+                part_path.unlink(missing_ok=True)
+                part = open_alone(part_path)
+            if part is None:
+                return Unavailable.BUSY
+            try:
                 lacking = self._make_room(shard, urgent=urgent, keep=keep)
                 if lacking <= 0:
                     return part
-                others = any(not _is_free(entry.path) for entry in self._parts() if entry.path != part_path)
+                others = any(is_held(entry.path) for entry in self._parts() if entry.path != part_path)
                 if urgent and not others:
                     return part  # larger than the bound, and needed all the same
                 if not os.fstat(part.fileno()).st_size:
@@ -142,8 +147,7 @@ class CacheFolder:
 
     @contextmanager
     def _counting(self) -> Iterator[None]:
-        with (self.folder / ".lock").open("w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        with holding(self.folder / ".lock"):
             yield
 
     def _present(self) -> int:
@@ -178,36 +182,26 @@ class CacheFolder:
         for entry in sorted([*parts, *shards], key=lambda entry: entry.used_ns):
             if lacking <= 0:
                 return lacking
-            if entry.path.name not in kept and _is_free(entry.path):
-                entry.path.unlink(missing_ok=True)
-                lacking -= entry.bytes
+            if entry.path.name not in kept and not is_held(entry.path):
+                lacking -= _removed_bytes(entry)
         if urgent:
             # Their readers find out, close them, and fetch them again when they need them.
             for entry in self._shards():
                 if lacking <= 0:
                     break
-                entry.path.unlink(missing_ok=True)
-                lacking -= entry.bytes
+                lacking -= _removed_bytes(entry)
         return lacking
 
 
-def _lock(file: BinaryIO) -> bool:
+def _removed_bytes(entry: _Entry) -> int:
+    """Remove `entry`; how much room that makes: none where another user's may not be removed."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _is_free(path: Path) -> bool:
-    """Whether nobody holds a lock on it."""
-    try:
-        with path.open("rb") as file:
-            return _lock(file)
-    except FileNotFoundError:
-        return True
+        entry.path.unlink(missing_ok=True)
+    except PermissionError:
+        return 0
+    return entry.bytes
 
 
 def default_cache_folder() -> Path:
     """Where remote shards are cached when nothing else is said: node-local, per user."""
-    return Path(tempfile.gettempdir()) / f"stackgan_dist-{getpass.getuser()}" / "shards"
+    return Path(tempfile.gettempdir()) / f"stackgan_dist-{user_name()}" / "shards"

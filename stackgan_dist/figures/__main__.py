@@ -1,7 +1,8 @@
 """The figures of a run: `python -m stackgan_dist.figures --run runs/demo`.
 
 Stage-I beside Stage-II; one sentence with many noises; from one sentence to another; one word changed; the training
-pictures nearest to what is generated. Writes a PNG for each and index.html with all of them.
+pictures nearest to what is generated. Writes a PNG for each and index.html with all of them, into a folder of this
+call's own.
 """
 
 from __future__ import annotations
@@ -36,9 +37,12 @@ from stackgan_dist.randomness import Stream, permutation
 from stackgan_dist.ranges import Range, Seed
 from stackgan_dist.runs.trained import Trained, load_discriminator, load_trained
 from stackgan_dist.storage.folder import Folder
+from stackgan_dist.storage.output_folder import check_output, output_folder
 
 _WORDS = 5
 _BATCH = 64
+_FILES = frozenset({"stages.png", "noises.png", "interpolation.png", "word.png", "nearest.png", "index.html"})
+"""What a call writes."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,10 @@ class Options:
     seed: Seed = 0
     """The seed of sentences and noises; another one gives others."""
     out: str | None = None
-    """The folder or URL to write to. The default is figures/ in the run."""
+    """The folder or URL to write to, empty or new. The default is a new one in the run, such as
+    figures/0001-step-42000-ema."""
+    overwrite: bool = False
+    """Replace the figures that an earlier call wrote to --out; other files there stay."""
     weights: Literal["ema", "raw"] = "ema"
     """ema takes the generator's moving average, raw its weights as they were at the last step."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
@@ -80,6 +87,8 @@ def main() -> None:
     options = parse_options(Options, "figures", __doc__)
     if len(options.sentences) == 1:
         raise UserError("--sentences has 1 sentence, it needs 2 or more: a figure goes from one to another")
+    out = None if options.out is None else Folder.at(options.out)
+    check_output(out, overwrite=options.overwrite)
     trained = load_trained(options.run, print, raw=options.weights == "raw")
     device = usable_device(options.device)
     painter = Painter(trained.generator(device), trained.config.model, options.seed)
@@ -100,20 +109,26 @@ def main() -> None:
         missing.append(f"One word changed is not shown: {error}.")
     figures.append(_nearest(options, trained, painter, sentences, device))
 
-    out = Folder.at(options.out) if options.out else trained.folder.root / "figures"
     facts = {
         "checkpoint": f"{trained.checkpoint}, {options.weights} weights",
         "image size": f"{trained.config.model.image_size} px",
         "sentences": "given" if options.sentences else f"captions of the split {options.split!r}",
         "seed": str(options.seed),
     }
-    try:
-        for figure in figures:
-            out.write(f"{figure.name}.png", to_png(figure.picture))
-        out.write("index.html", page(f"Figures of {options.run}", facts, figures, missing).encode())
-    except OSError as error:
-        raise UserError(f"cannot write to {out}: {error.strerror}; give another folder with --out") from error
-    print(f"{len(figures)} figures by {trained.checkpoint}; all of them: {out.url_of('index.html')}")
+    with output_folder(
+        out,
+        trained.folder.root / "figures",
+        f"step {trained.step} {options.weights}",
+        _FILES.__contains__,
+        overwrite=options.overwrite,
+    ) as folder:
+        try:
+            for figure in figures:
+                folder.write(f"{figure.name}.png", to_png(figure.picture, {"title": figure.title, **facts}))
+            folder.write("index.html", page(f"Figures of {options.run}", facts, figures, missing).encode())
+        except OSError as error:
+            raise UserError(f"cannot write to {folder}: {error.strerror}; give another folder with --out") from error
+    print(f"{len(figures)} figures by {trained.checkpoint}; all of them: {folder.url_of('index.html')}")
     for reason in missing:
         print(f"  {reason}")
 

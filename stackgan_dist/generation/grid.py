@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 _MARGIN = 6
@@ -68,8 +69,12 @@ def labelled_grid(
     return sheet
 
 
-def to_png(picture: Image.Image) -> bytes:
-    """The content of a PNG file."""
+def to_png(picture: Image.Image, text: Mapping[str, str] | None = None) -> bytes:
+    """The content of a PNG file, with `text` in its text chunks; equal pictures and texts are equal bytes."""
+    info = PngInfo()
+    for name, content in (text or {}).items():
+        # tEXt, or iTXt where it is not Latin-1; a command line may hold bytes that are no text at all.
+        info.add_text(name, content.encode(errors="backslashreplace").decode())
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
+    picture.save(buffer, "PNG", pnginfo=info)
     return buffer.getvalue()

@@ -67,6 +67,12 @@ class Serve:
     """The address to bind; one that is not on loopback needs the token that is printed."""
     port: Annotated[int, Range(at_least=0, at_most=65_535)] = 8765
     """The port to bind; 0 takes a free one, which is printed."""
+    public_url: str | None = None
+    """The address at which a proxy shows the pages, such as https://example.org/birds. Requests must name its host or
+    a loopback one, cookies are sent over TLS alone where it is https, and raters need the token that is printed."""
+    trusted_proxy: tuple[str, ...] = ()
+    """The addresses or networks of the proxy; X-Forwarded-For is believed from them alone. By default it is believed
+    from nobody, and all raters behind a proxy share one rate."""
     joins_per_minute: Annotated[float, Range(at_least=1)] = 60
     """At most this many new raters a minute may come from one address."""
     weights: _Weights = "ema"
@@ -171,6 +177,8 @@ def serve(options: Serve) -> None:
         host=options.host,
         port=options.port,
         joins_per_minute=options.joins_per_minute,
+        public_url=options.public_url,
+        trusted_proxy=options.trusted_proxy,
     )
 
 

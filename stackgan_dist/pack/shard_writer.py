@@ -27,6 +27,7 @@ from stackgan_dist.errors import UserError
 from stackgan_dist.pack.pictures import Frame, PictureError, encode_jpeg, load_picture
 from stackgan_dist.pack.pool import AbandonedError, OnPicture
 from stackgan_dist.pack.sources import Record, Source
+from stackgan_dist.storage.durable import new_file, sync
 from stackgan_dist.storage.folder import Folder
 from stackgan_dist.text import SentenceError, TextEncoder, load_encoder
 
@@ -221,25 +222,29 @@ def _meta(record: Record, frame: Frame) -> dict[str, Any]:
 @contextmanager
 def temporary_tar(folder: Folder, name: str) -> Iterator[Path]:
     """A file to write to, beside its destination if that is local (so that it can be renamed); gone afterwards."""
-    beside = folder.path
+    beside, prefix = folder.path, f".{Path(name).stem}."
     try:
-        if beside is not None:
+        if beside is None:  # nobody but its owner reads it there
+            handle, path = tempfile.mkstemp(prefix=prefix, suffix=TEMPORARY_SUFFIX)
+            os.close(handle)
+            part = Path(path)
+        else:
             beside.mkdir(parents=True, exist_ok=True)
-        handle, path = tempfile.mkstemp(dir=beside, prefix=f".{Path(name).stem}.", suffix=TEMPORARY_SUFFIX)
+            with new_file(beside, prefix, TEMPORARY_SUFFIX) as file:
+                part = Path(file.name)
     except OSError as error:
         raise UserError(f"cannot write to {beside or tempfile.gettempdir()}: {error.strerror}; change --out") from error
-    os.close(handle)
     try:
-        yield Path(path)
+        yield part
     finally:
-        Path(path).unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
 
 
 def publish_tar(part: Path, folder: Folder, name: str, samples: int) -> Shard:
     """Put the finished tar `part` into `folder` as `name`, whole or not at all; returns its entry for the index."""
     with part.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-        os.fsync(file.fileno())
+        sync(file.fileno(), part.parent)
     shard = Shard(name=name, bytes=part.stat().st_size, sha256=digest, samples=samples)
     folder.move_in(part, name)
     return shard

@@ -2,67 +2,55 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stackgan_dist.storage.folder import Folder
+
 if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+    from stackgan_dist.runs.event_file import Clock, EventFile
 
 
 class Board:
     """Event files in `folder`: opened when there is something to write, anew after `close` or a failure.
 
     Args:
-        folder: where they are.
+        folder: where they are written.
+        home: where those of earlier starts are.
         purge_step: what an earlier start wrote from this step on is not shown.
         lost: gets what could not be written.
     """
 
-    def __init__(self, folder: Path, purge_step: int, lost: Callable[[Exception], None]) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, home: Folder, purge_step: int, lost: Callable[[Exception], None]) -> None:
+        self._folder, self._home = folder, home
         self._purge_step: int | None = purge_step
         self._lost = lost
-        self._writer: SummaryWriter | None = None
-        if threading.excepthook is not _without_event_writers:
-            threading.excepthook = _without_event_writers
+        self._clock: Clock | None = None
+        self._file: EventFile | None = None
 
-    def write(self, entry: Callable[[SummaryWriter], object]) -> None:
+    def write(self, entry: Callable[[EventFile], object]) -> None:
         """Write `entry`, or give `lost` the reason why that was not possible."""
         try:
-            if self._writer is None:
-                from torch.utils.tensorboard import SummaryWriter  # half a second, which rank 0 alone needs
-
-                self._writer = SummaryWriter(str(self._folder), purge_step=self._purge_step)
-                self._purge_step = None
-            entry(self._writer)
+            if self._file is None:
+                self._file = self._open()
+            entry(self._file)
         except Exception as error:
-            self._abandon()
+            self.close()
             self._lost(error)
 
     def close(self) -> None:
         """End the event file, if one is open."""
-        try:
-            if self._writer is not None:
-                self._writer.close()
-                self._writer = None
-        except Exception as error:
-            self._abandon()
-            self._lost(error)
+        file, self._file = self._file, None
+        with suppress(OSError):  # what it holds was written before
+            if file is not None:
+                file.close()
 
-    def _abandon(self) -> None:
-        writer, self._writer = self._writer, None
-        with suppress(Exception):
-            if writer is not None:
-                writer.close()
+    def _open(self) -> EventFile:
+        from stackgan_dist.runs.event_file import Clock, EventFile  # tensorboard, which rank 0 alone needs
 
-
-_default_hook = threading.excepthook
-
-
-def _without_event_writers(error: threading.ExceptHookArgs) -> None:
-    """Spare the terminal the traceback of TensorBoard's own thread: the next entry raises the same error."""
-    if not (isinstance(error.exc_value, OSError) and type(error.thread).__name__ == "_AsyncWriterThread"):
-        _default_hook(error)
+        self._clock = self._clock or Clock(self._home)
+        file = EventFile(self._folder, self._clock, self._purge_step)
+        self._purge_step = None
+        return file

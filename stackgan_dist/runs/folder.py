@@ -9,23 +9,23 @@ runs/NAME/config.json      the resolved configuration and the data's digest
           DONE, PREEMPTED  how the last start ended; launch/ and slurm/ decide by it
 
 The same names lie on an object store when the folder is on one. What grows there, rows and events, is written on
-this node first, and carried over in whole files (upload.py); .lock is a lease then (lease.py).
+this node first, and carried over in whole files (upload.py); .lock is a lease then (lease.py), as on a file system that
+has no locks.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TextIO
 
 from stackgan_dist.config import Config, to_json
 from stackgan_dist.data.cache_folder import default_cache_folder
@@ -33,6 +33,7 @@ from stackgan_dist.data.index import Index
 from stackgan_dist.errors import UserError
 from stackgan_dist.storage.folder import Folder, FolderLike
 from stackgan_dist.storage.lease import leased
+from stackgan_dist.storage.locks import NoLocksError, try_lock
 
 Ending = Literal["DONE", "PREEMPTED"]
 _CONFIG = "config.json"
@@ -98,24 +99,28 @@ class RunFolder:
                 f"cannot write to {self.path}: {error.strerror}; choose another --run.folder or --run.name"
             ) from error
         with lock as handle:
-            deadline = time.monotonic() + patience_s
-            while True:
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        handle.seek(0)
-                        raise UserError(
-                            f"{self.path} is in use by another start of this run ({handle.read().strip()}); "
-                            "end that one, or choose another --run.name"
-                        ) from None
-                    time.sleep(0.2)
-            handle.truncate(0)
-            handle.write(f"process {os.getpid()} on {os.uname().nodename}\n")
-            handle.flush()
-            self.root.remove_temporary()
-            yield
+            try:
+                self._lock(handle, patience_s)
+                lease: AbstractContextManager[None] = nullcontext()
+            except NoLocksError:
+                lease = leased(self.root, ".lock", patience_s, lost)
+            with lease:
+                self.root.remove_temporary()
+                yield
+
+    def _lock(self, handle: TextIO, patience_s: float) -> None:
+        deadline = time.monotonic() + patience_s
+        while not try_lock(handle):
+            if time.monotonic() > deadline:
+                handle.seek(0)
+                raise UserError(
+                    f"{self.path} is in use by another start of this run ({handle.read().strip()}); "
+                    "end that one, or choose another --run.name"
+                )
+            time.sleep(0.2)
+        handle.truncate(0)
+        handle.write(f"process {os.getpid()} on {os.uname().nodename}\n")
+        handle.flush()
 
     def write_config(self, config: Config, index: Index) -> None:
         """Write config.json."""

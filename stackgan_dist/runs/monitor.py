@@ -13,9 +13,8 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
-import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
@@ -25,9 +24,6 @@ from stackgan_dist.runs.folder import RunFolder
 from stackgan_dist.runs.metrics import Metric, Progress, metrics_of, status_line
 from stackgan_dist.storage.files import write_bytes
 from stackgan_dist.storage.upload import Uploader
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
 
 T = TypeVar("T")
 
@@ -98,7 +94,9 @@ class Monitor:
         """Not written yet."""
         self._folder = folder
         self._reported: set[str] = set()
-        self._board = Board(folder.path, first_step + 1, lambda error: self._lost("TensorBoard's events", error))
+        self._board = Board(
+            folder.path, folder.root, first_step + 1, lambda error: self._lost("TensorBoard's events", error)
+        )
         self._uploader = (
             Uploader(folder.path, folder.root, (folder.metrics_file,), self.say) if folder.is_remote else None
         )
@@ -153,7 +151,8 @@ class Monitor:
             self._lost(self._folder.metrics_file.name, error)
         if time.monotonic() - self._handed_over > _HAND_OVER_S:
             self.hand_over()
-        self._board.write(lambda board: self._add_scalars(board, row, step))
+        curves = {curve: row[name] for name, curve in self._curves.items()}
+        self._board.write(lambda board: board.add_scalars(curves, step))
         line = f"{speed:,.0f} img/s, wait {waited:.1%} | {status_line(self._metrics, means)}"
         if self._bar is not None:
             self._bar.update(step - self._bar.n)
@@ -169,11 +168,12 @@ class Monitor:
 
     def picture(self, step: int, tag: str, picture: Image.Image) -> None:
         """A picture in TensorBoard, and as a file in the folder `tag` of the run."""
+        png = to_png(picture)
         try:
-            write_bytes(str(self._folder.path / tag / f"step-{step:09d}.png"), to_png(picture))
+            write_bytes(str(self._folder.path / tag / f"step-{step:09d}.png"), png)
         except OSError as error:
             self._lost(f"pictures ({tag}/)", error)
-        self._board.write(lambda board: board.add_image(tag, np.asarray(picture), step, dataformats="HWC"))
+        self._board.write(lambda board: board.add_image(tag, png, picture.size, step))
 
     def close(self) -> None:
         """Flush everything."""
@@ -183,10 +183,6 @@ class Monitor:
         self._board.close()
         if self._uploader is not None:
             self._uploader.finish()
-
-    def _add_scalars(self, board: SummaryWriter, row: dict[str, float], step: int) -> None:
-        for name, curve in self._curves.items():
-            board.add_scalar(curve, row[name], step)
 
     def _lost(self, what: str, error: Exception) -> None:
         """Say once what is not written any more."""

@@ -9,10 +9,8 @@ stand-in, whose scores must not stand beside published ones.
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
@@ -127,14 +125,12 @@ def _plot(scores: Scores, step: int, run: Folder) -> None:
 
     TensorBoard follows only the newest event file of each folder, and the run may still be writing its own.
     """
-    from torch.utils.tensorboard import SummaryWriter
+    from stackgan_dist.runs.event_file import scalars_file  # tensorboard, which rank 0 alone needs
 
-    with tempfile.TemporaryDirectory() as folder:
-        with SummaryWriter(folder) as board:
-            for name, value in scores.named().items():
-                board.add_scalar(f"score/{name}", value, step)
-        for file in Path(folder).iterdir():
-            (run / "scores").write(file.name, file.read_bytes())
+    folder = run / "scores"
+    curves = {f"score/{name}": value for name, value in scores.named().items()}
+    name, content = scalars_file(folder, curves, step)
+    folder.write(name, content)
 
 
 if __name__ == "__main__":

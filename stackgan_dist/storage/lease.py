@@ -1,4 +1,4 @@
-"""One owner at a time for a run on an object store, where no file can be locked.
+"""One owner at a time for a run on an object store, or a file system, where no file can be locked.
 
 The owner's name lies in an object that it writes anew every few seconds. A start that finds one waits until it is
 removed, or has not changed for longer than an owner is ever silent; that is measured by the waiter's own clock, so
@@ -42,7 +42,7 @@ def leased(folder: Folder, name: str, patience_s: float, lost: Callable[[str], N
     finally:
         ended.set()
         thread.join()
-        with suppress(StoreError):  # then it is waited out
+        with suppress(StoreError, OSError):  # then it is waited out
             lease.give_back()
 
 
@@ -61,7 +61,7 @@ class _Lease:
             now = time.monotonic()
             if content != seen:
                 seen, since = content, now
-            if content is None or now - since > SILENT_S:
+            if not content or now - since > SILENT_S:  # an empty file names nobody
                 self._write()
                 time.sleep(_PAUSE_S)
                 if self._owner() == self._name:
@@ -75,7 +75,8 @@ class _Lease:
 
     def renew(self, ended: threading.Event, lost: Callable[[str], None]) -> None:
         while not ended.wait(RENEW_S):
-            with suppress(StoreError):  # a store that fails for long costs the lease only if somebody else wants it
+            # A store or disk that fails for long costs the lease only if somebody else wants it.
+            with suppress(StoreError, OSError):
                 owner = self._owner()
                 if owner not in (None, self._name):
                     lost(f"another start of this run ({owner})")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from stackgan_dist.errors import UserError
+from stackgan_dist.storage.durable import new_file, sync, sync_folder
 
 
 @dataclass(frozen=True)
@@ -70,17 +70,16 @@ class LocalFiles:
         """As `write`, what `fill` writes to the file that it is given; nothing of it is kept in memory."""
         path = Path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        file = new_file(path.parent, f".{path.name}.", ".tmp")
         try:
-            with os.fdopen(handle, "wb") as file:
+            with file:
                 fill(file)
                 file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide it from the group
-            os.replace(temporary, path)
-            _sync_folder(path.parent)
+                sync(file.fileno(), path.parent)
+            os.replace(file.name, path)
+            sync_folder(path.parent)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            Path(file.name).unlink(missing_ok=True)
             raise
 
     @contextmanager
@@ -143,14 +142,4 @@ class LocalFiles:
 
     def move_in(self, file: Path, key: str) -> None:
         """Give the finished `file`, which lies beside `key` on the same disk, that name."""
-        file.chmod(0o644)  # mkstemp's 0600 would hide it from the group
         file.replace(key)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename inside `folder` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -48,8 +48,10 @@ class Uploader:
             self._thread.join()
 
     def finish(self) -> None:
-        """Copy what is left and wait for it; what goes on growing is looked for at its target, and sent again if it is
-        not there: a store that was cut off in one write of a file may drop another one of it."""
+        """Copy what is left and wait for it; then see that what goes on growing is there, and send it again if not.
+
+        A store that was cut off in one write of a file may drop another one of it.
+        """
         for _ in range(2):
             self.wait()
             self.start()

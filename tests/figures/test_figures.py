@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,7 +46,13 @@ def test_all_figures_of_a_stage2_run(
     three_runs: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, _, run = three_runs
-    _figures(monkeypatch, "--run", run, "--out", tmp_path, "--count", 3, "--texts", 2)
+    (tmp_path / "stages.png").write_bytes(b"of an earlier call")
+    with pytest.raises(UserError, match=r"holds 1 files already \(stages.png is one\); give another folder"):
+        _figures(monkeypatch, "--run", run, "--out", tmp_path, "--count", 3, "--texts", 2)
+    _figures(monkeypatch, "--run", run, "--out", tmp_path, "--count", 3, "--texts", 2, "--overwrite")
+    image: Any = Image.open(tmp_path / "stages.png")
+    image.load()
+    assert image.text["checkpoint"].endswith("checkpoints/step-000000005, ema weights")
     page = Images((tmp_path / "index.html").read_text())
     assert page.sources == ["stages.png", "noises.png", "interpolation.png", "word.png", "nearest.png"]
     assert {path.name for path in tmp_path.iterdir()} == {*page.sources, "index.html"}
@@ -69,8 +76,12 @@ def test_noises_with_and_without_conditioning_augmentation(
     page = (tmp_path / "index.html").read_text()
     assert "this is a Stage-I run" in page
     assert not (tmp_path / "stages.png").exists()
+    (tmp_path / "stages.png").write_bytes(b"of a call that had a Stage-II run")
+    _figures(monkeypatch, "--run", run, "--out", tmp_path, "--count", 2, "--texts", 2, "--overwrite")
+    assert not (tmp_path / "stages.png").exists()
     with pytest.raises(UserError, match="was trained with conditioning augmentation"):
-        _figures(monkeypatch, "--run", run, "--out", tmp_path, "--without-ca", run)
+        _figures(monkeypatch, "--run", run, "--out", tmp_path, "--without-ca", run, "--overwrite")
+    assert (tmp_path / "noises.png").exists()  # nothing goes before there is something to put in its place
 
 
 def test_sentences_of_one_s_own(

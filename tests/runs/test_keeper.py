@@ -185,8 +185,8 @@ def test_a_fault_of_tensorboard_is_said_once_and_ends_nothing(
     def broken(*_: object, **__: object) -> None:
         raise ValueError("a version of tensorboard that nobody knows")
 
-    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_scalar", broken)
-    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_image", broken)
+    monkeypatch.setattr("stackgan_dist.runs.event_file.EventFile.add_scalars", broken)
+    monkeypatch.setattr("stackgan_dist.runs.event_file.EventFile.add_image", broken)
     assert _count(tmp_path)[0] == "DONE"
     said = capsys.readouterr().out
     assert said.count("TensorBoard's events could not be written") == 1

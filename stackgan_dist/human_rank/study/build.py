@@ -124,6 +124,9 @@ def _make_room(folder: StudyFolder) -> None:
         raise UserError(f"{folder.path} holds a study already; choose another --out, or remove it with its votes")
     try:
         (folder.path / "pictures").mkdir(parents=True, exist_ok=True)
+        # What a build that was killed left: _complete must not take it for a picture of this one.
+        for picture in (folder.path / "pictures").glob("[0-9]*-[0-9]*.png"):
+            picture.unlink()
     except OSError as error:
         raise UserError(f"cannot write to {folder.path}: {error.strerror}; choose another --out") from error
 

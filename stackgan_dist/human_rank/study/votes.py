@@ -11,13 +11,16 @@ import hashlib
 import json
 import secrets
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from stackgan_dist.errors import UserError
+from stackgan_dist.storage.locks import has_record_locks, is_fresh
 
+_WAIT_S = 0.1
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS study (digest TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS raters (
@@ -62,15 +65,14 @@ class Votes:
 
     def __init__(self, file: Path, digest: str) -> None:
         try:
-            self._db = sqlite3.connect(file, isolation_level=None, check_same_thread=False, timeout=30)
-            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db = _connect(file)
             self._db.execute("PRAGMA synchronous = FULL")  # WAL's default may lose a commit when the power fails
             self._db.executescript(_SCHEMA)
             with self.transaction():
                 row = self._db.execute("SELECT digest FROM study").fetchone()
                 if row is None:
                     self._db.execute("INSERT INTO study VALUES (?)", (digest,))
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise UserError(f"cannot use {file} for votes: {error}; put it right, or move it away") from error
         if row is not None and row[0] != digest:
             self._db.close()
@@ -131,6 +133,23 @@ class Votes:
             Vote(rater, position, question, tuple(json.loads(ranking)), time, undone)
             for rater, position, question, ranking, time, undone in rows
         ]
+
+
+def _connect(file: Path) -> sqlite3.Connection:
+    """Where files can be locked, readers and the writer go on side by side (write-ahead log); else by turns."""
+    file.touch()  # by the user's umask; SQLite itself would make it 0644
+    if has_record_locks(file.parent):
+        db = sqlite3.connect(file, isolation_level=None, check_same_thread=False, timeout=30)
+        db.execute("PRAGMA journal_mode = WAL")
+        return db
+    lock = file.with_name(f"{file.name}.lock")  # a folder, by which SQLite's unix-dotfile locks
+    while lock.exists():
+        if is_fresh(lock):
+            time.sleep(_WAIT_S)
+        else:
+            lock.rmdir()  # of a process that was killed: nobody holds it for longer than a vote takes
+    url = f"{file.absolute().as_uri()}?vfs=unix-dotfile"
+    return sqlite3.connect(url, uri=True, isolation_level=None, check_same_thread=False, timeout=30)
 
 
 def _hashed(link: str) -> str:

@@ -41,9 +41,9 @@ class RankRoutes:
         ]
 
     async def join(self, request: Request) -> Response:
-        """A new rater's link, {"link": "/r/..."}."""
+        """A new rater's link, {"link": "r/..."}, relative to the first page."""
         take_turn(self._joins, address(request))
-        return JSONResponse({"link": "/r/" + await self._run(self._rating.join)}, 201)
+        return JSONResponse({"link": "r/" + await self._run(self._rating.join)}, 201)
 
     async def turn(self, request: Request) -> Response:
         """What is asked next."""

@@ -63,5 +63,5 @@ def take_turn(rate: Rate, key: str) -> None:
 
 
 def address(request: Request) -> str:
-    """Who asks: the peer's address. Headers that name another are not believed."""
+    """Who asks: the peer's address, or the one that a trusted proxy names (serve.py)."""
     return request.client.host if request.client else "?"

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvicorn
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from stackgan_dist.errors import UserError
 from stackgan_dist.human_rank.study.folder import StudyFolder
 from stackgan_dist.human_rank.study.rating import Rating
 from stackgan_dist.human_rank.web.app import create_app
 from stackgan_dist.human_rank.web.limits import Limits
+from stackgan_dist.human_rank.web.public_url import PublicUrl, check_proxies
 from stackgan_dist.human_rank.web.security import LOOPBACK
 from stackgan_dist.machine import usable_cores
 
@@ -37,23 +39,33 @@ def serve_pages(
     host: str,
     port: int,
     joins_per_minute: float,
+    public_url: str | None = None,
+    trusted_proxy: tuple[str, ...] = (),
 ) -> None:
     """Serve until SIGINT or SIGTERM. UserError when something cannot be opened or bound."""
+    public = None if public_url is None else PublicUrl.parse(public_url)
+    check_proxies(trusted_proxy)
     folder = None if study is None else StudyFolder(study)
     rating = None if folder is None else Rating(folder)
     limits = Limits(joins_per_minute=joins_per_minute)
     trial = None if run is None else _trial(run, raw, device, limits)
-    token = None if host in LOOPBACK else _token(folder)
-    app = create_app(rating, trial, token, limits)
+    token = None if host in LOOPBACK and public is None else _token(folder)
+    app = ProxyHeadersMiddleware(create_app(rating, trial, token, limits, public), list(trusted_proxy))  # type: ignore[arg-type]
     listener = _bind(host, port)
     shown = f"[{host}]" if ":" in host else host
     query = "" if token is None else f"/?token={token}"
-    print(f"serving at http://{shown}:{listener.getsockname()[1]}{query}  (end with Ctrl-C)", flush=True)
+    here = f"http://{shown}:{listener.getsockname()[1]}"
+    if public is None:
+        print(f"serving at {here}{query}  (end with Ctrl-C)", flush=True)
+    else:
+        print(f"serving at {here} what a proxy shows at {str(public)[:-1]}{query}  (end with Ctrl-C)", flush=True)
+        if not trusted_proxy:
+            print("all raters share one rate, that of the proxy; name it with --trusted-proxy 127.0.0.1", flush=True)
     config = uvicorn.Config(
         app,
         log_level=logging.WARNING,  # access logs would hold raters' links
         server_header=False,
-        proxy_headers=False,  # anybody can send X-Forwarded-For
+        proxy_headers=False,  # anybody can send X-Forwarded-For; it is believed above, of a trusted proxy
         h11_max_incomplete_event_size=_LARGEST_HEAD_BYTES,
         limit_concurrency=_MOST_CONNECTIONS,
         timeout_graceful_shutdown=_LONGEST_GOODBYE_S,

@@ -97,7 +97,7 @@ def missing_browser() -> str | None:
     return f"no {' and no '.join(absent)}; on Debian: apt-get install chromium chromium-driver" if absent else None
 
 
-def open_browser(size: tuple[int, int] = DESKTOP, *, touch: bool = False) -> Any:
+def open_browser(size: tuple[int, int] = DESKTOP, *, touch: bool = False, trusts_any_certificate: bool = False) -> Any:
     """A headless Chromium, as a selenium WebDriver; nothing is downloaded for it."""
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
@@ -108,6 +108,7 @@ def open_browser(size: tuple[int, int] = DESKTOP, *, touch: bool = False) -> Any
         options.add_argument(argument)
     if os.geteuid() == 0:
         options.add_argument("--no-sandbox")  # Chromium's own sandbox refuses root
+    options.accept_insecure_certs = trusts_any_certificate
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     browser = webdriver.Chrome(options, Service(shutil.which("chromedriver")))
     browser.execute_cdp_cmd(

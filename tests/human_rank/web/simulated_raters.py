@@ -93,7 +93,7 @@ async def _rate(number: int, port: int, think_s: float, until: float, outcome: O
     await asyncio.sleep(dice.uniform(0, min(think_s, until - time.monotonic())))
     status, content, _ = await _insist(client, outcome, "POST", "/raters")
     assert status == 201, content
-    link: str = json.loads(content)["link"]
+    link = f"/{json.loads(content)['link']}"
     _, content, _ = await _insist(client, outcome, "GET", f"{link}/turn")
     turn = json.loads(content)
     last: tuple[int, int, tuple[int, ...]] | None = None

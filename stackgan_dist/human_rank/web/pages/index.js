@@ -3,7 +3,7 @@ import { $, ask, say } from "./page.js";
 const WORDS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"];
 
 try {
-  const about = await ask("GET", "/about");
+  const about = await ask("GET", "about");
   if (about.study) {
     $("set-count").textContent = WORDS[about.study.sets] ?? about.study.sets;
     $("sentence-count").textContent = about.study.sentences;
@@ -20,7 +20,7 @@ try {
 $("join").addEventListener("click", async () => {
   $("join").disabled = true;
   try {
-    location.href = (await ask("POST", "/raters")).link;
+    location.href = (await ask("POST", "raters")).link;
   } catch (error) {
     say(error.message, true);
     $("join").disabled = false;

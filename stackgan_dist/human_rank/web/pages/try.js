@@ -33,16 +33,16 @@ $("form").addEventListener("submit", async (event) => {
   $("generate").disabled = true;
   say("");
   try {
-    job = await ask("POST", "/jobs", prompt);
+    job = await ask("POST", "jobs", prompt);
     begin();
     while (job.state === "waiting" || job.state === "generating") {
       follow();
       await pause(POLL_MS);
-      job = await ask("GET", `/jobs/${job.id}`);
+      job = await ask("GET", `jobs/${job.id}`);
     }
     follow();
     if (job.state === "failed") throw new Error(job.error);
-    $("sheet").href = `/jobs/${job.id}/sheet.png`;
+    $("sheet").href = `jobs/${job.id}/sheet.png`;
     $("sheet").hidden = false;
     say(`${job.total} pictures generated.`);
   } catch (error) {
@@ -101,7 +101,7 @@ function paint() {
       const link = figure.querySelector("a");
       image.hidden = link.hidden = !there;
       if (!there) return;
-      const source = `/jobs/${job.id}/${step}/${picture}/${stage + 1}.png`;
+      const source = `jobs/${job.id}/${step}/${picture}/${stage + 1}.png`;
       if (image.getAttribute("src") !== source) image.src = source;
       image.alt = `Picture ${picture + 1}, Stage-${"I".repeat(stage + 1)}: ${step === 0 ? prompt.sentence : prompt.other}`;
       link.href = source;
@@ -115,7 +115,7 @@ $("slider").addEventListener("input", () => {
 });
 
 try {
-  about = (await ask("GET", "/about")).run;
+  about = (await ask("GET", "about")).run;
   $("number").max = about.most;
   $("sentence").maxLength = $("other").maxLength = about.longest;
 } catch (error) {

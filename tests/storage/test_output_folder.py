@@ -1,0 +1,106 @@
+"""Folders that calls write to: each has its own, on a disk and on an object store, also when many begin at once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from stackgan_dist.errors import UserError
+from stackgan_dist.storage import output_folder as module
+from stackgan_dist.storage.folder import Folder
+from stackgan_dist.storage.output_folder import output_folder
+
+
+@pytest.fixture(params=["path", "memory"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Folder]:
+    if request.param == "path":
+        yield Folder.at(tmp_path)
+    else:
+        yield Folder.at(f"memory://{tmp_path.name}")
+        fsspec.filesystem("memory").store.clear()
+
+
+def _write(parent: Folder, title: str, *names: str) -> str:
+    with output_folder(None, parent, title, lambda name: False, overwrite=False) as folder:
+        for name in names:
+            folder.write(name, title.encode())
+    return folder.url.rpartition("/")[2]
+
+
+def test_folders_are_numbered_and_say_what_is_in_them(root: Folder) -> None:
+    parent = root / "generated"
+    assert _write(parent, "A small, RED bird!", "a.png") == "0001-a-small-red-bird"
+    assert _write(parent, "../../etc/passwd", "a.png") == "0002-etc-passwd"
+    assert _write(parent, "红色的鸟", "a.png") == "0003"
+    assert _write(parent, "a bird " * 20, "a.png") == "0004-a-bird-a-bird-a-bird-a-bird-a-bird-a"
+    assert _write(parent, "x" * 99, "a.png") == "0005-" + "x" * 40
+    parent.write("0900-of-somebody/a.png", b"")
+    assert _write(parent, "a bird", "a.png") == "0901-a-bird"
+    assert (parent / "0001-a-small-red-bird").names() == ["a.png"]
+
+
+def test_a_call_that_wrote_nothing_leaves_nothing(root: Folder) -> None:
+    _write(root / "generated", "a bird")
+    assert (root / "generated").names() == []
+
+
+def test_calls_at_once_have_different_folders(root: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PAUSE_S", 0.05)
+    begin = threading.Barrier(6)
+    folders: list[str] = []
+
+    def call() -> None:
+        begin.wait()
+        folders.append(_write(root / "generated", "a bird", "a.png"))
+
+    threads = [threading.Thread(target=call) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(set(folders)) == 6
+    assert (root / "generated").names() == sorted(folders)
+
+
+def test_a_folder_that_is_given_must_be_empty_or_its_files_replaced(root: Folder) -> None:
+    out = root / "out"
+
+    def call(name: str, *, overwrite: bool) -> None:
+        with output_folder(out, root, "", lambda name: name.endswith(".png"), overwrite=overwrite) as folder:
+            assert folder == out
+            folder.write(name, name.encode())
+
+    call("1.png", overwrite=False)
+    out.write("notes.txt", b"mine")
+    out.write(f"{module._CLAIM}0", b"")  # of a call that was killed
+    with pytest.raises(UserError, match=r"holds 3 files already .*--overwrite"):
+        call("2.png", overwrite=False)
+    assert out.read("1.png") == b"1.png"
+    call("2.png", overwrite=True)
+    assert out.names() == ["2.png", "notes.txt"]
+
+
+def test_a_second_call_is_refused_while_the_first_one_writes(root: Folder) -> None:
+    out = root / "out"
+    with output_folder(out, root, "", lambda name: False, overwrite=False):
+        with (
+            pytest.raises(UserError, match="holds 1 files already"),
+            output_folder(out, root, "", lambda name: False, overwrite=False),
+        ):
+            pass
+        assert len(out.names()) == 1  # the claim of the first
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with (
+        pytest.raises(UserError, match=r"cannot write to .*give another folder with --out"),
+        output_folder(
+            Folder.at(tmp_path / "file" / "out"), Folder.at(tmp_path), "", lambda name: False, overwrite=False
+        ),
+    ):
+        pass
