@@ -80,8 +80,8 @@ def open_alone(path: Path) -> BinaryIO | None:
     It is open for reading and writing, unbuffered. Raises PermissionError for another user's that nobody has.
     """
     try:
-        os.close(os.open(path, os.O_RDONLY | os.O_CREAT, 0o666))
-        file = path.open("r+b", buffering=0)
+        # In one call: another process may remove the file at any moment.
+        file = open(path, "r+b", buffering=0, opener=_create)  # noqa: SIM115, PTH123 (handed on; Path has no opener)
     except PermissionError:
         if is_held(path):
             return None
@@ -98,6 +98,10 @@ def open_alone(path: Path) -> BinaryIO | None:
         raise
     file.close()
     return None
+
+
+def _create(name: str, flags: int) -> int:
+    return os.open(name, flags | os.O_CREAT, 0o666)
 
 
 def is_held(path: Path) -> bool:
@@ -133,7 +137,7 @@ class _Marked(io.FileIO):
     """A file whose marker is touched until it is closed, and goes then."""
 
     def __init__(self, path: Path, marker: Path) -> None:
-        super().__init__(path, "r+")
+        super().__init__(path, "r+", opener=_create)
         self._marker, self._process, self._closed = marker, os.getpid(), threading.Event()
         threading.Thread(target=self._touch, name="marker", daemon=True).start()
 

@@ -143,3 +143,22 @@ def test_other_faults_are_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(fcntl, "flock", fail)
     with (tmp_path / "file").open("w") as file, pytest.raises(OSError, match="Input/output error"):
         try_lock(file)
+
+
+def test_a_file_that_others_remove_is_made_again(tmp_path: Path, kind: str) -> None:
+    path, ended = tmp_path / "file", threading.Event()
+
+    def remove() -> None:
+        while not ended.is_set():
+            path.unlink(missing_ok=True)
+
+    thread = threading.Thread(target=remove)
+    thread.start()
+    try:
+        for _ in range(2000):
+            file = open_alone(path)  # or None, where it was removed before it could be locked
+            if file is not None:
+                file.close()
+    finally:
+        ended.set()
+        thread.join()
