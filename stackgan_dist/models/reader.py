@@ -72,10 +72,10 @@ class ReadingGenerator(nn.Module):
         """
         read = slice(first, len(pictures), 2)
         reading: Reading = self.reader(pictures[read], text[read])
-        z, eps = z.clone(), eps.clone()
-        z[read] = (reading.mu + reading.log_sigma.exp() * z[read]).to(z.dtype)
-        eps[read] = 0
-        fakes: Fakes = self.generator(text, z, eps)
+        read_z, mean_eps = z.clone(), eps.clone()
+        read_z[read] = (reading.mu + reading.log_sigma.exp() * z[read]).to(z.dtype)
+        mean_eps[read] = 0
+        fakes: Fakes = self.generator(text, read_z, mean_eps)
         return fakes._replace(reading=reading)
 
     def discriminator_condition(self, text: Tensor) -> Tensor:
