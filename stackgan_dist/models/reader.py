@@ -45,7 +45,7 @@ class Reader(nn.Module):
 
     def forward(self, pictures: Tensor, text: Tensor) -> Reading:
         """Read pictures (N, 3, S, S) in [-1, 1] with their texts (N, text_dim); N may be 0."""
-        seen = _activated(self.blocks(self.stem(F.pixel_unshuffle(pictures, 2)))).flatten(1)
+        seen = _activated(self.blocks(self.stem(_into_channels(pictures)))).flatten(1)
         joint = _activated(self.join(torch.cat([seen, _activated(self.text(text))], dim=1)))
         mu, log_sigma = self.out(joint).chunk(2, dim=1)
         return Reading(mu, log_sigma.clamp(*_LOG_SIGMA))
@@ -108,6 +108,13 @@ class _HalvingConv(nn.Conv2d):
         kernel = F.pad(self.weight, (1, 1, 1, 1))
         rows = kernel[:, :, 1:] + kernel[:, :, :-1]
         return F.conv2d(input, (rows[..., 1:] + rows[..., :-1]) / 4, self.bias, stride=2, padding=1)
+
+
+def _into_channels(pictures: Tensor) -> Tensor:
+    """(N, 3, S, S) -> (N, 12, S / 2, S / 2): F.pixel_unshuffle by 2, which leaves a batch of no rows as it is."""
+    n, channels, height, width = pictures.shape
+    cells = pictures.reshape(n, channels, height // 2, 2, width // 2, 2).permute(0, 1, 3, 5, 2, 4)
+    return cells.reshape(n, 4 * channels, height // 2, width // 2)
 
 
 def _activated(x: Tensor) -> Tensor:

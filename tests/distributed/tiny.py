@@ -77,8 +77,8 @@ def tiny_config(
             batch_size=BATCH, epochs=epochs, halve_every_epochs=1, ema_half_life_images=50, precision=precision,
             interpolated_texts=model.family == "gan-int-cls",
             reconstruction_weight=50.0 if model.stage1_coarse else 0.0,
-            contrastive_weight=terms, generator_contrastive_weight=terms,
-            reading_weight=40 * terms if model.stage == 1 else 0.0,
+            contrastive_weight=terms, generator_contrastive_weight=0.2 * terms,
+            reading_weight=10 * terms if model.stage == 1 else 0.0,
         ),
         run=RunConfig(
             name=name, folder=str(folder), tick_steps=1, checkpoint_steps=checkpoint_steps, keep_last=100,
