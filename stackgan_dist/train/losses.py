@@ -156,6 +156,7 @@ def reading_divergence(mu: Tensor, log_sigma: Tensor) -> Tensor:
 
 def _comparable(logits: Tensor, excluded: Tensor) -> Tensor:
     """Logits (N, 1 + P) by which no text that is excluded can be picked."""
+    logits = _at_least_float32(logits)
     return torch.cat([logits[:, :1], logits[:, 1:].masked_fill(excluded, -torch.inf)], dim=1)
 
 

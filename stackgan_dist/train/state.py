@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -84,8 +84,7 @@ class TrainingState:
             self.generator.module.compile()
             self.discriminator.module.compile()
         self._config, self._ranks, self._precision = config, ranks, precision
-        # The rows with even numbers in the global batch are read, on whichever rank they are.
-        self._read_first = rows_of_rank(training.batch_size, ranks.rank, ranks.world_size).start % 2
+        self._read = rows_read(training.batch_size, ranks.rank, ranks.world_size)
         self._weights = LossWeights.of(training)
         self._network = generator
 
@@ -99,8 +98,8 @@ class TrainingState:
             precision=self._precision,
             share=len(batch.images) * world_size / training.batch_size,
             generator_share=len(batch.text) * world_size / generator_rows,
-            read_first=self._read_first,
-            read_share=len(range(self._read_first, len(batch.images), 2)) * world_size / -(-training.batch_size // 2),
+            read_first=self._read.first,
+            read_share=self._read.share,
         )
         report = train_step(self.generator, self.discriminator, batch, settings)
         self.ema.update(self._network, (step + 1) * training.batch_size, training.batch_size)
@@ -143,6 +142,21 @@ class TrainingState:
     def drawing_generators(self) -> dict[str, Generator]:
         """The generators to draw samples with, by name."""
         return {"ema": self.ema.network, "raw": self._network}  # type: ignore[dict-item]
+
+
+class RowsRead(NamedTuple):
+    """Which of a rank's rows are read, where rows are: every other one, from `first` on."""
+
+    first: int
+    share: float
+    """See StepSettings.read_share."""
+
+
+def rows_read(batch_size: int, rank: int, world_size: int) -> RowsRead:
+    """Those of `rank`: the rows with even numbers in the global batch, whoever has them."""
+    rows = rows_of_rank(batch_size, rank, world_size)
+    first = rows.start % 2
+    return RowsRead(first, len(rows[first::2]) * world_size / len(range(0, batch_size, 2)))
 
 
 _LAST_RATE = 0.05
