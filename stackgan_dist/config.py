@@ -54,6 +54,10 @@ class TrainingConfig:
     """The learning rate of Adam at the first step, for both networks."""
     halve_every_epochs: Annotated[int, Range(at_least=0)] = 100
     """The learning rate is halved each time this many epochs are over; 0 keeps it as it is."""
+    linear_decay: Annotated[float, Range(at_least=0, at_most=1)] = 0.0
+    """The share of the run, at its end, over which the learning rate falls linearly to a 20th; halvings come on top.
+    0.5 lets it fall over the second half. The rate then depends on --training.epochs, which is fixed once the run has
+    begun. 0, as in the paper, leaves it to the halvings."""
     adam_beta1: Annotated[float, Range(at_least=0, below=1)] = 0.5
     """Adam's decay rate of the first moment."""
     adam_beta2: Annotated[float, Range(at_least=0, below=1)] = 0.999
@@ -69,6 +73,23 @@ class TrainingConfig:
     """Stage-II: the weight of the mean absolute difference between real pictures and what G makes of them from their
     text and their 64 pixels. It is not in the paper, hence 0: a short run learns from it what sharp pictures look like
     without waiting for D to teach it. See also --model.stage1-coarse."""
+    contrastive_weight: Annotated[float, Range(at_least=0)] = 0.0
+    """The weight of the contrastive text term in D's loss: D's features of a real picture also have to pick the
+    picture's own text out of 512 random ones of other classes (InfoNCE, arXiv 1807.03748, as in XMC-GAN, arXiv
+    2101.04702). It is not in the paper, hence 0; 1 teaches D the parts of a sentence that real and wrong pairs alone do
+    not. For StackGAN."""
+    generator_contrastive_weight: Annotated[float, Range(at_least=0)] = 0.0
+    """The weight in G's loss of how much worse generated pictures pick their texts than the real pictures of the same
+    texts do. It needs --training.contrastive-weight. 1 suits painted birds; on photographs, whose texts are hard to
+    pick, 0.2 does, and 1 makes cartoons."""
+    reading_weight: Annotated[float, Range(at_least=0)] = 0.0
+    """Stage-I: the weight of redrawing real pictures. For every other row of the global batch an encoder reads z off
+    the real picture and its text, and G has to redraw that picture: this times the mean absolute difference (the
+    conditional VAE of BicycleGAN, arXiv 1711.11586). It is not in the paper, hence 0; with 40 the pictures of one
+    sentence differ in pose, size and background. The encoder is part of checkpoints, and of nothing that generates."""
+    reading_kl_weight: Annotated[float, Range(at_least=0)] = 0.05
+    """With --training.reading-weight: the weight of the KL divergence of what the encoder reads from a standard normal
+    z, summed over the dimensions of z."""
     interpolated_texts: bool = False
     """Train the generator also on texts half-way between two, one for every two rows of the batch: the INT of
     GAN-INT-CLS (arXiv 1605.05396, section 4.3)."""
@@ -146,6 +167,7 @@ class Config:
             raise UserError("--training.colour-weight compares Stage-II with Stage-I; leave it out for Stage-I")
         if training.reconstruction_weight and self.model.stage == 1:
             raise UserError("--training.reconstruction-weight is for Stage-II, which starts from images; leave it out")
+        self._check_terms()
         if self.model.stage == 2 and self.stage1 is None:
             raise UserError("Stage-II starts from a trained Stage-I; give its run folder with --stage1")
         if self.engine == "deepspeed" and training.precision in ("fp16", "fp64"):
@@ -155,6 +177,28 @@ class Config:
             )
         if self.model.stage == 1 and self.stage1 is not None:
             raise UserError("--stage1 is for Stage-II runs; add --model.stage 2 or leave it out")
+
+    def _check_terms(self) -> None:
+        """Refuse terms of the loss that this model cannot have."""
+        model, training = self.model, self.training
+        for flag, weight in (
+            ("--training.contrastive-weight", training.contrastive_weight),
+            ("--training.reading-weight", training.reading_weight),
+        ):
+            if weight and model.family != "stackgan":
+                raise UserError(
+                    f"{flag} is {weight}, but the term is StackGAN's and {model.family} has none; leave it out"
+                )
+        if training.generator_contrastive_weight and not training.contrastive_weight:
+            raise UserError(
+                "--training.generator-contrastive-weight has G learn what D knows of texts, but D learns nothing of "
+                "them without --training.contrastive-weight; set that too, or leave both out"
+            )
+        if training.reading_weight and model.stage == 2:
+            raise UserError(
+                "--training.reading-weight is for Stage-I, which draws from noise; Stage-II has "
+                "--training.reconstruction-weight instead"
+            )
 
 
 def to_json(config: Config) -> str:
@@ -191,11 +235,17 @@ are compared by the digest of their index, the Stage-I by its weights, which are
 def differences(ours: Config, theirs: Config) -> list[str]:
     """Fields in which two configurations define different runs, as "section.field: ours, theirs"."""
     mine, other = flatten(dataclasses.asdict(ours)), flatten(dataclasses.asdict(theirs))
-    return [
+    differing = [
         f"{name}: {mine[name]} here, {other[name]} there"
         for name in mine
         if mine[name] != other[name] and not name.startswith(_FREE_TO_CHANGE)
     ]
+    if ours.training.linear_decay and ours.training.epochs != theirs.training.epochs:
+        differing.append(
+            f"training.epochs: {ours.training.epochs} here, {theirs.training.epochs} there, and by "
+            f"--training.linear-decay {ours.training.linear_decay} the learning rate of every step depends on them"
+        )
+    return differing
 
 
 def flatten(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -198,6 +198,9 @@ class Stream(IntEnum):
     EMBEDDING_CAPTION = 27
     EMBEDDING_DROPOUT = 28
     FINE_TUNING_ORDER = 29
+    POOL_SHARD = 30
+    POOL_PICTURE = 31
+    POOL_CAPTION = 32
 
 
 def pick(point: float, among: int) -> int:

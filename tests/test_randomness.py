@@ -66,6 +66,7 @@ def test_streams_keep_their_numbers() -> None:
         "SCORE_REAL": 18, "SCORE_CANDIDATE": 19, "SCORE_WRONG": 20, "HELD_OUT": 21, "CLASSIFIER_CROP": 22,
         "NOISE_PICTURE": 23, "EMBEDDING_CLASS": 24, "EMBEDDING_PICTURE": 25, "EMBEDDING_VIEW": 26,
         "EMBEDDING_CAPTION": 27, "EMBEDDING_DROPOUT": 28, "FINE_TUNING_ORDER": 29,
+        "POOL_SHARD": 30, "POOL_PICTURE": 31, "POOL_CAPTION": 32,
     }  # fmt: skip
 
 

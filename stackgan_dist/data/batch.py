@@ -22,6 +22,9 @@ from stackgan_dist.models.config import Placement
 _ALIGNED = 64
 """Bytes: more than any dtype needs, and a line of a processor's cache."""
 
+POOL_SIZE = 512
+"""Texts that a picture has to pick its own out of, where there is a contrastive term."""
+
 
 @dataclass(frozen=True)
 class BatchShape:
@@ -38,6 +41,8 @@ class BatchShape:
     """Whether every other row draws a text between two."""
     placement: Placement | None = None
     """What the model is told about where the object is."""
+    pool: int = 0
+    """Texts that a picture has to pick its own out of."""
 
     @classmethod
     def of(cls, config: Config) -> BatchShape:
@@ -51,6 +56,7 @@ class BatchShape:
             condition_dim=model.condition_dim,
             interpolate=training.interpolated_texts,
             placement=model.placement,
+            pool=POOL_SIZE if training.contrastive_weight else 0,
         )
 
 
@@ -80,6 +86,12 @@ class Batch(NamedTuple):
     place: Tensor | None = None
     """Where the object is, (n + m, *placement.shape), float32, for models that are told."""
 
+    pool: Tensor | None = None
+    """Embeddings of the texts that a row has to pick its own out of, (P, dim), float32: the same for all rows of the
+    global batch."""
+    excluded: Tensor | None = None
+    """Those of the pool that are no wrong answers for a row, since they are of its class, (n, P), bool."""
+
     def __reduce__(self) -> Any:
         piece, spans = joined(self)
         return _batch, (handed_over(piece), spans)
@@ -98,6 +110,8 @@ def blank_batch(rows: Sequence[int], shape: BatchShape, text_dim: int) -> Batch:
         eps=ramp.unsqueeze(1).expand(all_rows, shape.stages, shape.condition_dim),
         samples=torch.zeros(n, 2, dtype=torch.int64),
         place=torch.full((all_rows, *shape.placement.shape), 0.5) if shape.placement else None,
+        pool=torch.linspace(-1, 1, shape.pool).unsqueeze(1).expand(-1, text_dim) if shape.pool else None,
+        excluded=torch.zeros(n, shape.pool, dtype=torch.bool) if shape.pool else None,
     )
 
 

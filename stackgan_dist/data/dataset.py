@@ -12,6 +12,7 @@ from stackgan_dist.data.captions import CaptionSet
 from stackgan_dist.data.index import Index, NoIndexError, load_index, stored_size
 from stackgan_dist.data.pack_command import missing_command
 from stackgan_dist.data.plan import Plan
+from stackgan_dist.data.text_pool import TextPool
 from stackgan_dist.errors import UserError
 from stackgan_dist.storage.folder import Folder
 
@@ -42,6 +43,12 @@ class PackedSet:
     def plan(self, training: TrainingConfig) -> Plan:
         """The order in which a run reads its samples; UserError when they do not fill one batch."""
         return Plan([shard.samples for shard in self.index.shards], training.seed, training.batch_size)
+
+    def text_pool(self, training: TrainingConfig) -> TextPool | None:
+        """The texts that a run's pictures pick their own out of; read now, and None without the contrastive term."""
+        if not training.contrastive_weight:
+            return None
+        return TextPool.read(self.index, self.cache(), training.seed, training.captions_per_text)
 
 
 def open_packed(data: DataConfig, image_size: int, split: str | None = None) -> PackedSet:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from stackgan_dist.data.assemble import BatchPictures, BatchTexts
@@ -26,6 +27,7 @@ from stackgan_dist.data.plan import Plan
 from stackgan_dist.data.rows import OF_ROWS, OF_TEXTS_BETWEEN, RowDraws
 from stackgan_dist.data.shard import OpenShards, ShardReader
 from stackgan_dist.data.shared_memory import describe_shared_memory
+from stackgan_dist.data.text_pool import TextPool
 from stackgan_dist.errors import RankError, UserError
 from stackgan_dist.models.config import Placement
 from stackgan_dist.randomness import Stream
@@ -55,6 +57,7 @@ class StepDataset(Dataset["Batch | UserError"]):
         lookahead: int,
         memory_bytes: int = 0,
         decoder: SampleDecoder | None = None,
+        pool: TextPool | None = None,
     ) -> None:
         self._index = index
         self._plan = plan
@@ -62,6 +65,7 @@ class StepDataset(Dataset["Batch | UserError"]):
         self._rows = rows
         self._shape = shape
         self._lookahead = lookahead
+        self._pool = pool
         # Each row walks a lane of its own, so as many shards are in use as there are rows.
         self._shards = OpenShards(index, cache, keep=max(len(rows) + 1, _SHARDS_OPEN))
         self._with_places: set[str] = set()  # shards that are known to have what the model is told
@@ -89,6 +93,7 @@ class StepDataset(Dataset["Batch | UserError"]):
         pictures = BatchPictures(self._decoder, self._store, shape.image_size, crops, flips, firsts + samples[:, 1])
         texts = BatchTexts(index, self._decoder, self._store, shape.captions_per_text, drawn, with_partner, between)
         places_seen = np.empty((len(rows), *shape.placement.shape), np.float32) if shape.placement else None
+        classes = [""] * len(rows)
         self._shards.close_removed()
         # Shard by shard, so that a cache of hardly any shards fetches each of them once a step.
         first = firsts.tolist()
@@ -97,6 +102,7 @@ class StepDataset(Dataset["Batch | UserError"]):
             reader = self._shards[number]
             pictures.read(n, reader, sample)
             texts.read(n, reader, first[n], sample)
+            classes[n] = reader.class_names[sample]
             if places_seen is not None and shape.placement is not None:
                 places_seen[n] = self._place(reader, sample, shape.placement, crops[n], bool(flips[n]))
         images = pictures.seen()
@@ -104,6 +110,7 @@ class StepDataset(Dataset["Batch | UserError"]):
         z, eps = self._noise(drawn, between)
         if places_seen is not None and more:
             places_seen = np.concatenate([places_seen, places_seen[with_partner]])
+        pool, excluded = self._drawn_pool(step, classes)
         return Batch(
             images=torch.from_numpy(images),
             text=torch.from_numpy(text),
@@ -112,6 +119,8 @@ class StepDataset(Dataset["Batch | UserError"]):
             eps=torch.from_numpy(eps).reshape(len(eps), shape.stages, shape.condition_dim),
             samples=torch.from_numpy(samples),
             place=None if places_seen is None else torch.from_numpy(places_seen),
+            pool=pool,
+            excluded=excluded,
         )
 
     def _look_ahead(self, step: int) -> None:
@@ -130,6 +139,14 @@ class StepDataset(Dataset["Batch | UserError"]):
         dims = {Stream.BETWEEN_NOISE: shape.noise_dim, Stream.BETWEEN_CONDITIONING: condition_dim}
         more_z, more_eps = between.gaussians(dims)
         return np.concatenate([z, more_z]), np.concatenate([eps, more_eps])
+
+    def _drawn_pool(self, step: int, classes: Sequence[str]) -> tuple[Tensor | None, Tensor | None]:
+        """See Batch.pool and Batch.excluded, for rows of these classes."""
+        if self._pool is None:
+            return None, None
+        texts, of_texts = self._pool.draw(step, self._shape.pool)
+        excluded = self._pool.numbers(classes)[:, None] == of_texts
+        return torch.from_numpy(texts), torch.from_numpy(excluded)
 
     def _place(
         self, reader: ShardReader, sample: int, placement: Placement, crop: NDArray[np.int64], flip: bool

@@ -53,8 +53,9 @@ class ShardReader:
         self._scan()
         if len(self.keys) != samples:
             raise UserError(f"{name} holds {len(self.keys)} samples, its index says {samples}; pack the set again")
-        names = [str(self.meta(sample).get("class", key)) for sample, key in enumerate(self.keys)]
-        classes = np.unique(names, return_inverse=True)[1]
+        self.class_names = [str(self.meta(sample).get("class", key)) for sample, key in enumerate(self.keys)]
+        """Class of each sample, in the order of the tar; its key where the source knows no classes."""
+        classes = np.unique(self.class_names, return_inverse=True)[1]
         self._class_of: list[int] = classes.tolist()  # numbers mean nothing outside this shard
         # Of each class, how many samples of other classes come before each of its own.
         self._others_before = [
@@ -183,6 +184,11 @@ class OpenShards:
                 self._readers.popitem(last=False)[1].close()
         self._readers.move_to_end(number)
         return self._readers[number]
+
+    def close(self) -> None:
+        """Close all of them."""
+        while self._readers:
+            self._readers.popitem()[1].close()
 
     def close_removed(self) -> None:
         """Free the room of what the cache has removed meanwhile, here or in another process."""

@@ -16,7 +16,7 @@ class Engine(Protocol):
     rehearses: bool
     """Whether its first backward pass is unlike all later ones, see TrainingState.rehearse."""
 
-    def __call__(self, *inputs: Tensor) -> Any:
+    def __call__(self, *inputs: Any) -> Any:
         """The forward pass whose backward pass averages gradients over the ranks. Once per update."""
         ...
 

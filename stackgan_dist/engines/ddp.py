@@ -58,7 +58,7 @@ class DDPEngine:
     rehearses = True
     """See Engine."""
 
-    def __call__(self, *inputs: Tensor) -> Any:
+    def __call__(self, *inputs: Any) -> Any:
         """See Engine."""
         return self._forward(*inputs)
 

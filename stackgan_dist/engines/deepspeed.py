@@ -91,7 +91,7 @@ class DeepSpeedEngine:
     rehearses = False
     """See Engine. ZeRO's buckets are the same in every backward pass."""
 
-    def __call__(self, *inputs: Tensor) -> Any:
+    def __call__(self, *inputs: Any) -> Any:
         """See Engine."""
         return self._engine(*inputs)
 

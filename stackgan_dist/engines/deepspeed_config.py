@@ -36,7 +36,7 @@ _REASONS: Mapping[str, str] = {
     "gradient_accumulation_steps": f"a step is one backward pass per network; {_CHANGES_THE_RUN}",
     "gradient_clipping": f"{_CHANGES_THE_RUN}; there is no clipping (DeepSpeed's own default of 1.0 is switched off)",
     "optimizer": "it is Adam with --training.learning-rate, --training.adam-beta1 and --training.adam-beta2",
-    "scheduler": "the learning rate follows --training.halve-every-epochs",
+    "scheduler": "the learning rate follows --training.halve-every-epochs and --training.linear-decay",
     "fp16": _FOLLOWS_PRECISION,
     "bf16": _FOLLOWS_PRECISION,
     "bfloat16": _FOLLOWS_PRECISION,

@@ -5,11 +5,16 @@ No convolution has a bias: batch normalisation follows all of them but the first
 
 from __future__ import annotations
 
+import math
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
 
 from stackgan_dist.models.config import RecipeName
 from stackgan_dist.models.upsampling import UpsampleConv
+
+L = TypeVar("L", bound=nn.Linear | nn.Conv2d)
 
 LEAKY_SLOPE = 0.2
 
@@ -95,3 +100,14 @@ def initialise(network: nn.Module, recipe: RecipeName) -> None:
             nn.init.normal_(layer.weight, mean=1.0, std=0.02)
         if isinstance(layer, nn.Linear) and layer.bias is not None:
             nn.init.zeros_(layer.bias)
+
+
+def initialise_by_inputs(layer: L, gain: float) -> L:
+    """Start `layer` with bias 0 and weights N(0, gain / sqrt(inputs of an output)), from torch's global random numbers.
+
+    Returns it.
+    """
+    nn.init.normal_(layer.weight, std=gain / math.sqrt(layer.weight[0].numel()))
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer

@@ -19,6 +19,7 @@ from stackgan_dist.models.config import STAGE1_IMAGE_SIZE, Family, ModelConfig
 from stackgan_dist.models.discriminator import Discriminator as StackganDiscriminator
 from stackgan_dist.models.stage1 import Stage1Generator
 from stackgan_dist.models.stage2 import Stage2Generator
+from stackgan_dist.models.text_layers import initialise_text_layers
 
 Generator = Stage1Generator | Stage2Generator | GanIntClsGenerator | GawwnBoxGenerator | GawwnKeypointGenerator
 """(text, z, eps[, place]) -> Fakes; and `discriminator_condition(text)`. The place only where the configuration has a
@@ -56,6 +57,7 @@ def build_generator(config: ModelConfig, text_dim: int, stage1_config: ModelConf
         _check_stage1(config, stage1_config)
         generator = Stage2Generator(config, text_dim, stage1_config)
     initialise(generator, config.recipe)
+    initialise_text_layers(generator)
     return generator
 
 

@@ -59,7 +59,7 @@ _BASELINES: Final[dict[Family, _Baseline]] = {
 }
 _STACKGAN_ONLY = (
     "recipe", "stage", "residual_blocks", "detail_layer", "stage1_skip", "stage1_coarse",
-    "conditioning_augmentation", "text_in_stage2",
+    "conditioning_augmentation", "text_in_stage2", "text_every_layer",
 )  # fmt: skip
 
 
@@ -121,6 +121,12 @@ class ModelConfig:
     """Give the text to the Stage-II generator too. Without it that sees only the Stage-I image, the "no text twice" of
     Table 2. Stage 1 does not use it."""
 
+    text_every_layer: bool = False
+    """Let the scale and the shift of every batch normalisation of pictures in the generator depend on the text too
+    (conditional batch normalisation, arXiv 1707.00683). It is not in the paper, whose generators read the text once:
+    with it the parts of a bird take on their colours in half of the time. In Stage-II it is about Stage-II's own
+    layers; the frozen Stage-I is what it was trained as."""
+
     keypoints: tuple[str, ...] = ()
     """For gawwn-keypoints: the names of the parts, as they are in the shards; others there are ignored. None given
     stands for the 15 of CUB."""
@@ -137,6 +143,10 @@ class ModelConfig:
             raise UserError(
                 f"stage 2 was asked for images of {self.image_size} pixels, the size it starts from; set "
                 "image_size to 128 or 256"
+            )
+        if self.stage == 2 and self.text_every_layer and not self.text_in_stage2:
+            raise UserError(
+                "text_every_layer gives Stage-II the text that text_in_stage2 withholds; leave one of them out"
             )
         if self.generator_width % (step := self._narrowing()):
             kind = self.family if self.family in _BASELINES else f"{self.recipe} stage-{self.stage}"
@@ -190,6 +200,11 @@ class ModelConfig:
         if self.residual_blocks is not None:
             return self.residual_blocks
         return 4 if self.image_size == 256 else 2
+
+    @property
+    def discriminator_features(self) -> int:
+        """How many numbers StackGAN's discriminator has of a picture before it reads the text."""
+        return 8 * self.discriminator_width * 4 * 4
 
     @property
     def discriminator_halvings(self) -> int:

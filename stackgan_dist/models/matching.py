@@ -5,25 +5,69 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from stackgan_dist.models import Discriminator, Logits
+from stackgan_dist.models.contrastive import ContrastiveHead
+from stackgan_dist.models.outputs import Judgement
 
 
 class MatchingAware(nn.Module):
     """A discriminator that judges the three pairs of an update in one forward pass.
 
-    The features of the real pictures are computed once, for the matching and for the mismatched text.
+    The features of the real pictures are computed once, for the matching and for the mismatched text, and for the
+    contrastive head where there is one.
+
+    Args:
+        discriminator: judges one pair.
+        contrastive: picks the own text of a picture out of many, by the discriminator's features.
     """
 
-    def __init__(self, discriminator: Discriminator) -> None:
+    def __init__(self, discriminator: Discriminator, contrastive: ContrastiveHead | None = None) -> None:
         super().__init__()
         self.discriminator = discriminator
+        self.contrastive = contrastive
 
     def forward(
-        self, real: Tensor, fake: Tensor, condition: Tensor, wrong_condition: Tensor, *place: Tensor
-    ) -> tuple[Logits, Logits, Logits]:
-        """Logits of (real, matching text), (real, mismatched text) and (fake, matching text), all at one place."""
+        self,
+        real: Tensor,
+        fake: Tensor,
+        condition: Tensor,
+        wrong_condition: Tensor,
+        place: Tensor | None = None,
+        text: Tensor | None = None,
+        pool: Tensor | None = None,
+    ) -> Judgement:
+        """Judge (real, matching text), (real, mismatched text) and (fake, matching text), N rows each, at one place.
+
+        With a contrastive head real pictures also pick their `text` (N, text_dim) out of it and the `pool`
+        (P, text_dim).
+        """
         features = self.discriminator.features(real)
-        return (
-            self.discriminator.score(features, condition, *place),
-            self.discriminator.score(features, wrong_condition, *place),
-            self.discriminator(fake, condition, *place),
+        return Judgement(
+            real=self._score(features, condition, place),
+            wrong=self._score(features, wrong_condition, place),
+            fake=self._score(self.discriminator.features(fake), condition, place),
+            texts=self._pick(features, text, pool),
         )
+
+    def judge(
+        self,
+        image: Tensor,
+        condition: Tensor,
+        place: Tensor | None = None,
+        text: Tensor | None = None,
+        pool: Tensor | None = None,
+    ) -> tuple[Logits, Tensor | None]:
+        """What the generator learns from: logits of images with their texts, and those by which the images pick `text`.
+
+        The images of the first n rows do, where there are n texts.
+        """
+        features = self.discriminator.features(image)
+        return self._score(features, condition, place), self._pick(features, text, pool)
+
+    def _score(self, features: Tensor, condition: Tensor, place: Tensor | None) -> Logits:
+        return self.discriminator.score(features, condition, *(() if place is None else (place,)))
+
+    def _pick(self, features: Tensor, text: Tensor | None, pool: Tensor | None) -> Tensor | None:
+        if self.contrastive is None or text is None or pool is None:
+            return None
+        picked: Tensor = self.contrastive(features[: len(text)], text, pool)
+        return picked

@@ -7,6 +7,16 @@ from typing import NamedTuple
 from torch import Tensor
 
 
+class Reading(NamedTuple):
+    """The distribution of z that a reader finds in N real pictures with their texts (models/reader.py)."""
+
+    mu: Tensor
+    """(N, noise_dim): its mean."""
+
+    log_sigma: Tensor
+    """(N, noise_dim): log of its standard deviation."""
+
+
 class Fakes(NamedTuple):
     """What a generator makes of N texts."""
 
@@ -27,6 +37,9 @@ class Fakes(NamedTuple):
     """(N, 3, S, S) in [-1, 1]: what a Stage-II generator made of pictures that it was given beside, shrunk to Stage-I's
     size; None without."""
 
+    reading: Reading | None = None
+    """Of the rows whose z was read off their pictures; None where no row is read."""
+
 
 class Logits(NamedTuple):
     """A discriminator's opinion of N pairs as logits: above 0 means "real and matching"."""
@@ -36,3 +49,20 @@ class Logits(NamedTuple):
 
     unconditional: Tensor | None
     """(N,): is it a real image? Only the `pytorch` recipe asks, in Stage-II."""
+
+
+class Judgement(NamedTuple):
+    """A discriminator's opinion of the three pairs of an update, N rows each."""
+
+    real: Logits
+    """Of real pictures with their texts."""
+
+    wrong: Logits
+    """Of real pictures with texts of another class."""
+
+    fake: Logits
+    """Of generated pictures with their texts."""
+
+    texts: Tensor | None
+    """(N, 1 + P) logits by which real pictures pick their text: the own one, then those of the pool. None where the
+    discriminator has no contrastive head."""

@@ -9,6 +9,7 @@ from stackgan_dist.models.blocks import bottleneck, normalised, relu, to_image, 
 from stackgan_dist.models.conditioning import ConditioningAugmentation
 from stackgan_dist.models.config import ModelConfig
 from stackgan_dist.models.outputs import Fakes
+from stackgan_dist.models.text_layers import read_text, text_for_layers
 from stackgan_dist.models.upsampling import UpsampleConv
 
 
@@ -35,6 +36,8 @@ class Stage1Generator(nn.Module):
             self.body = _residual_body(self.channels, doublings, config.detail_layer)
         else:
             self.body = _plain_body(self.channels, doublings)
+        if config.text_every_layer:
+            read_text(self.body, text_dim)
 
     def forward(self, text: Tensor, z: Tensor, eps: Tensor) -> Fakes:
         """Make one image for each row.
@@ -44,7 +47,9 @@ class Stage1Generator(nn.Module):
         condition = self.conditioning(text, eps[:, 0])
         code = [condition.c, z] if self.recipe == "paper" else [z, condition.c]
         features = self.project(torch.cat(code, dim=1)).view(-1, self.channels, 4, 4)
-        return Fakes(self.body(features), condition.mu, condition.log_sigma, low_resolution=None)
+        with text_for_layers(text):
+            image = self.body(features)
+        return Fakes(image, condition.mu, condition.log_sigma, low_resolution=None)
 
     def discriminator_condition(self, text: Tensor) -> Tensor:
         """What the discriminator is to judge an image against, given text (N, text_dim).

@@ -13,6 +13,7 @@ from stackgan_dist.models.conditioning import ConditioningAugmentation, nothing_
 from stackgan_dist.models.config import STAGE1_IMAGE_SIZE, ModelConfig
 from stackgan_dist.models.outputs import Fakes
 from stackgan_dist.models.stage1 import Stage1Generator
+from stackgan_dist.models.text_layers import read_text, text_for_layers
 
 LARGEST_PIXEL = 0.99  # of a Stage-I image that is added to: tanh reaches 1 only at infinity
 
@@ -46,6 +47,9 @@ class Stage2Generator(nn.Module):
             *(upsample(wide, wide // 2) for wide in widths[:-1]),
             conv(widths[-1], 3, 3),
         )
+        if config.text_every_layer:
+            for part in (self.encode, self.join, self.refine, self.decode):
+                read_text(part, text_dim)
         self.squash = nn.Tanh()
         self.stage1_skip = config.stage1_skip
         self.stage1_coarse = config.stage1_coarse
@@ -64,13 +68,14 @@ class Stage2Generator(nn.Module):
                 start = torch.cat([start, F.adaptive_avg_pool2d(pictures, STAGE1_IMAGE_SIZE).to(start.dtype)])
             if self.stage1_coarse is not None:
                 start = _resized(F.adaptive_avg_pool2d(start, self.stage1_coarse), STAGE1_IMAGE_SIZE)
-        features = self.encode(start)
-        if self.conditioning is None:
-            mu, log_sigma = nothing_drawn(eps[:, 1])
-        else:
-            c, mu, log_sigma = self.conditioning(text, eps[:, 1])
-            features = tile(c if pictures is None else torch.cat([c, c]), features)
-        picture = self.decode(self.refine(self.join(features)))
+        with text_for_layers(_for_all(text, pictures)):
+            features = self.encode(start)
+            if self.conditioning is None:
+                mu, log_sigma = nothing_drawn(eps[:, 1])
+            else:
+                c, mu, log_sigma = self.conditioning(text, eps[:, 1])
+                features = tile(_for_all(c, pictures), features)
+            picture = self.decode(self.refine(self.join(features)))
         if self.stage1_skip:
             picture = picture + _before_tanh(_resized(start, picture.shape[-1]))
         image = self.squash(picture)
@@ -89,6 +94,11 @@ class Stage2Generator(nn.Module):
         super().train(mode)
         self.stage1.eval()
         return self
+
+
+def _for_all(given: Tensor, pictures: Tensor | None) -> Tensor:
+    """What the rows are given, and then again what the rows of the `pictures` are."""
+    return given if pictures is None else torch.cat([given, given[: len(pictures)]])
 
 
 def _resized(image: Tensor, side: int) -> Tensor:

@@ -9,7 +9,7 @@ whether it is watched for NaN and infinity all follow from that line.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,8 @@ class Metric:
     """What the curve shows, for the run's page in TensorBoard."""
     status: str
     """Its part of the status line, a format of the value; empty: none."""
+    term: str = ""
+    """The term of the loss that it is about: trainings without that term have None in its place, and no curve."""
 
     @property
     def is_loss(self) -> bool:
@@ -33,14 +35,18 @@ class Metric:
         return self.group == "loss"
 
 
-def metric(group: str, meaning: str, status: str = "") -> Any:
-    """A field of a report; see Metric."""
-    return dataclasses.field(metadata={_KEY: Metric(group, meaning, status)})
+def metric(group: str, meaning: str, status: str = "", *, term: str = "") -> Any:
+    """A field of a report; see Metric. One of a `term` is None unless it is given by its name."""
+    metadata = {_KEY: Metric(group, meaning, status, term)}
+    if term:
+        return dataclasses.field(default=None, kw_only=True, metadata=metadata)
+    return dataclasses.field(metadata=metadata)
 
 
-def metrics_of(report: type) -> dict[str, Metric]:
-    """The metrics of a report's class, by name, in the order of its fields."""
-    return {field.name: field.metadata[_KEY] for field in dataclasses.fields(report)}
+def metrics_of(report: type, terms: Collection[str] = ()) -> dict[str, Metric]:
+    """The metrics of a report's class, by name, in the order of its fields: those of every training, and of `terms`."""
+    metrics: dict[str, Metric] = {field.name: field.metadata[_KEY] for field in dataclasses.fields(report)}
+    return {name: one for name, one in metrics.items() if not one.term or one.term in terms}
 
 
 @dataclass(frozen=True)

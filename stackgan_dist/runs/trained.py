@@ -10,7 +10,6 @@ import torch
 from stackgan_dist.config import Config, from_json
 from stackgan_dist.errors import UserError
 from stackgan_dist.models import Discriminator, Generator, ModelConfig, build_discriminator, build_generator
-from stackgan_dist.models.matching import MatchingAware
 from stackgan_dist.runs.checkpoint import (
     FoundCheckpoint,
     find_newest,
@@ -73,7 +72,12 @@ def trained_from(found: FoundCheckpoint, folder: RunFolder, *, raw: bool = False
     """The generator in the checkpoint `found` of the run `folder`; UserError when it holds none."""
     content = from_bytes(found.data, found.url)
     state = content["state"]
-    weights = state["generator"]["network"] if raw else state["ema"]
+    config = from_json(content["config"], found.url)
+    weights = state["ema"]
+    if raw:
+        weights = state["generator"]["network"]
+        if config.training.reading_weight:  # then the encoder was trained with it
+            weights = _part(weights, "generator")
     if names := non_finite(weights):
         raise UserError(
             f"checkpoint {found.url} holds numbers that are not finite ({len(names)} tensors, {names[0]} among them): "
@@ -83,16 +87,22 @@ def trained_from(found: FoundCheckpoint, folder: RunFolder, *, raw: bool = False
         folder=folder,
         checkpoint=found.url,
         step=found.step,
-        config=from_json(content["config"], found.url),
+        config=config,
         stage1_model=ModelConfig(**content["stage1_model"]) if content["stage1_model"] else None,
         data=DataIdentity(**content["data"]),
         weights=weights,
-        discriminator_weights=state["discriminator"]["network"],
+        discriminator_weights=_part(state["discriminator"]["network"], "discriminator"),
     )
 
 
 def load_discriminator(trained: Trained, device: torch.device) -> Discriminator:
     """The discriminator that was trained against `trained`, in eval mode on `device`, in float32."""
-    judge = MatchingAware(build_discriminator(trained.config.model, trained.data.text_dim))
-    judge.load_state_dict(trained.discriminator_weights)
-    return judge.discriminator.float().to(device).eval().requires_grad_(False)
+    network = build_discriminator(trained.config.model, trained.data.text_dim)
+    network.load_state_dict(trained.discriminator_weights)
+    return network.float().to(device).eval().requires_grad_(False)
+
+
+def _part(weights: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
+    """The weights of the part called `name` of a network, under that part's own names."""
+    prefix = f"{name}."
+    return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}

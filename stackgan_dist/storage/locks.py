@@ -81,7 +81,7 @@ def open_alone(path: Path) -> BinaryIO | None:
     """
     try:
         # In one call: another process may remove the file at any moment.
-        file = open(path, "r+b", buffering=0, opener=_create)  # noqa: SIM115, PTH123 (handed on; Path has no opener)
+        file = open(path, "r+b", buffering=0, opener=_create)  # noqa: SIM115 (handed on; Path has no opener)
     except PermissionError:
         if is_held(path):
             return None

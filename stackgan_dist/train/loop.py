@@ -15,13 +15,15 @@ from stackgan_dist.errors import RankError, UserError
 from stackgan_dist.models import ModelConfig
 from stackgan_dist.runs.folder import DataIdentity, Ending, RunFolder
 from stackgan_dist.runs.keeper import Keeper, Training, WritePolicy, resume
-from stackgan_dist.runs.metrics import describe_curves
+from stackgan_dist.runs.metrics import describe_curves, metrics_of
 from stackgan_dist.storage.files import join
 from stackgan_dist.train.identity import RunIdentity
+from stackgan_dist.train.losses import LossWeights
 from stackgan_dist.train.precision import resolve_precision
 from stackgan_dist.train.samples import FixedSamples
 from stackgan_dist.train.state import TrainingState, learning_rate
-from stackgan_dist.train.step_metrics import METRICS, Reports
+from stackgan_dist.train.step import StepReport
+from stackgan_dist.train.step_metrics import Reports
 from stackgan_dist.train.to_device import batches_on, to_device
 
 _PICTURES = {
@@ -48,7 +50,10 @@ def train(
     rows = rows_of_rank(training.batch_size, ranks.rank, ranks.world_size)
     shape = BatchShape.of(config)
     memory_bytes = int(config.data.memory_gb * 1e9)
-    dataset = StepDataset(data.index, plan, data.cache(), rows, shape, config.data.lookahead_steps, memory_bytes)
+    dataset = StepDataset(
+        data.index, plan, data.cache(), rows, shape, config.data.lookahead_steps, memory_bytes,
+        pool=data.text_pool(training),
+    )  # fmt: skip
 
     # Networks, optimizers, moving average; and on where the run stopped.
     precision = resolve_precision(training.precision, ranks.device)
@@ -61,12 +66,13 @@ def train(
     if ranks.is_main:
         folder.write_config(config, data.index)  # only now: a run that refuses to go on keeps its own
 
+    metrics = metrics_of(StepReport, LossWeights.of(training).present)
     kept = Training(
         title=config.model.title,
         last_step=last_step,
         batch_size=training.batch_size,
         identity=identity,
-        metrics=METRICS,
+        metrics=metrics,
         writes=WritePolicy(
             run.tick_steps, run.checkpoint_steps, run.keep_last, run.milestone_steps, picture_steps=run.sample_steps
         ),
@@ -77,7 +83,7 @@ def train(
         for message in [*messages, _describe(config, data, ranks, last_step, plan.steps_per_epoch)]:
             keeper.say(message)
         keeper.say(f"pictures in {join(folder.url, 'samples')}; curves: tensorboard --logdir {run.folder}")
-        keeper.text("curves", describe_curves(METRICS, _PICTURES))
+        keeper.text("curves", describe_curves(metrics, _PICTURES))
         keeper.text("config", f"```json\n{to_json(config)}\n```")
         if ranks.is_main and (forms := state.up_sampling(blank)):
             keeper.say(f"up-sampling on {ranks.device.type}, by the rule of docs/speed.md: {', '.join(forms)}")
@@ -88,7 +94,7 @@ def train(
 
         # Train.
         loader = make_loader(dataset, step, last_step, config.data.workers, pin_memory=ranks.device.type == "cuda")
-        reports = Reports(ranks, len(rows) / training.batch_size)
+        reports = Reports(ranks, len(rows) / training.batch_size, metrics=metrics)
         # Alone, a rank that waits for data may stop; with peers it has to take the step that they are in.
         coming = in_time(loader, run.timeout_s, lambda: stop.raised, may_stop=not ranks.distributed)
         for batch in batches_on(ranks.device, keeper.watch(coming)):
@@ -101,7 +107,7 @@ def train(
                 due = reports.read(everything=keeper.pauses_at(step))
             for agreed in due:
                 keeper.take(agreed.step, agreed.means, stop=agreed.stop)
-            keeper.tick(step, learning_rate(config, plan.epoch(step - 1)))
+            keeper.tick(step, learning_rate(config, (step - 1) / plan.steps_per_epoch))
             keeper.save(step)
             if samples:
                 keeper.picture(step, "samples", lambda: samples.grid(state.sample_generators))

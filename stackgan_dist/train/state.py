@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from stackgan_dist.config import Config
 from stackgan_dist.data.batch import Batch
+from stackgan_dist.data.plan import rows_of_rank
 from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.engines import Engine
 from stackgan_dist.engines.ddp import DDPEngine
 from stackgan_dist.engines.deepspeed import DeepSpeedEngine
 from stackgan_dist.engines.deepspeed_config import load_deepspeed_config
-from stackgan_dist.models import Generator, ModelConfig, build_discriminator, build_generator
-from stackgan_dist.models.matching import MatchingAware
+from stackgan_dist.models import Generator, ModelConfig
 from stackgan_dist.models.upsampling import forms_taken
 from stackgan_dist.runs.checkpoint import to_host
 from stackgan_dist.train.ema import MovingAverage
 from stackgan_dist.train.losses import LossWeights
+from stackgan_dist.train.networks import build_networks
 from stackgan_dist.train.precision import Precision
 from stackgan_dist.train.step import StepReport, StepSettings, train_step
 
 
 class TrainingState:
     """Both networks with their optimizers, and the generator's moving average.
+
+    With rows that are read the generator's engine trains a ReadingGenerator; the average is of the generator in it.
 
     Args:
         config: the run.
@@ -45,15 +48,14 @@ class TrainingState:
     ) -> None:
         training = config.training
         torch.manual_seed(training.seed)
-        generator = build_generator(config.model, text_dim, stage1[0] if stage1 else None)
+        generator, trained, discriminator = build_networks(config, text_dim, stage1[0] if stage1 else None)
         if stage1 is not None:
             generator.stage1.load_state_dict(stage1[1])  # type: ignore[union-attr]
-        discriminator = MatchingAware(build_discriminator(config.model, text_dim))
         # cuDNN's half-precision convolutions want channels last; on CPUs it gains nothing (docs/speed.md), and ZeRO
         # cuts weights as they lie in memory.
         channels_last = ranks.device.type == "cuda" and config.engine == "ddp"
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        for network in (generator, discriminator):
+        for network in (trained, discriminator):
             network.to(device=ranks.device, dtype=precision.weights, memory_format=memory_format)  # type: ignore[call-overload]
         self.ema = MovingAverage(generator, training.ema_half_life_images)
         betas = (training.adam_beta1, training.adam_beta2)
@@ -71,32 +73,36 @@ class TrainingState:
                     autocast_to=precision.autocast_to,
                     timeout_s=config.run.timeout_s,
                 )
-                for network in (generator, discriminator)
+                for network in (trained, discriminator)
             )
         else:
             self.generator, self.discriminator = (
                 DDPEngine(network, ranks, betas, scale_loss=precision.scale_loss)
-                for network in (generator, discriminator)
+                for network in (trained, discriminator)
             )
         if training.compile:
             self.generator.module.compile()
             self.discriminator.module.compile()
         self._config, self._ranks, self._precision = config, ranks, precision
+        self._read = rows_read(training.batch_size, ranks.rank, ranks.world_size)
         self._weights = LossWeights.of(training)
+        self._network = generator
 
     def step(self, batch: Batch, step: int, steps_per_epoch: int) -> StepReport:
         """Train on this rank's rows of global batch `step`."""
         training, world_size = self._config.training, self._ranks.world_size
         generator_rows = training.batch_size + (training.batch_size // 2 if training.interpolated_texts else 0)
         settings = StepSettings(
-            learning_rate=learning_rate(self._config, step // steps_per_epoch),
+            learning_rate=learning_rate(self._config, step / steps_per_epoch),
             weights=self._weights,
             precision=self._precision,
             share=len(batch.images) * world_size / training.batch_size,
             generator_share=len(batch.text) * world_size / generator_rows,
+            read_first=self._read.first,
+            read_share=self._read.share,
         )
         report = train_step(self.generator, self.discriminator, batch, settings)
-        self.ema.update(self.generator.module, (step + 1) * training.batch_size, training.batch_size)
+        self.ema.update(self._network, (step + 1) * training.batch_size, training.batch_size)
         return report
 
     def rehearse(self, batch: Batch) -> None:
@@ -135,10 +141,38 @@ class TrainingState:
     @property
     def sample_generators(self) -> dict[str, Generator]:
         """The generators that show samples, by name."""
-        return {"ema": self.ema.network, "raw": self.generator.module}  # type: ignore[dict-item]
+        return {"ema": self.ema.network, "raw": self._network}  # type: ignore[dict-item]
 
 
-def learning_rate(config: Config, epoch: int) -> float:
-    """Adam's learning rate in `epoch`: halved at every multiple of `halve_every_epochs`."""
-    every = config.training.halve_every_epochs
-    return config.training.learning_rate * 0.5 ** (epoch // every if every else 0)
+class RowsRead(NamedTuple):
+    """Which of a rank's rows are read, where rows are: every other one, from `first` on."""
+
+    first: int
+    share: float
+    """See StepSettings.read_share."""
+
+
+def rows_read(batch_size: int, rank: int, world_size: int) -> RowsRead:
+    """Those of `rank`: the rows with even numbers in the global batch, whoever has them."""
+    rows = rows_of_rank(batch_size, rank, world_size)
+    first = rows.start % 2
+    return RowsRead(first, len(rows[first::2]) * world_size / len(range(0, batch_size, 2)))
+
+
+_LAST_RATE = 0.05
+"""Where a linear decay ends, as a share of where it begins."""
+
+
+def learning_rate(config: Config, epochs: float) -> float:
+    """Adam's learning rate after so many `epochs`.
+
+    It is halved at every multiple of `halve_every_epochs`, and falls linearly over the last part of the run by
+    `linear_decay`.
+    """
+    training = config.training
+    every, decay = training.halve_every_epochs, training.linear_decay
+    rate = training.learning_rate * 0.5 ** (epochs // every if every else 0)
+    if decay:
+        fallen = max(0.0, 1 - (1 - epochs / training.epochs) / decay)
+        rate *= 1 - (1 - _LAST_RATE) * fallen
+    return rate

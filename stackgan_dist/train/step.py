@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from stackgan_dist.data.batch import Batch
 from stackgan_dist.engines import Engine
-from stackgan_dist.models import Discriminator, Fakes, Generator, Logits
+from stackgan_dist.models import Fakes, Generator, Logits
+from stackgan_dist.models.matching import MatchingAware
+from stackgan_dist.models.outputs import Judgement
 from stackgan_dist.runs.metrics import metric
 from stackgan_dist.train.losses import (
     LossWeights,
@@ -23,7 +25,12 @@ from stackgan_dist.train.losses import (
     discriminator_loss,
     generator_loss,
     kl_divergence,
+    own_text_error,
+    own_text_excess,
+    own_text_share,
+    reading_divergence,
     reconstruction_error,
+    redrawing_error,
 )
 from stackgan_dist.train.precision import Precision
 
@@ -45,6 +52,24 @@ class StepReport:
     discriminator_gradient: Tensor = metric("gradient_norm", "of D, over the global batch, before its update")
     generator_gradient: Tensor = metric("gradient_norm", "of G, over the global batch, before its update")
 
+    contrastive: Tensor | None = metric(
+        "loss",
+        "how hard real pictures find it to pick their own text out of the pool; ln 513 is chance",
+        term="contrastive",
+    )
+    own_text_real: Tensor | None = metric(
+        "discriminator", "share of real pictures that pick their own text", "own text {:.0%}", term="contrastive"
+    )
+    own_text_fake: Tensor | None = metric(
+        "discriminator", "... of fakes, by the updated D", "(fakes {:.0%})", term="contrastive"
+    )
+    redrawing: Tensor | None = metric(
+        "loss", "mean absolute difference of redrawn pictures and real ones", "redrawn {:.3f}", term="reading"
+    )
+    reading_kl: Tensor | None = metric(
+        "loss", "of z as it is read from the normal one, summed over z: how much is read", term="reading"
+    )
+
 
 @dataclass(frozen=True)
 class StepSettings:
@@ -59,6 +84,10 @@ class StepSettings:
     their losses the mean over the rows of the global batch."""
     generator_share: float
     """The same for the generator's rows, which are more where texts are interpolated."""
+    read_first: int = 0
+    """Where rows are read: this rank's first of them, after which every other one is."""
+    read_share: float = 0.0
+    """The same as `share`, for the rows that are read; a rank may have none."""
 
 
 class Rows(NamedTuple):
@@ -76,8 +105,12 @@ class Rows(NamedTuple):
     """(n + m, ...): what the discriminator is told of the matching texts."""
     wrong_condition: Tensor
     """(n, ...): the same of the mismatched texts."""
-    place: tuple[Tensor, ...]
-    """(n + m, *placement.shape), for models that are told where the object is; else empty."""
+    place: Tensor | None
+    """(n + m, *placement.shape), for models that are told where the object is."""
+    pool: Tensor | None
+    """(P, dim): texts that a picture has to pick its own out of; None without the contrastive term."""
+    excluded: Tensor | None
+    """(n, P): those of the pool that a row is not compared with."""
 
 
 def train_step(generator: Engine, discriminator: Engine, batch: Batch, settings: StepSettings) -> StepReport:
@@ -93,47 +126,69 @@ def train_step(generator: Engine, discriminator: Engine, batch: Batch, settings:
 
     # Fakes, one set for both updates.
     with settings.precision.autocast():
-        pictures = (rows.real,) if settings.weights.reconstruction else ()
-        fakes = generator(rows.text, rows.z, rows.eps, *rows.place, *pictures)
+        fakes = generator(rows.text, rows.z, rows.eps, *_more_for_generator(rows, settings))
 
-    judged = discriminator_step(discriminator, rows, fakes, settings)
-    fooled = generator_step(generator, discriminator, rows, fakes, settings)
+    judged, real_error = discriminator_step(discriminator, rows, fakes, settings)
+    fooled = generator_step(generator, discriminator, rows, fakes, real_error, settings)
     return StepReport(**judged, **fooled)
 
 
-def discriminator_step(discriminator: Engine, rows: Rows, fakes: Fakes, settings: StepSettings) -> dict[str, Tensor]:
-    """Update D: matching pairs are real; mismatched texts and fakes are not. Returns its part of the StepReport."""
+def discriminator_step(
+    discriminator: Engine, rows: Rows, fakes: Fakes, settings: StepSettings
+) -> tuple[dict[str, Tensor], Tensor | None]:
+    """Update D: matching pairs are real; mismatched texts and fakes are not. Real pictures pick their own texts.
+
+    Returns its part of the StepReport, and how hard each real picture found that, (n,), with the contrastive term.
+    """
     n = len(rows.real)
     with settings.precision.autocast():
-        real, wrong, fake = discriminator(
+        judged: Judgement = discriminator(
             rows.real,
             fakes.image[:n].detach(),
             rows.condition[:n],
             rows.wrong_condition,
-            *(place[:n] for place in rows.place),
+            None if rows.place is None else rows.place[:n],
+            rows.text[:n],
+            rows.pool,
         )
-    loss = discriminator_loss(real, wrong, fake)
+    of_pairs = loss = discriminator_loss(judged.real, judged.wrong, judged.fake)
+    measured, error = {}, None
+    if judged.texts is not None and rows.excluded is not None:
+        error = own_text_error(judged.texts, rows.excluded)
+        loss = loss + settings.weights.contrastive * error.mean()
+        measured["contrastive"] = error.detach().mean()
+        measured["own_text_real"] = own_text_share(judged.texts.detach(), rows.excluded)
     gradient = discriminator.update(loss * settings.share, settings.learning_rate)
     return {
-        "discriminator_loss": loss.detach(),
-        "real": _probability(real),
-        "wrong": _probability(wrong),
-        "fake": _probability(fake),
+        "discriminator_loss": of_pairs.detach(),
+        "real": _probability(judged.real),
+        "wrong": _probability(judged.wrong),
+        "fake": _probability(judged.fake),
         "discriminator_gradient": gradient.detach(),
-    }
+        **measured,
+    }, error
 
 
 def generator_step(
-    generator: Engine, discriminator: Engine, rows: Rows, fakes: Fakes, settings: StepSettings
+    generator: Engine,
+    discriminator: Engine,
+    rows: Rows,
+    fakes: Fakes,
+    real_error: Tensor | None,
+    settings: StepSettings,
 ) -> dict[str, Tensor]:
     """Update G: fool the updated D, also with texts between two, and keep the conditioning close to a standard normal.
 
-    Returns its part of the StepReport.
+    With the contrastive term fakes pick their own texts, as well as real pictures do by `real_error` (n,); rows that
+    are read redraw their pictures. Returns its part of the StepReport.
     """
-    weights = settings.weights
+    weights, n = settings.weights, len(rows.real)
+    measured = {}
     with _frozen(discriminator.module):
         with settings.precision.autocast():
-            scores = _discriminator(discriminator)(fakes.image, rows.condition, *rows.place)
+            scores, texts = _judge(discriminator).judge(
+                fakes.image, rows.condition, rows.place, rows.text[:n], rows.pool
+            )
         adversarial = generator_loss(scores)
         kl = kl_divergence(fakes.mu, fakes.log_sigma)
         loss = adversarial + weights.kl * kl
@@ -141,12 +196,25 @@ def generator_step(
             loss = loss + weights.colour * colour_difference(fakes.image, fakes.low_resolution)
         if weights.reconstruction and fakes.rebuilt is not None:
             loss = loss + weights.reconstruction * reconstruction_error(fakes.rebuilt, rows.real)
-        gradient = generator.update(loss * settings.generator_share, settings.learning_rate)
+        loss = loss * settings.generator_share
+        if texts is not None and rows.excluded is not None and real_error is not None:
+            excess = own_text_excess(own_text_error(texts, rows.excluded), real_error)
+            loss = loss + settings.share * weights.generator_contrastive * excess
+            measured["own_text_fake"] = own_text_share(texts.detach(), rows.excluded)
+        if fakes.reading is not None:
+            read = slice(settings.read_first, n, 2)
+            redrawing = redrawing_error(fakes.image[read], rows.real[read])
+            divergence = reading_divergence(*fakes.reading)
+            loss = loss + settings.read_share * (weights.reading * redrawing + weights.reading_kl * divergence)
+            as_reported = settings.read_share / settings.share
+            measured |= {"redrawing": redrawing.detach() * as_reported, "reading_kl": divergence.detach() * as_reported}
+        gradient = generator.update(loss, settings.learning_rate)
     as_reported = settings.generator_share / settings.share
     return {
         "generator_loss": adversarial.detach() * as_reported,
         "kl": kl.detach() * as_reported,
         "generator_gradient": gradient.detach(),
+        **measured,
     }
 
 
@@ -156,16 +224,25 @@ def _rows(batch: Batch, generator: Engine, precision: Precision) -> Rows:
     with precision.autocast(), torch.no_grad():
         condition = _generator(generator).discriminator_condition(text)
         wrong_condition = _generator(generator).discriminator_condition(wrong_text)
-    place = () if batch.place is None else (batch.place.to(precision.weights),)
-    return Rows(real, text, z, eps, condition, wrong_condition, place)
+    place, pool = (None if t is None else t.to(precision.weights) for t in (batch.place, batch.pool))
+    return Rows(real, text, z, eps, condition, wrong_condition, place, pool, batch.excluded)
+
+
+def _more_for_generator(rows: Rows, settings: StepSettings) -> tuple[Any, ...]:
+    """What it is given beside text and noise: the place; pictures to rebuild; pictures to read z off, and where."""
+    if rows.place is not None:
+        return (rows.place,)
+    if settings.weights.reading:
+        return rows.real, settings.read_first
+    return (rows.real,) if settings.weights.reconstruction else ()
 
 
 def _generator(engine: Engine) -> Generator:
     return engine.module  # type: ignore[return-value]
 
 
-def _discriminator(engine: Engine) -> Discriminator:
-    return engine.module.discriminator  # type: ignore[return-value]
+def _judge(engine: Engine) -> MatchingAware:
+    return engine.module  # type: ignore[return-value]
 
 
 @contextmanager

@@ -10,6 +10,7 @@ Every rank reads the same reports at the same steps, so all of them stop alike.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -17,11 +18,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 from stackgan_dist.distributed.process_group import Ranks
-from stackgan_dist.runs.metrics import metrics_of
+from stackgan_dist.runs.metrics import Metric, metrics_of
 from stackgan_dist.train.step import StepReport
 
 METRICS = metrics_of(StepReport)
-"""By name."""
+"""Of every run, by name; runs with more terms in their losses have more."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Agreed:
     step: int
     """Its number, from 0."""
     means: dict[str, float]
-    """Of METRICS over the global batch."""
+    """Of the run's metrics over the global batch."""
     stop: bool
     """Whether any rank had been asked to stop when it took the step."""
 
@@ -43,16 +44,19 @@ class Reports:
         ranks: who takes part; every one of them has to make the same calls.
         weight: this rank's rows over those of the global batch.
         late: how many of the newest reports may stay unread; the default is 1 on CUDA and 0 on CPUs.
+        metrics: what the run's reports hold.
     """
 
-    def __init__(self, ranks: Ranks, weight: float, late: int | None = None) -> None:
-        self._ranks, self._weight = ranks, weight
+    def __init__(
+        self, ranks: Ranks, weight: float, late: int | None = None, metrics: Mapping[str, Metric] = METRICS
+    ) -> None:
+        self._ranks, self._weight, self._names = ranks, weight, tuple(metrics)
         self._late = (1 if ranks.device.type == "cuda" else 0) if late is None else late
         self._unread: deque[tuple[int, Tensor, torch.cuda.Event | None]] = deque()
 
     def put(self, step: int, report: StepReport, *, stop: bool) -> None:
         """Add up what the ranks have of `step`, by one collective that also carries their requests to `stop`."""
-        values = torch.stack([getattr(report, name).double() for name in METRICS]) * self._weight
+        values = torch.stack([getattr(report, name).double() for name in self._names]) * self._weight
         message = torch.cat([values, torch.full_like(values[:1], float(stop))])
         if self._ranks.gather is not None:
             message = self._ranks.gather(message).sum(0)
@@ -76,5 +80,5 @@ class Reports:
             if copied is not None:
                 copied.synchronize()
             *means, stop = message.tolist()
-            agreed.append(Agreed(step, dict(zip(METRICS, means, strict=True)), stop > 0))
+            agreed.append(Agreed(step, dict(zip(self._names, means, strict=True)), stop > 0))
         return agreed

@@ -54,6 +54,8 @@ HANDOVERS = {
 RESUMED = {2: [("stage1", "zero2")], 3: [("stage1", "zero1"), ("stage1", "zero2"), ("stage2", "zero2")]}
 """world size -> runs that are stopped and go on."""
 STAGES = {"stage1": VARIANTS["paper"], "stage2": VARIANTS["paper-stage2"]}
+MODELS = {**STAGES, "terms": VARIANTS["terms"]}
+"""What is trained; that with more terms in its loss once, on two ranks."""
 STOP, SHORT, STEPS = 3, STEPS_PER_EPOCH, 2 * STEPS_PER_EPOCH
 """A run is stopped after STOP steps; it has SHORT or all STEPS."""
 
@@ -73,7 +75,7 @@ class Trainings:
     def config(self, stage: str, engine: str, name: str, precision: str = "fp32", steps: int = STEPS) -> Config:
         """A run under `engine`: "ddp" or a key of ZERO. It saves after SHORT steps too."""
         config = tiny_config(
-            self._data, self._out / stage, name, model=STAGES[stage], epochs=steps // STEPS_PER_EPOCH,
+            self._data, self._out / stage, name, model=MODELS[stage], epochs=steps // STEPS_PER_EPOCH,
             precision=precision, checkpoint_steps=SHORT,
         )  # fmt: skip
         config = dataclasses.replace(config, run=dataclasses.replace(config.run, sample_steps=steps))
@@ -146,6 +148,8 @@ def main(*arguments: str) -> None:
                 for stage in STAGES:
                     for engine in ("ddp", "zero0", "zero1", "zero2"):
                         trainings.train(stage, engine)
+                for engine in ("ddp", "zero1"):
+                    trainings.train("terms", engine)
 
         if "three" in options.only:
             with same_rounding():

@@ -66,6 +66,15 @@ def test_two_ranks_train_what_ddp_trains(group: Callable[[int], Path], stage: st
     assert _difference(ddp, zero, f"{engine} and ddp on 2 ranks, {stage}") == 0
 
 
+def test_two_ranks_train_more_terms_as_ddp_does(group: Callable[[int], Path]) -> None:
+    """With a head beside D and a reader beside G, which have Adam's state too."""
+    runs = group(2) / "terms"
+    ddp, zero = final_state(runs / "ddp"), final_state(runs / "zero1")
+    assert any("reader" in name for name in ddp)
+    assert any("contrastive" in name for name in ddp)
+    assert _difference(ddp, zero, "zero1 and ddp on 2 ranks, terms") == 0
+
+
 @pytest.mark.parametrize("engine", ["zero0", "zero1", "zero2"])
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_run_leaves_what_ddp_leaves(group: Callable[[int], Path], stage: str, engine: str) -> None:

@@ -16,7 +16,7 @@ from stackgan_dist.config import Config, DataConfig, RunConfig, TrainingConfig, 
 from stackgan_dist.data.dataset import open_packed
 from stackgan_dist.distributed.process_group import process_group
 from stackgan_dist.distributed.stop import StopRequest
-from stackgan_dist.models import ModelConfig, Stage1Generator, build_discriminator, build_generator
+from stackgan_dist.models import ModelConfig, Stage1Generator, build_generator
 from stackgan_dist.models.baselines.gawwn import GawwnBoxDiscriminator, GawwnKeypointDiscriminator
 from stackgan_dist.models.blocks import initialise
 from stackgan_dist.models.config import RecipeName
@@ -25,6 +25,7 @@ from stackgan_dist.presets import PAINTED_PARTS
 from stackgan_dist.runs.checkpoint import from_bytes, list_steps, read_checkpoint
 from stackgan_dist.runs.folder import RunFolder
 from stackgan_dist.train.loop import train
+from stackgan_dist.train.networks import build_networks
 
 BATCH = 7
 """Three ranks get 2, 2 and 3 rows of it."""
@@ -63,8 +64,12 @@ def tiny_config(
     precision: Any = "fp64",
     checkpoint_steps: int = 1000,
 ) -> Config:
-    """A run of `epochs` times five steps that keeps all of its checkpoints."""
+    """A run of `epochs` times five steps that keeps all of its checkpoints.
+
+    Where the text is read at every layer there are the contrastive term and, in Stage-I, rows that are read, too.
+    """
     model = model or tiny_model()
+    terms = 1.0 if model.text_every_layer else 0.0
     return Config(
         model=model,
         data=DataConfig(url=url, workers=workers),
@@ -72,6 +77,8 @@ def tiny_config(
             batch_size=BATCH, epochs=epochs, halve_every_epochs=1, ema_half_life_images=50, precision=precision,
             interpolated_texts=model.family == "gan-int-cls",
             reconstruction_weight=50.0 if model.stage1_coarse else 0.0,
+            contrastive_weight=terms, generator_contrastive_weight=0.2 * terms,
+            reading_weight=10 * terms if model.stage == 1 else 0.0,
         ),
         run=RunConfig(
             name=name, folder=str(folder), tick_steps=1, checkpoint_steps=checkpoint_steps, keep_last=100,
@@ -113,14 +120,11 @@ def final_state(run: Path, step: int | None = None) -> dict[str, Any]:
     `biases_idle_at_times`.
     """
     content = _content(run, step)
-    model = from_json(content["config"], str(run)).model
+    stage1 = ModelConfig(**content["stage1_model"]) if content["stage1_model"] else None
     with torch.device("meta"):
-        networks = {
-            "generator": build_generator(model, content["data"]["text_dim"]),
-            "discriminator": MatchingAware(build_discriminator(model, content["data"]["text_dim"])),
-        }
+        networks = build_networks(from_json(content["config"], str(run)), content["data"]["text_dim"], stage1)
     state, idle = content["state"], {}
-    for kind, network in networks.items():
+    for kind, network in (("generator", networks.trained), ("discriminator", networks.discriminator)):
         _name_entries(state[kind]["optimizer"], [n for n, p in network.named_parameters() if p.requires_grad])
         idle[f"/{kind}"] = idle_biases(network) | biases_idle_at_times(network)
     return dict(flat(state, ""), step=content["step"], idle=idle)
@@ -230,8 +234,13 @@ def _units(state: dict[str, Any]) -> dict[str, torch.Tensor]:
             for moment in ("exp_avg", "exp_avg_sq"):
                 entry = f"{kind}/optimizer/state/{{}}/{moment}"
                 units[entry.format(bias)] = _comparable(moment, state[entry.format(weight)])
-            for network in (f"{kind}/network", *(["/ema"] if kind == "/generator" else [])):
-                units[f"{network}/{bias}"] = state[f"{network}/{weight}"]
+            # The average is of the generator alone, which may be trained with its reader.
+            for network, inside in (
+                (f"{kind}/network", ""),
+                *([("/ema", "generator.")] if kind == "/generator" else []),
+            ):
+                units[f"{network}/{bias.removeprefix(inside)}"] = state[f"{network}/{weight.removeprefix(inside)}"]
                 if norm is not None:
-                    units[f"{network}/{norm}.running_mean"] = state[f"{network}/{norm}.running_var"].sqrt()
+                    of = norm.removeprefix(inside)
+                    units[f"{network}/{of}.running_mean"] = state[f"{network}/{of}.running_var"].sqrt()
     return units

@@ -30,10 +30,14 @@ VARIANTS: dict[str, ModelConfig] = {
     "paper-stage2": tiny_model(stage=2, image_size=128),
     # and all that short runs of Stage-II may have beside
     "pytorch-stage2": tiny_model(recipe="pytorch", stage=2, image_size=128, stage1_skip=True, stage1_coarse=8),
+    # The terms that are not in the paper, see tiny_config.
+    "terms": tiny_model(text_every_layer=True),
+    "terms-stage2": tiny_model(stage=2, image_size=128, text_every_layer=True, stage1_skip=True, stage1_coarse=8),
     **BASELINES,
 }
 RESUMED = {
     "stage1": "paper", "stage2": "paper-stage2", "gan-int-cls": "gan-int-cls", "gawwn-box": "gawwn-box",
+    "terms": "terms", "terms-stage2": "terms-stage2",
 }  # fmt: skip
 """Runs that are stopped and go on -> what they train."""
 RESUMED_ON = {1: ["stage1"], 2: ["stage1", "stage2"], 3: list(RESUMED)}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
 
 from stackgan_dist.runs.folder import RunFolder
 from stackgan_dist.runs.metrics import describe_curves, metric, metrics_of, status_line
@@ -68,4 +69,14 @@ def test_every_curve_and_picture_is_explained() -> None:
 
 
 def test_every_field_of_a_report_is_a_metric() -> None:
-    assert list(step_metrics.METRICS) == [field.name for field in dataclasses.fields(StepReport)]
+    terms = {"contrastive", "reading"}
+    assert list(metrics_of(StepReport, terms)) == [field.name for field in dataclasses.fields(StepReport)]
+
+
+def test_a_term_that_is_left_out_has_no_curves() -> None:
+    """And reports of before, given by place, still are reports."""
+    assert metrics_of(StepReport) == step_metrics.METRICS
+    of_reading = metrics_of(StepReport, {"kl", "reading"}).keys() - step_metrics.METRICS.keys()
+    assert of_reading == {"redrawing", "reading_kl"}
+    report = StepReport(*(Tensor(number) for number in range(len(step_metrics.METRICS))))
+    assert report.contrastive is None

@@ -1,0 +1,76 @@
+"""The pool of texts out of which a picture has to pick its own: the wrong answers of the contrastive term.
+
+The pool of a step is the same for all rows of the global batch, hence on all ranks, and a pure function of (seed,
+step): no row depends on which others it is with, and nothing is gathered. It is drawn from a reserve that every rank
+reads once, at the start: out of a whole remote set, each step would touch shards that are not those of the rank's
+lanes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stackgan_dist.data.cache import ShardCache
+from stackgan_dist.data.decoded import SampleDecoder
+from stackgan_dist.data.index import Index
+from stackgan_dist.data.rows import RowDraws
+from stackgan_dist.data.shard import OpenShards
+from stackgan_dist.randomness import Stream, permutation
+
+RESERVE = 4096
+"""Pictures in the reserve, where a set has as many."""
+
+
+class TextPool:
+    """A reserve of pictures' texts, and the pools that are drawn from it.
+
+    Args:
+        texts: embeddings of all captions of each picture of the reserve, (R, captions, dim), float16.
+        classes: the name of each picture's class, or of the picture where the set knows no classes.
+        seed: of the run.
+        captions_per_text: a text is the mean embedding of so many captions of a picture, as a row's own is.
+    """
+
+    def __init__(self, texts: NDArray[np.float16], classes: Sequence[str], seed: int, captions_per_text: int) -> None:
+        self._texts = texts
+        self._numbers = {name: number for number, name in enumerate(dict.fromkeys(classes))}
+        self._classes = np.array([self._numbers[name] for name in classes], np.int64)
+        self._seed, self._captions_per_text = seed, captions_per_text
+
+    @classmethod
+    def read(cls, index: Index, cache: ShardCache, seed: int, captions_per_text: int) -> Self:
+        """The reserve of a training set: all of its pictures, at most RESERVE.
+
+        Of a larger set the first ones in the shards as `seed` orders them, of which only so many are read as it takes.
+        Raises UserError when a shard cannot be read, or is not what the index says.
+        """
+        count = min(index.samples, RESERVE)
+        texts = np.empty((count, index.captions_per_image, index.text_dim), np.float16)
+        classes: list[str] = []
+        decoder, shards = SampleDecoder(index), OpenShards(index, cache, keep=1)
+        for number in permutation(len(index.shards), seed, Stream.POOL_SHARD).tolist():
+            if len(classes) == count:
+                break
+            reader = shards[number]
+            for sample in range(min(len(reader.keys), count - len(classes))):
+                decoder.embeddings(reader, sample, texts[len(classes)])
+                classes.append(reader.class_names[sample])
+        shards.close()
+        return cls(texts, classes, seed, captions_per_text)
+
+    def draw(self, step: int, count: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The `count` texts of the pool of `step`, (count, dim), and the number of each one's class, (count,)."""
+        drawn = RowDraws(self._seed, step, range(count), (Stream.POOL_PICTURE, Stream.POOL_CAPTION))
+        pictures = (np.array(drawn.points(Stream.POOL_PICTURE)) * len(self._texts)).astype(np.int64)
+        (captions,) = drawn.captions((Stream.POOL_CAPTION,), self._texts.shape[1], self._captions_per_text)
+        chosen = torch.from_numpy(self._texts[pictures[:, None], captions])  # faster with float16 than numpy
+        return chosen.float().mean(1).numpy(), self._classes[pictures]
+
+    def numbers(self, classes: Sequence[str]) -> NDArray[np.int64]:
+        """The numbers of classes by their names, (n,); -1 of one that the reserve lacks."""
+        return np.array([self._numbers.get(name, -1) for name in classes], np.int64)
