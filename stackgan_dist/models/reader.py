@@ -8,6 +8,7 @@ background. Otherwise a GAN that is judged by its text soon learns to overlook t
 from __future__ import annotations
 
 import itertools
+import math
 
 import torch
 from torch import Tensor, nn
@@ -93,7 +94,7 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         both: Tensor = self.halve(_activated(x)) + self.skip(F.avg_pool2d(x, 2))
-        return both * 0.5**0.5
+        return both * math.sqrt(0.5)
 
 
 class _HalvingConv(nn.Conv2d):

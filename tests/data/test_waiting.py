@@ -29,7 +29,7 @@ class Hanging(Dataset[Batch]):
     """One batch, and then none for a while."""
 
     def __getitem__(self, step: int) -> Batch:
-        time.sleep(4 * step)
+        time.sleep(12 * step)
         return BATCH
 
     def __len__(self) -> int:
@@ -60,13 +60,15 @@ def test_a_killed_process_is_told_in_a_line() -> None:
 def test_a_process_that_hangs_is_waited_for_so_long_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loader_module, "_LOOK_S", 0.05)
     monkeypatch.setattr(loader_module, "_STOPPING_S", 0.1)
-    for timeout_s, is_stopping in ((0.5, False), (30, True)):
-        batches = in_time(_loader(Hanging()), timeout_s, lambda is_stopping=is_stopping: is_stopping)  # type: ignore[arg-type]
+    for timeout_s, is_asked in ((5, False), (60, True)):
+        stopping: list[bool] = []  # only once the process runs, whose start is waited for, too
+        batches = in_time(_loader(Hanging()), timeout_s, lambda stopping=stopping: bool(stopping))  # type: ignore[arg-type]
         next(batches)
+        stopping += [True] * is_asked
         begin = time.monotonic()
         with pytest.raises(RankError, match=r"no batch came .* for \d+ s \(/dev/shm has .*--run.timeout-s"):
             next(batches)
-        assert time.monotonic() - begin < 10
+        assert time.monotonic() - begin < 30
 
 
 @pytest.fixture
