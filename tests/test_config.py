@@ -195,6 +195,54 @@ def test_stages_and_their_start_belong_together() -> None:
         replace(preset("painted-stage1"), training=replace(Config().training, reconstruction_weight=5.0)).validate(1)
 
 
+def _with(name: str, **training: float) -> Config:
+    config = preset(name)
+    return replace(config, training=replace(config.training, **training))
+
+
+def test_terms_that_a_model_cannot_have_are_refused() -> None:
+    with pytest.raises(
+        UserError, match=r"contrastive-weight is 1\.0, but the term is StackGAN's and gan-int-cls has none"
+    ):
+        _with("painted-gan-int-cls", contrastive_weight=1.0).validate(1)
+    with pytest.raises(UserError, match=r"reading-weight is 40\.0, but the term is StackGAN's and gawwn-box has none"):
+        _with("painted-gawwn-box", reading_weight=40.0).validate(1)
+    with pytest.raises(UserError, match=r"--training\.reading-weight is for Stage-I.*reconstruction-weight instead"):
+        _with("painted-stage2", reading_weight=40.0).validate(1)
+    with pytest.raises(UserError, match=r"D learns nothing of them without --training\.contrastive-weight"):
+        _with("painted-stage1", generator_contrastive_weight=1.0).validate(1)
+    _with("painted-stage2", contrastive_weight=1.0, generator_contrastive_weight=0.2).validate(1)
+
+
+def test_a_rate_that_falls_to_the_end_of_the_run_fixes_the_end() -> None:
+    begun = _with("painted-stage1", linear_decay=0.5, epochs=10)
+    assert differences(_with("painted-stage1", epochs=12), _with("painted-stage1", epochs=10)) == []
+    (found,) = differences(_with("painted-stage1", linear_decay=0.5, epochs=12), begun)
+    assert found.startswith("training.epochs: 12 here, 10 there")
+    assert "--training.linear-decay 0.5" in found
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if not name.startswith("demo-") and "-best-" not in name])
+def test_the_paper_s_presets_have_the_paper_s_terms(name: str) -> None:
+    config = preset(name)
+    training = config.training
+    assert not config.model.text_every_layer
+    assert (training.contrastive_weight, training.generator_contrastive_weight, training.reading_weight) == (0, 0, 0)
+    assert training.linear_decay == 0
+
+
+@pytest.mark.parametrize("data", ["painted", "oxford102", "cub", "own", "demo"])
+def test_the_picture_recipe_has_the_three_terms(data: str) -> None:
+    first, second = (preset(f"{data}{'' if data == 'demo' else '-best'}-stage{stage}") for stage in (1, 2))
+    for config in (first, second):
+        assert config.model.text_every_layer
+        assert config.training.contrastive_weight == 1
+        assert config.training.generator_contrastive_weight == (1 if data in ("painted", "demo") else 0.2)
+    assert first.training.reading_weight == 40
+    assert second.training.reading_weight == 0
+    assert second.stage1 == f"{first.run.folder}/{first.run.name}"
+
+
 def test_a_run_cannot_be_written_over_https() -> None:
     replace(Config(), run=replace(Config().run, folder="s3://bucket/runs")).validate(1)
     with pytest.raises(UserError, match=r"--run\.folder is https://host/runs, which can only be read"):

@@ -36,8 +36,7 @@ class Stage1Generator(nn.Module):
             self.body = _residual_body(self.channels, doublings, config.detail_layer)
         else:
             self.body = _plain_body(self.channels, doublings)
-        if config.text_every_layer:
-            read_text(self.body, text_dim)
+        self._text_layers = read_text(self.body, text_dim) if config.text_every_layer else []
 
     def forward(self, text: Tensor, z: Tensor, eps: Tensor) -> Fakes:
         """Make one image for each row.
@@ -47,7 +46,7 @@ class Stage1Generator(nn.Module):
         condition = self.conditioning(text, eps[:, 0])
         code = [condition.c, z] if self.recipe == "paper" else [z, condition.c]
         features = self.project(torch.cat(code, dim=1)).view(-1, self.channels, 4, 4)
-        with text_for_layers(text):
+        with text_for_layers(self._text_layers, text):
             image = self.body(features)
         return Fakes(image, condition.mu, condition.log_sigma, low_resolution=None)
 

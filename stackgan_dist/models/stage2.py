@@ -47,9 +47,8 @@ class Stage2Generator(nn.Module):
             *(upsample(wide, wide // 2) for wide in widths[:-1]),
             conv(widths[-1], 3, 3),
         )
-        if config.text_every_layer:
-            for part in (self.encode, self.join, self.refine, self.decode):
-                read_text(part, text_dim)
+        parts = (self.encode, self.join, self.refine, self.decode) if config.text_every_layer else ()
+        self._text_layers = [layer for part in parts for layer in read_text(part, text_dim)]
         self.squash = nn.Tanh()
         self.stage1_skip = config.stage1_skip
         self.stage1_coarse = config.stage1_coarse
@@ -68,7 +67,7 @@ class Stage2Generator(nn.Module):
                 start = torch.cat([start, F.adaptive_avg_pool2d(pictures, STAGE1_IMAGE_SIZE).to(start.dtype)])
             if self.stage1_coarse is not None:
                 start = _resized(F.adaptive_avg_pool2d(start, self.stage1_coarse), STAGE1_IMAGE_SIZE)
-        with text_for_layers(_for_all(text, pictures)):
+        with text_for_layers(self._text_layers, _for_all(text, pictures)):
             features = self.encode(start)
             if self.conditioning is None:
                 mu, log_sigma = nothing_drawn(eps[:, 1])

@@ -7,9 +7,8 @@ what lies between them stays a plain sequence of layers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +17,6 @@ from stackgan_dist.models.blocks import initialise_by_inputs
 
 _GAIN = 0.1
 """Of the first weights: small, so that training starts from plain batch normalisation."""
-
-_TEXT: ContextVar[Tensor] = ContextVar("text")
-"""What the layers of the forward pass under way are told; every thread has its own."""
 
 
 class TextBatchNorm(nn.Module):
@@ -35,30 +31,42 @@ class TextBatchNorm(nn.Module):
         super().__init__()
         self.norm = norm
         self.of_text = nn.Linear(text_dim, 2 * norm.num_features)
+        self.text: Tensor | None = None
+        """(N, text_dim), of the forward pass under way."""
 
     def forward(self, x: Tensor) -> Tensor:
         """x (N, C, H, W) for the N texts of `text_for_layers`."""
-        scale, shift = self.of_text(_TEXT.get())[:, :, None, None].chunk(2, dim=1)
+        assert self.text is not None, "a layer that reads the text was called outside of text_for_layers"
+        scale, shift = self.of_text(self.text)[:, :, None, None].chunk(2, dim=1)
         return torch.addcmul(shift, self.norm(x), 1 + scale)
 
 
+def read_text(network: nn.Module, text_dim: int) -> list[TextBatchNorm]:
+    """Let every batch normalisation of pictures in `network` read the text; returns them."""
+    layers: list[TextBatchNorm] = []
+    for name, child in list(network.named_children()):
+        if isinstance(child, nn.BatchNorm2d):
+            layer = TextBatchNorm(child, text_dim)
+            setattr(network, name, layer)
+            layers.append(layer)
+        else:
+            layers += read_text(child, text_dim)
+    return layers
+
+
 @contextmanager
-def text_for_layers(text: Tensor) -> Iterator[None]:
-    """Within, every TextBatchNorm reads `text` (N, text_dim), a row for each row that passes through it."""
-    token = _TEXT.set(text)
+def text_for_layers(layers: Iterable[TextBatchNorm], text: Tensor) -> Iterator[None]:
+    """Within, `layers` read `text` (N, text_dim), a row for each row that passes through them.
+
+    A network makes one forward pass at a time.
+    """
+    for layer in layers:
+        layer.text = text
     try:
         yield
     finally:
-        _TEXT.reset(token)
-
-
-def read_text(network: nn.Module, text_dim: int) -> None:
-    """Let every batch normalisation of pictures in `network` read the text."""
-    for name, child in list(network.named_children()):
-        if isinstance(child, nn.BatchNorm2d):
-            setattr(network, name, TextBatchNorm(child, text_dim))
-        else:
-            read_text(child, text_dim)
+        for layer in layers:
+            layer.text = None
 
 
 def initialise_text_layers(network: nn.Module) -> None:

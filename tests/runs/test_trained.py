@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from distributed.tiny import tiny_config, tiny_model, train_alone
 
 from stackgan_dist.runs.checkpoint import find_newest, from_bytes
 from stackgan_dist.runs.trained import load_discriminator, load_trained
@@ -52,3 +53,21 @@ def test_the_discriminator_comes_from_the_bytes_that_were_read(
     assert loaded.keys() == expected.keys()
     for name, value in expected.items():
         assert torch.equal(loaded[name], value.float() if value.is_floating_point() else value), name
+
+
+def test_a_run_with_more_terms_is_taken_like_any_other(packed: Path, tmp_path: Path) -> None:
+    """Its average, its last weights, its discriminator; and Stage-II starts from it."""
+    run = train_alone(
+        tiny_config(str(packed), tmp_path, "terms", model=tiny_model(text_every_layer=True), precision="fp32"), None
+    )
+    trained, raw = load_trained(run, print), load_trained(run, print, raw=True)
+    assert trained.weights.keys() == raw.weights.keys()
+    assert not any("reader" in name for name in raw.weights)
+    assert any(not torch.equal(raw.weights[name], value) for name, value in trained.weights.items())
+    for each in (trained, raw):
+        each.generator(torch.device("cpu"))
+    load_discriminator(trained, torch.device("cpu"))
+    second = tiny_config(str(packed), tmp_path, "second", model=tiny_model(stage=2, image_size=128), precision="fp32")
+    stage2 = load_trained(train_alone(second, (trained.config.model, trained.weights)), print)
+    for name, value in trained.weights.items():
+        assert torch.equal(stage2.weights[f"stage1.{name}"], value), name

@@ -332,7 +332,8 @@ def test_a_rehearsal_leaves_no_trace() -> None:
 
 @pytest.mark.slow
 def test_compiled_networks_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """See test_step.py."""
+    """See test_step.py; batches of another size that were captured before would make sizes symbols."""
+    torch.compiler.reset()
     compiled = nn.Module.compile
     monkeypatch.setattr(nn.Module, "compile", lambda module: compiled(module, backend="eager"))
     plain, captured = _state(), _state(compile=True)
@@ -340,6 +341,7 @@ def test_compiled_networks_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None
         reports = [state.step(_batch(number), number, 100) for state in (plain, captured)]
         for name in metrics_of(StepReport, LossWeights.of(plain._config.training).present):
             torch.testing.assert_close(getattr(reports[1], name), getattr(reports[0], name), rtol=1e-12, atol=0)
+    torch.compiler.reset()
 
 
 def test_the_rate_falls_linearly_over_the_last_part() -> None:
