@@ -1,8 +1,6 @@
-"""The reader and the contrastive head: shapes, sizes, and the form in which the reader halves pictures."""
+"""The reader: pictures of all sizes, limits, and the form in which it halves them."""
 
 from __future__ import annotations
-
-import math
 
 import pytest
 import torch
@@ -10,7 +8,6 @@ from distributed.tiny import tiny_model
 from torch.nn import functional as F
 
 from stackgan_dist.models import ModelConfig
-from stackgan_dist.models.contrastive import ContrastiveHead
 from stackgan_dist.models.reader import Reader, _HalvingConv, _into_channels
 
 TEXT_DIM = 6
@@ -43,20 +40,3 @@ def test_pixels_move_into_channels_also_where_there_are_no_rows() -> None:
     pictures = torch.rand(2, 3, 8, 8)
     assert torch.equal(_into_channels(pictures), F.pixel_unshuffle(pictures, 2))
     assert _into_channels(pictures[:0]).shape == (0, 12, 4, 4)
-
-
-def test_the_scale_of_the_cosines_has_a_limit_and_a_start() -> None:
-    head = ContrastiveHead(8, TEXT_DIM)
-    given = torch.rand(3, 2, 2, 2), torch.rand(3, TEXT_DIM), torch.rand(4, TEXT_DIM)
-    logits = head(*given)
-    assert logits.shape == (3, 5)
-    head.log_scale.data.fill_(0.0)
-    torch.testing.assert_close(logits, 10 * head(*given))
-    head.log_scale.data.fill_(math.log(1000.0))
-    torch.testing.assert_close(head(*given), 3 * logits)
-
-
-def test_the_same_text_in_the_pool_is_as_near_as_the_own_one() -> None:
-    head, text = ContrastiveHead(8, TEXT_DIM), torch.rand(3, TEXT_DIM)
-    logits = head(torch.rand(3, 2, 2, 2), text, text)
-    torch.testing.assert_close(logits[:, 0], logits[:, 1:].diagonal())
