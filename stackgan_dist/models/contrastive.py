@@ -37,7 +37,9 @@ class ContrastiveHead(nn.Module):
             nn.LeakyReLU(LEAKY_SLOPE),
             initialise_by_inputs(nn.Linear(_HIDDEN, _DIM), 1.0),
         )
-        self.log_scale = nn.Parameter(torch.tensor(math.log(_FIRST_SCALE)))
+        self.log_scale = nn.Parameter(
+            torch.tensor([math.log(_FIRST_SCALE)])
+        )  # DeepSpeed sends none without a dimension
 
     def forward(self, features: Tensor, text: Tensor, pool: Tensor) -> Tensor:
         """Logits (N, 1 + P) of features (N, C, H, W).
