@@ -261,7 +261,7 @@ def to_bytes(state: dict[str, Any]) -> bytes:
 
 
 def from_bytes(data: bytes, where: str) -> dict[str, Any]:
-    """The inverse of `to_bytes`, on the CPU; nothing in `data` is executed. UserError naming `where` if it is no state."""
+    """The inverse of `to_bytes`, on the CPU; nothing in `data` is executed. UserError naming `where` if it is none."""
     try:
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:
