@@ -72,12 +72,10 @@ def trained_from(found: FoundCheckpoint, folder: RunFolder, *, raw: bool = False
     """The generator in the checkpoint `found` of the run `folder`; UserError when it holds none."""
     content = from_bytes(found.data, found.url)
     state = content["state"]
-    config = from_json(content["config"], found.url)
     weights = state["ema"]
     if raw:
-        weights = state["generator"]["network"]
-        if config.training.reading_weight:  # then the encoder was trained with it
-            weights = _part(weights, "generator")
+        trained = state["generator"]["network"]
+        weights = _part(trained, "generator") or trained  # it may be trained with its reader
     if names := non_finite(weights):
         raise UserError(
             f"checkpoint {found.url} holds numbers that are not finite ({len(names)} tensors, {names[0]} among them): "
@@ -87,7 +85,7 @@ def trained_from(found: FoundCheckpoint, folder: RunFolder, *, raw: bool = False
         folder=folder,
         checkpoint=found.url,
         step=found.step,
-        config=config,
+        config=from_json(content["config"], found.url),
         stage1_model=ModelConfig(**content["stage1_model"]) if content["stage1_model"] else None,
         data=DataIdentity(**content["data"]),
         weights=weights,

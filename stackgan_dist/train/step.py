@@ -40,7 +40,8 @@ class StepReport:
     """What a step measured on this rank's rows: scalars on the device, means over the rows.
 
     Weighted by the ranks' rows of the global batch they add up to means over all rows, the generator's own two also
-    where it has more rows than pictures.
+    where it has more rows than pictures, and those of rows that are read to means over these. None belongs to a term
+    that the run has not.
     """
 
     discriminator_loss: Tensor = metric("loss", "of the three pairs: real + (wrong + fake) / 2", "D {:.3f}")
@@ -206,8 +207,8 @@ def generator_step(
             redrawing = redrawing_error(fakes.image[read], rows.real[read])
             divergence = reading_divergence(*fakes.reading)
             loss = loss + settings.read_share * (weights.reading * redrawing + weights.reading_kl * divergence)
-            as_reported = settings.read_share / settings.share
-            measured |= {"redrawing": redrawing.detach() * as_reported, "reading_kl": divergence.detach() * as_reported}
+            of_read = settings.read_share / settings.share  # as the rows are weighed that are not all of the rank's
+            measured |= {"redrawing": redrawing.detach() * of_read, "reading_kl": divergence.detach() * of_read}
         gradient = generator.update(loss, settings.learning_rate)
     as_reported = settings.generator_share / settings.share
     return {
