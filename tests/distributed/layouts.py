@@ -7,11 +7,14 @@ from pathlib import Path
 
 import torch
 
-from stackgan_dist.bench.step import TEXT_DIM, made_up_batch
+from stackgan_dist.bench.step import TEXT_DIM
+from stackgan_dist.data.batch import BatchShape, blank_batch
+from stackgan_dist.data.plan import rows_of_rank
 from stackgan_dist.distributed.process_group import process_group
 from stackgan_dist.presets import preset
 from stackgan_dist.train.precision import resolve_precision
 from stackgan_dist.train.state import TrainingState
+from stackgan_dist.train.to_device import to_device
 
 
 def main(out: str, *presets: str) -> None:
@@ -23,7 +26,8 @@ def main(out: str, *presets: str) -> None:
             config = preset(name)
             precision = resolve_precision("fp32", ranks.device)
             state = TrainingState(config, TEXT_DIM, None, ranks, precision)
-            batch = made_up_batch(config.model, config.training.batch_size // ranks.world_size, ranks.device)
+            rows = rows_of_rank(config.training.batch_size, ranks.rank, ranks.world_size)
+            batch = to_device(blank_batch(rows, BatchShape.of(config), TEXT_DIM), ranks.device)
             for step in range(2):
                 state.step(batch, step, 1000)
         lines = [f"{warning.category.__name__}: {warning.message}" for warning in said]

@@ -313,7 +313,7 @@ def test_the_average_and_what_is_drawn_are_of_the_generator_alone() -> None:
     state.step(_batch(), 0, 100)
     names = state.generator.module.generator.state_dict().keys()  # type: ignore[union-attr,operator]
     assert state.ema.network.state_dict().keys() == names
-    assert state.drawing_generators["raw"] is state.generator.module.generator
+    assert state.sample_generators["raw"] is state.generator.module.generator
     assert state.state_dict()["ema"].keys() == names
     assert any(name.startswith("reader.") for name in state.state_dict()["generator"]["network"])
 

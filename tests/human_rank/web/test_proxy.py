@@ -150,7 +150,7 @@ class TestProxy:
                 browser.find_element("css selector", "#try a").click()
                 until("document.getElementById('number')?.max")
                 browser.find_element("id", "sentence").send_keys("a small red bird")
-                browser.find_element("id", "draw").click()
+                browser.find_element("id", "generate").click()
                 until("!document.getElementById('sheet').hidden")
                 until("[...document.querySelectorAll('#pictures img')].every((i) => i.complete && i.naturalWidth > 0)")
                 browser.save_screenshot(str(tmp_path / "try.png"))
