@@ -92,8 +92,7 @@ def kl_divergence(mu: Tensor, log_sigma: Tensor) -> Tensor:
 
     The textbook divergence sums over the D dimensions and is D times as large.
     """
-    mu, log_sigma = _at_least_float32(mu), _at_least_float32(log_sigma)
-    return ((mu.square() + (2 * log_sigma).exp() - 1) / 2 - log_sigma).mean()
+    return _divergences(mu, log_sigma).mean()
 
 
 def colour_difference(image: Tensor, low_resolution: Tensor) -> Tensor:
@@ -150,8 +149,13 @@ def redrawing_error(redrawn: Tensor, pictures: Tensor) -> Tensor:
 
 def reading_divergence(mu: Tensor, log_sigma: Tensor) -> Tensor:
     """KL(N(mu, sigma^2) || N(0, 1)) of (N, D), SUMMED over dimensions; its mean over rows, 0 where N is 0."""
+    return _mean_over_rows(_divergences(mu, log_sigma).sum(1))
+
+
+def _divergences(mu: Tensor, log_sigma: Tensor) -> Tensor:
+    """KL(N(mu, sigma^2) || N(0, 1)) of each dimension of each row, (N, D)."""
     mu, log_sigma = _at_least_float32(mu), _at_least_float32(log_sigma)
-    return _mean_over_rows(((mu.square() + (2 * log_sigma).exp() - 1) / 2 - log_sigma).sum(1))
+    return (mu.square() + (2 * log_sigma).exp() - 1) / 2 - log_sigma
 
 
 def _comparable(logits: Tensor, excluded: Tensor) -> Tensor:
