@@ -31,12 +31,11 @@ from stackgan_dist.classifiers.classifier import load_classifier
 from stackgan_dist.config import DataConfig
 from stackgan_dist.data.dataset import open_packed
 from stackgan_dist.data.index import stored_size
-from stackgan_dist.errors import UserError
 from stackgan_dist.generation.generate import GeneratedBatch, GeneratedPictures
 from stackgan_dist.machine import cores_of_this_rank
 from stackgan_dist.models import ModelConfig, build_generator
 from stackgan_dist.models.config import Width
-from stackgan_dist.ranges import Range
+from stackgan_dist.ranges import Range, check_fields
 from stackgan_dist.scores.measure import GeneratedSums, ScoreProtocol
 from stackgan_dist.scores.overlap import made_ahead
 from stackgan_dist.scores.r_precision import Candidates, TextMap, candidate_captions
@@ -132,9 +131,7 @@ class Pass:
 
 def run(options: Options) -> Report:
     """Time, count, weigh."""
-    for flag in ("width", "batch", "batches", "repeats", "pictures", "threads"):
-        if (value := getattr(options, flag)) < 1:
-            raise UserError(f"--{flag} is {value}; it must be at least 1")
+    check_fields(options)
     torch.set_num_threads(options.threads)
     device = pick_device(options.device)
     sizes = [stored_size(options.model.image_size)]

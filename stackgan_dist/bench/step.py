@@ -27,11 +27,10 @@ from stackgan_dist.config import Config, PrecisionName, TrainingConfig
 from stackgan_dist.data.batch import Batch
 from stackgan_dist.distributed.gather import gather_alone
 from stackgan_dist.distributed.process_group import Ranks
-from stackgan_dist.errors import UserError
 from stackgan_dist.models import ModelConfig, build_generator
 from stackgan_dist.models.config import RecipeName
 from stackgan_dist.models.upsampling import FORMS, UpsampleConv
-from stackgan_dist.ranges import Range
+from stackgan_dist.ranges import Range, check_fields
 from stackgan_dist.train.precision import resolve_precision
 from stackgan_dist.train.state import TrainingState
 from stackgan_dist.train.step import StepReport
@@ -92,9 +91,7 @@ class Options:
 
 def run(options: Options) -> Report:
     """Time, count, weigh."""
-    for flag, value in (("--batch", options.rows), ("--repeats", options.repeats), ("--threads", options.threads)):
-        if value < 1:
-            raise UserError(f"{flag} is {value}; it must be at least 1")
+    check_fields(options)
     device = _start(options)
     machine = describe_machine(device)
     tables = [_steps(options, device)] if options.steps else []
