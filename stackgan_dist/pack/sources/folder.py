@@ -23,7 +23,7 @@ from stackgan_dist.pack.sources import Record
 from stackgan_dist.pack.sources.account import Account, of_ending
 from stackgan_dist.pack.sources.captions_file import Entry, merged, one_line, read_json_lines, read_table
 from stackgan_dist.pack.sources.files import Files, Names
-from stackgan_dist.pack.sources.splits import check_split, splits_by_folder, val_as_test
+from stackgan_dist.pack.sources.splits import check_split, check_test_fraction, splits_by_folder, val_as_test
 
 Classes = Literal["auto", "folders", "none"]
 
@@ -59,8 +59,7 @@ class PictureFolder:
         self._files = Files(root, "folder", "pictures and their captions")
         if classes not in get_args(Classes):
             raise UserError(f"folder: classes is {classes!r}; choose one of {', '.join(get_args(Classes))}")
-        if not 0.0 <= test_fraction < 1.0:
-            raise UserError(f"folder: test_fraction is {test_fraction}; it must be at least 0 and below 1")
+        check_test_fraction("folder", test_fraction)
         self._captions = captions
         self._classes = classes
         self._test_fraction = test_fraction

@@ -27,6 +27,12 @@ def check_split(source: str, split: str) -> None:
         raise UserError(f"{source} has the splits {', '.join(SPLITS)}, not {split!r}; change --splits")
 
 
+def check_test_fraction(source: str, test_fraction: float) -> None:
+    """Raises UserError for a share that leaves `source` nothing to train on, or that is none."""
+    if not 0.0 <= test_fraction < 1.0:
+        raise UserError(f"{source}: test_fraction is {test_fraction}; it must be at least 0 and below 1")
+
+
 def split_of(name: str) -> str:
     """The split that the first folder of `name` is called after, or ""."""
     folder, slash, _ = name.partition("/")

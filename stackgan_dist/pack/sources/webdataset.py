@@ -35,7 +35,7 @@ from stackgan_dist.pack.sources import Record
 from stackgan_dist.pack.sources.account import Account, of_ending
 from stackgan_dist.pack.sources.files import Files, Tree
 from stackgan_dist.pack.sources.folder import key_of
-from stackgan_dist.pack.sources.splits import check_split, splits_by_folder
+from stackgan_dist.pack.sources.splits import check_split, check_test_fraction, splits_by_folder
 from stackgan_dist.pack.sources.tar_members import Sample, read_samples
 from stackgan_dist.storage.files import exists, open_filesystem
 from stackgan_dist.storage.folder import Folder
@@ -81,8 +81,7 @@ class WebDatasetTars:
         if root is not None and root.lower().endswith(_TARS):
             folder, self._given = _tars_of(root)
             self._files = Files(folder, "webdataset", "the tars")
-        if not 0.0 <= test_fraction < 1.0:
-            raise UserError(f"webdataset: test_fraction is {test_fraction}; it must be at least 0 and below 1")
+        check_test_fraction("webdataset", test_fraction)
         self._test_fraction = test_fraction
         self._kept: Folder | None = None
         self._decompressed: dict[str, str] = {}
