@@ -26,7 +26,6 @@ _TOUCH_S = 5.0
 _SILENT_S = 30.0
 """A marker that was not touched for so long belongs to a process that has ended."""
 _WAIT_S = 0.02
-_CONSEQUENCE = "going on with markers beside the files, which is slower"
 
 
 class NoLocksError(Exception):
@@ -41,9 +40,7 @@ def try_lock(file: IO[Any], *, shared: bool = False, wait: bool = False) -> bool
     except BlockingIOError:
         return False
     except OSError as error:
-        if error.errno not in {*UNKNOWN, errno.ENOLCK}:
-            raise
-        tell_once("lock", Path(file.name).parent, error, _CONSEQUENCE)
+        _say_without(Path(file.name).parent, error)
         raise NoLocksError from error
     return True
 
@@ -126,11 +123,16 @@ def has_record_locks(folder: Path) -> bool:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            if error.errno not in {*UNKNOWN, errno.ENOLCK}:
-                raise
-            tell_once("lock", folder, error, _CONSEQUENCE)
+            _say_without(folder, error)
             return False
     return True
+
+
+def _say_without(folder: Path, error: OSError) -> None:
+    """Say that the file system of `folder` knows no locks; raises `error` again where that is not what it means."""
+    if error.errno not in {*UNKNOWN, errno.ENOLCK}:
+        raise error
+    tell_once("lock", folder, error, "going on with markers beside the files, which is slower")
 
 
 class _Marked(io.FileIO):

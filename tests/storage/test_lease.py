@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import fsspec
 import pytest
+from storage.one_at_a_time import counts_inside
 
 from stackgan_dist.errors import UserError
 from stackgan_dist.storage import lease
@@ -67,21 +68,7 @@ def test_an_owner_that_was_killed_is_waited_out() -> None:
 
 def test_of_two_that_take_over_at_once_one_goes_on() -> None:
     RUN.write(LOCK, b"process 1 on nowhere\n0\n")
-    inside: list[int] = []
-    most: list[int] = []
-
-    def take(number: int) -> None:
-        with leased(RUN, LOCK, 60, _unexpected):
-            inside.append(number)
-            most.append(len(inside))
-            time.sleep(0.5)
-            inside.remove(number)
-
-    threads = [threading.Thread(target=take, args=(number,)) for number in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    most = counts_inside(lambda: leased(RUN, LOCK, 60, _unexpected), threads=3, turns=1, stay_s=0.5)
     assert most == [1, 1, 1]
 
 

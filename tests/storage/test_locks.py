@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from storage.one_at_a_time import counts_inside
 
 from stackgan_dist.storage import durable, locks
 from stackgan_dist.storage.locks import NoLocksError, holding, is_held, open_alone, share, try_lock
@@ -74,22 +75,7 @@ def test_a_killed_process_keeps_nobody_out(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_moment_belongs_to_one(tmp_path: Path, kind: str) -> None:
-    inside: list[int] = []
-    most: list[int] = []
-
-    def work(number: int) -> None:
-        for _ in range(5):
-            with holding(tmp_path / ".lock"):
-                inside.append(number)
-                most.append(len(inside))
-                time.sleep(0.002)
-                inside.remove(number)
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    most = counts_inside(lambda: holding(tmp_path / ".lock"), threads=4, turns=5, stay_s=0.002)
     assert most == [1] * 20
 
 
