@@ -30,7 +30,7 @@ importable names (own.py)."""
 
 
 def check_encoder(spec: str) -> None:
-    """Raises UserError when `spec` is no encoder: a name of the registry, a trained one's file or folder, or an own one."""
+    """Raises UserError when `spec` is no encoder: a registered name, a trained one's file or folder, MODULE:CLASS."""
     if spec == PUBLISHED:
         raise UserError(
             "the embeddings of this data set were published without an encoder for other sentences; to generate from "
