@@ -141,6 +141,10 @@ class Config:
     run: RunConfig = field(default_factory=RunConfig)
     stage1: str | None = None
     """For Stage-II: the Stage-I run (its folder, or one of its checkpoints)."""
+    init_from: str | None = None
+    """A run, a checkpoint or an exported folder whose weights this run starts from: of other data, or texts of another
+    width. Weights of the same name and shape are taken, the others start fresh and are named. A run that has a
+    checkpoint of its own goes on from that."""
     engine: Literal["ddp", "deepspeed"] = "ddp"
     """How the ranks share the work: torch's DistributedDataParallel, or DeepSpeed with ZeRO 0, 1 or 2. It changes
     nothing in the mathematics, and a run may go on with the other one."""

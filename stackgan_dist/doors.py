@@ -38,6 +38,7 @@ COMMANDS = {
     "pack": "pictures and captions into shards, in a folder or on an object store; verify and reshard them",
     "train": "train Stage-I or Stage-II, or one of the paper's baselines",
     "generate": "pictures of sentences",
+    "export": "a trained generator alone: a folder for a hub, ONNX, or safetensors",
     "scores": "Inception Score, Frechet and kernel distance, R-precision of a run",
     "inception_score": "the Inception Score alone",
     "colour_agreement": "whether painted birds have the colours of their captions",

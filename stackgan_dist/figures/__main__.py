@@ -32,9 +32,8 @@ from stackgan_dist.figures.figures import (
 )
 from stackgan_dist.figures.nearest import nearest_training
 from stackgan_dist.figures.page import page
-from stackgan_dist.generation.generate import choose_caption
+from stackgan_dist.generation.generate import first_captions
 from stackgan_dist.generation.grid import to_png
-from stackgan_dist.randomness import Stream, permutation
 from stackgan_dist.ranges import Range, Seed
 from stackgan_dist.runs.trained import Trained, load_discriminator, load_trained
 from stackgan_dist.storage.folder import Folder
@@ -108,7 +107,10 @@ def main() -> None:
         if options.words:
             raise
         missing.append(f"One word changed is not shown: {error}.")
-    figures.append(_nearest(options, trained, painter, sentences, device))
+    if trained.discriminator_weights:
+        figures.append(_nearest(options, trained, painter, sentences, device))
+    else:
+        missing.append("The nearest training pictures are not shown: an exported generator has no discriminator.")
 
     facts = {
         "checkpoint": f"{trained.checkpoint}, {options.weights} weights",
@@ -140,8 +142,7 @@ def _sentences(options: Options, trained: Trained) -> list[Sentence]:
         text = trained.encoder().encode(options.sentences)
         return [Sentence(words, embedding) for words, embedding in zip(options.sentences, text, strict=True)]
     captions = open_packed(_data(options, trained), trained.config.model.image_size, options.split).captions()
-    order = permutation(len(captions), options.seed, Stream.SCORE_SAMPLE)
-    chosen = [choose_caption(captions, number, options.seed, order) for number in range(options.texts)]
+    chosen = first_captions(captions, options.texts, options.seed)
     return [Sentence(caption.sentence, caption.embedding) for caption in chosen]
 
 

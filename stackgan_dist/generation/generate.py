@@ -71,6 +71,12 @@ def choose_caption(captions: CaptionSet, number: int, seed: int, order: NDArray[
     )
 
 
+def first_captions(captions: CaptionSet, count: int, seed: int) -> list[Caption]:
+    """Captions of `count` pictures, different ones as far as there are so many, in an order that `seed` decides."""
+    order = permutation(len(captions), seed, Stream.SCORE_SAMPLE)
+    return [choose_caption(captions, number, seed, order) for number in range(count)]
+
+
 def places_of(captions: Sequence[Caption], model: ModelConfig) -> NDArray[np.float32] | None:
     """Where the objects of the captions' own pictures are, in their middle crops; None for models without.
 

@@ -78,8 +78,9 @@ class Stage2Generator(nn.Module):
         if self.stage1_skip:
             picture = picture + _before_tanh(_resized(start, picture.shape[-1]))
         image = self.squash(picture)
-        rebuilt = None if pictures is None else image[len(text) :]
-        return Fakes(image[: len(text)], mu, log_sigma, low_resolution, rebuilt)
+        if pictures is None:  # and no number of rows is looked at: an exported network takes any
+            return Fakes(image, mu, log_sigma, low_resolution)
+        return Fakes(image[: len(text)], mu, log_sigma, low_resolution, image[len(text) :])
 
     def discriminator_condition(self, text: Tensor) -> Tensor:
         """As Stage-I's, with mu of Stage-II's conditioning augmentation (of Stage-I's where Stage-II reads no text)."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 
@@ -18,6 +20,7 @@ from stackgan_dist.runs.checkpoint import (
     non_finite,
     read_checkpoint,
 )
+from stackgan_dist.runs.exported import CONFIG, is_exported, read_exported
 from stackgan_dist.runs.folder import DataIdentity, RunFolder, find_run
 from stackgan_dist.storage.folder import Folder, FolderLike
 from stackgan_dist.text import TextEncoder, load_encoder
@@ -35,9 +38,11 @@ class Trained:
     """For Stage-II: what the frozen Stage-I inside is made of."""
     data: DataIdentity
     weights: dict[str, torch.Tensor]
-    """Of the generator: its moving average, or the raw ones."""
+    """Of the generator."""
+    kind: Literal["ema", "raw"]
+    """Which weights these are: the moving average, or those of the last step."""
     discriminator_weights: dict[str, torch.Tensor]
-    """Of the discriminator that it was trained against."""
+    """Of the discriminator that it was trained against; none in an exported folder."""
 
     def encoder(self) -> TextEncoder:
         """The encoder of the texts that it was trained on; UserError where none is for new sentences, or it is lost."""
@@ -51,11 +56,13 @@ class Trained:
 
 
 def load_trained(where: FolderLike, report: Callable[[str], None], *, raw: bool = False) -> Trained:
-    """The newest good generator of the run at `where` (a run folder, one with stages below it, or a checkpoint).
+    """The newest good generator at `where`: a run, a folder with stages below it, a checkpoint, or an exported folder.
 
     Raises UserError when there is none. `report` gets a line about each damaged checkpoint that was passed over.
     """
     asked = Folder.at(where)
+    if is_exported(asked):
+        return _from_exported(asked, raw=raw)
     found: FoundCheckpoint | None
     if is_checkpoint(asked):
         found = read_checkpoint(asked)
@@ -85,16 +92,44 @@ def trained_from(found: FoundCheckpoint, folder: RunFolder, *, raw: bool = False
         folder=folder,
         checkpoint=found.url,
         step=found.step,
-        config=from_json(content["config"], found.url),
-        stage1_model=ModelConfig(**content["stage1_model"]) if content["stage1_model"] else None,
-        data=DataIdentity(**content["data"]),
+        **_described(content, found.url),
         weights=weights,
+        kind="raw" if raw else "ema",
         discriminator_weights=_part(state["discriminator"]["network"], "discriminator"),
     )
 
 
+def _from_exported(folder: Folder, *, raw: bool) -> Trained:
+    content, weights = read_exported(folder)
+    if (kind := content["weights"]) != ("raw" if raw else "ema"):
+        raise UserError(f"{folder} was exported with the {kind} weights alone; take --weights {kind}")
+    return Trained(
+        folder=RunFolder(folder),
+        checkpoint=folder.url,
+        step=content["step"],
+        **_described({**content, "config": json.dumps(content["config"])}, folder.url_of(CONFIG)),
+        weights=weights,
+        kind=kind,
+        discriminator_weights={},
+    )
+
+
+def _described(content: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """What a checkpoint and an exported folder say alike of their network."""
+    return {
+        "config": from_json(content["config"], where),
+        "stage1_model": ModelConfig(**content["stage1_model"]) if content["stage1_model"] else None,
+        "data": DataIdentity(**content["data"]),
+    }
+
+
 def load_discriminator(trained: Trained, device: torch.device) -> Discriminator:
-    """The discriminator that was trained against `trained`, in eval mode on `device`, in float32."""
+    """The discriminator that was trained against `trained`, in eval mode on `device`, in float32.
+
+    Raises UserError where there is none.
+    """
+    if not trained.discriminator_weights:
+        raise UserError(f"{trained.checkpoint} is an exported generator, without its discriminator; give the run")
     network = build_discriminator(trained.config.model, trained.data.text_dim)
     network.load_state_dict(trained.discriminator_weights)
     return network.float().to(device).eval().requires_grad_(False)

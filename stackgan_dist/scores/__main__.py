@@ -23,6 +23,7 @@ from stackgan_dist.errors import UserError
 from stackgan_dist.machine import peak_memory_bytes
 from stackgan_dist.ranges import Range
 from stackgan_dist.runs.checkpoint import FoundCheckpoint
+from stackgan_dist.runs.exported import is_exported
 from stackgan_dist.runs.folder import RunFolder, find_run
 from stackgan_dist.runs.score_rows import append_score, recorded_scores
 from stackgan_dist.runs.trained import trained_from
@@ -58,6 +59,8 @@ def main() -> None:
     subject, protocol = options.subject, options.protocol
     if options.poll_s >= subject.timeout_s:
         raise UserError(f"--poll-s is {options.poll_s}, it must be below --timeout-s {subject.timeout_s}")
+    if options.watch and is_exported(Folder.at(subject.run)):
+        raise UserError(f"{subject.run} is an exported generator, which no more checkpoints come to; leave out --watch")
     first = None if options.watch else open_subject(subject)
     folder = find_run(subject.run) if first is None else first.trained.folder
     # Looked at before ranks wait for each other: a wrong file or a missing package is the commonest mistake.

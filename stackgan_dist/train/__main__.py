@@ -32,6 +32,7 @@ from stackgan_dist.runs.trained import load_trained
 from stackgan_dist.storage.folder import Folder
 from stackgan_dist.text.files import find_file, is_trained, keep_file
 from stackgan_dist.train.identity import RunIdentity
+from stackgan_dist.train.initial import find_initial
 from stackgan_dist.train.loop import train
 
 
@@ -60,6 +61,10 @@ def main() -> None:
         build_generator(config.model, data.index.text_dim, stage1[0] if stage1 else None)
         build_discriminator(config.model, data.index.text_dim)
 
+    initial = None
+    if config.init_from is not None and not has_checkpoint and is_main_rank():  # the others get them from it
+        initial = find_initial(config, data.index.text_dim, stage1[0] if stage1 else None)
+
     with listen_for_stop() as stop, process_group(config.run.timeout_s) as ranks, ExitStack() as owning:
 
         def own() -> None:
@@ -70,7 +75,7 @@ def main() -> None:
 
         check_agreement(_facts(config, data, stage1), ranks)
         main_first(own, ranks)
-        ending = train(config, data, plan, _captions_to_show(config, data, ranks), stage1, folder, ranks, stop)
+        ending = train(config, data, plan, _captions_to_show(config, data, ranks), stage1, folder, ranks, stop, initial)
     if ending == "PREEMPTED":
         end_preempted()
 

@@ -1,0 +1,1 @@
+"""The command `export`: a trained generator alone, for other programs and for hubs."""

@@ -1,0 +1,189 @@
+"""A trained generator alone: `python -m stackgan_dist.export runs/demo --to folder`.
+
+folder is a model by itself, ready for a hub: weights, configuration, text encoder, a model card with scores and
+pictures; `generate`, the scores and human_rank take it wherever they take a run. onnx is a network for other programs,
+with text, noise and any number of rows as inputs; safetensors the weights alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stackgan_dist.config import Config, RunConfig
+from stackgan_dist.data.dataset import open_packed
+from stackgan_dist.doors import front_door, parse_options
+from stackgan_dist.errors import UserError
+from stackgan_dist.export.card import model_card
+from stackgan_dist.generation.generate import first_captions, generate_pictures, places_of
+from stackgan_dist.generation.grid import labelled_grid, to_pictures, to_png
+from stackgan_dist.models import Generator
+from stackgan_dist.ranges import Range, Seed
+from stackgan_dist.runs.exported import CARD, CONFIG, SAMPLES, WEIGHTS, to_config, to_safetensors
+from stackgan_dist.runs.score_rows import recorded_scores
+from stackgan_dist.runs.trained import Trained, load_trained
+from stackgan_dist.storage.folder import Folder
+from stackgan_dist.storage.output_folder import check_output, output_folder
+from stackgan_dist.text.files import find_file, is_trained, keep_file
+
+_ONNX = "model.onnx"
+_FILES = re.compile(rf"{CONFIG}|{WEIGHTS}|{CARD}|{SAMPLES}|{_ONNX}|char-cnn-rnn-[0-9a-f]{{16}}\.pt")
+"""What a call writes."""
+_COMPARED = 5
+"""Pictures that onnxruntime and torch are compared by; another number than it was exported with."""
+_EQUAL = 1e-5
+_CELL = 128
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to export."""
+
+    run: str
+    """The run: its folder, a folder with the runs of both stages (the last stage is taken), or a checkpoint."""
+    to: Literal["folder", "onnx", "safetensors"] = "folder"
+    """folder is a model by itself, for hubs and for the other commands; onnx one network file for other programs;
+    safetensors the weights alone."""
+    out: str | None = None
+    """The folder or URL for it, empty or new. The default is a new one in the run, such as exported/0001-step-1500."""
+    overwrite: bool = False
+    """Replace what an earlier call wrote to --out; other files there stay."""
+    weights: Literal["ema", "raw"] = "ema"
+    """ema takes the generator's moving average, raw its weights as they were at the last step."""
+    sentences: tuple[str, ...] = ()
+    """With --to folder: sentences for the card's pictures. By default captions of the run's data set are taken."""
+    texts: Annotated[int, Range(at_least=1)] = 4
+    """With --to folder: the number of captions that are taken."""
+    count: Annotated[int, Range(at_least=1)] = 4
+    """With --to folder: the number of pictures of each sentence on the card."""
+    seed: Seed = 0
+    """With --to folder: the seed of captions and noise on the card."""
+    license: str = "unknown"
+    """With --to folder: the license of the weights, for the card, as hubs call it, such as mit or cc-by-4.0."""
+
+
+@front_door
+def main() -> None:
+    """Load, make, compare, write."""
+    options = parse_options(Options, "export", __doc__, run_first=True)
+    out = None if options.out is None else Folder.at(options.out)
+    check_output(out, overwrite=options.overwrite)
+    trained = load_trained(options.run, print, raw=options.weights == "raw")
+    generator = trained.generator(torch.device("cpu"))
+    about = _about(trained)
+    files: dict[str, bytes] = {}
+    if options.to == "onnx":
+        files[_ONNX] = _onnx(trained, generator, about)
+    else:
+        files[WEIGHTS] = to_safetensors(trained.weights, about)
+    if options.to == "folder":
+        files |= _card(options, trained, generator)
+        files[CONFIG] = to_config(about, files[WEIGHTS])  # last, as what makes it whole
+    encoder = trained.data.text_encoder
+    with output_folder(
+        out,
+        trained.folder.root / "exported",
+        f"step {trained.step} {'' if options.to == 'folder' else options.to}",
+        lambda name: _FILES.fullmatch(name) is not None,
+        overwrite=options.overwrite,
+    ) as folder:
+        if options.to == "folder" and is_trained(encoder):
+            keep_file(encoder, find_file(encoder, (trained.folder.root, trained.config.data.url)), folder)
+        try:
+            for name, content in files.items():
+                folder.write(name, content)
+        except OSError as error:
+            raise UserError(f"cannot write to {folder}: {error.strerror}; give another folder with --out") from error
+    size = sum(map(len, files.values()))
+    print(f"{trained.checkpoint} ({trained.kind}) exported, {size / 1e6:,.1f} MB: {folder}")
+
+
+def _about(trained: Trained) -> dict[str, Any]:
+    """What the weights are of: all that is needed to build the network, and where they come from."""
+    return {
+        "step": trained.step,
+        "weights": trained.kind,
+        "config": dataclasses.asdict(_portable(trained.config)),
+        "stage1_model": dataclasses.asdict(trained.stage1_model) if trained.stage1_model else None,
+        "data": dataclasses.asdict(trained.data),
+    }
+
+
+def _portable(config: Config) -> Config:
+    """`config` without the folders of the machine that it was trained on, which are nobody else's business."""
+    data, plain = config.data, Config()
+    name = data.url.rstrip("/").rpartition("/")[2]
+    url = f"data/{name}" if data.url.startswith(("/", "~", "file:")) else data.url
+    return dataclasses.replace(
+        config,
+        data=dataclasses.replace(data, url=url, cache=None),
+        run=RunConfig(name=config.run.name),
+        stage1=None,
+        deepspeed_config=plain.deepspeed_config,
+    )
+
+
+def _onnx(trained: Trained, generator: Generator, about: dict[str, Any]) -> bytes:
+    from stackgan_dist.export.onnx import largest_difference, to_onnx  # which takes a second to load
+
+    model, text_dim = trained.config.model, trained.data.text_dim
+    content = to_onnx(generator, model, text_dim, about)
+    difference = largest_difference(content, generator, model, text_dim, _COMPARED)
+    if not difference <= _EQUAL:
+        raise UserError(
+            f"onnxruntime makes other pictures of it than torch: they differ by up to {difference:.2g}, where at most "
+            f"{_EQUAL:g} was expected in [-1, 1]; nothing was written. Try the versions in launch/constraints.txt"
+        )
+    print(f"onnxruntime and torch differ by at most {difference:.2g} in [-1, 1], in {_COMPARED} pictures")
+    return content
+
+
+def _card(options: Options, trained: Trained, generator: Generator) -> dict[str, bytes]:
+    """The model card and its picture."""
+    model = trained.config.model
+    sentences, texts, places = _texts(options, trained)
+    rows = []
+    for number, text in enumerate(texts):
+        place = None if places is None else places[number : number + 1].repeat(options.count, axis=0)
+        repeated = text[None].repeat(options.count, axis=0)
+        rows.append(
+            to_pictures(generate_pictures(generator, model, repeated, range(options.count), options.seed, place).image)
+        )
+    headings = [f"noise {number}" for number in range(options.count)]
+    grid = labelled_grid(rows, sentences, headings, max(_CELL, model.image_size))
+    scores = recorded_scores(trained.folder.root, {"step": trained.step, "weights": trained.kind})
+    return {SAMPLES: to_png(grid), CARD: model_card(trained, scores, sentences, options.license).encode()}
+
+
+def _texts(options: Options, trained: Trained) -> tuple[list[str], NDArray[np.float32], NDArray[np.float32] | None]:
+    """Sentences for the card, their embeddings (n, dim), and where the objects of their pictures are."""
+    model = trained.config.model
+    if options.sentences and model.placement is None:
+        return list(options.sentences), trained.encoder().encode(options.sentences), None
+    data = trained.config.data
+    try:
+        try:
+            packed = open_packed(data, model.image_size, "test")
+        except UserError:
+            packed = open_packed(data, model.image_size)
+    except UserError as error:
+        raise UserError(
+            f"the card's pictures need captions, and the run's data set is not there: {error}\nOr give sentences with "
+            "--sentences"
+        ) from error
+    captions = first_captions(packed.captions(), options.texts, options.seed)
+    return (
+        [caption.sentence for caption in captions],
+        np.stack([c.embedding for c in captions]),
+        places_of(captions, model),
+    )
+
+
+if __name__ == "__main__":
+    main()

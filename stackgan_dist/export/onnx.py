@@ -1,0 +1,120 @@
+"""A generator as ONNX, for any number of rows, held against torch by onnxruntime."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stackgan_dist.data.rows import gaussian
+from stackgan_dist.errors import UserError
+from stackgan_dist.models import Generator, ModelConfig
+from stackgan_dist.randomness import Stream
+
+_ROWS = 2
+"""Of the rows that it is exported with; of one, torch takes the number for fixed."""
+
+
+class _Tensors(nn.Module):
+    """The generator with tensors alone for its outputs, and without inputs that it does not read."""
+
+    def __init__(self, generator: Generator, model: ModelConfig) -> None:
+        super().__init__()
+        self.generator = generator
+        self.condition_dim = model.condition_dim
+
+    def forward(self, text: Tensor, z: Tensor, eps: Tensor | None = None, place: Tensor | None = None) -> Any:
+        if eps is None:
+            eps = text.new_zeros(text.shape[0], 0, self.condition_dim)
+        fakes = self.generator(text, z, eps, *(() if place is None else (place,)))
+        return fakes.image if fakes.low_resolution is None else (fakes.image, fakes.low_resolution)
+
+
+def example_inputs(model: ModelConfig, text_dim: int, rows: int, seed: int = 0) -> dict[str, Tensor]:
+    """Inputs of a generator by their names, with numbers drawn from a standard normal and places inside the picture.
+
+    text (rows, text_dim), z (rows, noise_dim); eps (rows, augmentations, condition_dim) and place (rows,
+    *placement.shape) where the model has them.
+    """
+
+    def drawn(stream: Stream, *shape: int) -> Tensor:
+        values = gaussian(seed, stream, 0, range(rows), int(np.prod(shape)))
+        return torch.from_numpy(values).view(rows, *shape)
+
+    inputs = {"text": drawn(Stream.SCORE_CAPTION, text_dim), "z": drawn(Stream.SCORE_NOISE, model.noise_dim)}
+    if model.augmentations:
+        inputs["eps"] = drawn(Stream.SCORE_CONDITIONING, model.augmentations, model.condition_dim)
+    if model.placement is not None:
+        inputs["place"] = torch.full((rows, *model.placement.shape), 0.5)
+    return inputs
+
+
+def to_onnx(generator: Generator, model: ModelConfig, text_dim: int, about: Mapping[str, Any]) -> bytes:
+    """The content of an ONNX file: (text, z[, eps][, place]) -> image[, low_resolution], for any number of rows.
+
+    `about` goes into its metadata as JSON. Raises UserError where the extra `export` is not installed.
+    """
+    try:
+        import onnxscript  # noqa: F401  torch.onnx writes with it
+    except ImportError as error:
+        raise _not_installed(error) from error
+    inputs = example_inputs(model, text_dim, _ROWS)
+    outputs = ["image", *(["low_resolution"] if model.stage == 2 else [])]
+    batch = torch.export.Dim("batch")
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            _Tensors(generator, model).eval(),
+            kwargs=inputs,
+            dynamo=True,
+            dynamic_shapes={name: {0: batch} for name in inputs},
+            input_names=list(inputs),
+            output_names=outputs,
+            verbose=False,
+        )
+    assert program is not None
+    program.model.metadata_props["stackgan_dist"] = json.dumps(about)
+    content: bytes = program.model_proto.SerializeToString()
+    return content
+
+
+def largest_difference(content: bytes, generator: Generator, model: ModelConfig, text_dim: int, rows: int) -> float:
+    """Between the pictures, in [-1, 1], that onnxruntime makes of `rows` rows with the file `content`, and torch's.
+
+    Raises UserError where the extra `export` is not installed.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise _not_installed(error) from error
+    inputs = example_inputs(model, text_dim, rows, seed=1)
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    found = session.run(None, {name: value.numpy() for name, value in inputs.items()})
+    with torch.no_grad():
+        expected = _Tensors(generator, model).eval()(**inputs)
+    pairs = zip(found, expected if isinstance(expected, tuple) else (expected,), strict=True)
+    return max(float(np.abs(ours - theirs.numpy()).max()) for ours, theirs in pairs)
+
+
+def _not_installed(error: ImportError) -> UserError:
+    return UserError(f"--to onnx needs a package that is not installed ({error}): pip install 'stackgan_dist[export]'")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """torch.onnx warns of torchvision, which is not needed, and of what is to change in itself."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,207 @@
+"""A generator alone: every way of exporting it makes the pictures that the run makes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from distributed.tiny import BASELINES, tiny_model
+from safetensors import safe_open
+from small_classifier import small_classifier
+from torch import nn
+
+import stackgan_dist
+from stackgan_dist import UserError, inception_score
+from stackgan_dist.export import __main__ as export
+from stackgan_dist.export.onnx import example_inputs, largest_difference, to_onnx
+from stackgan_dist.models import Generator, ModelConfig, Stage2Generator, build_generator
+from stackgan_dist.runs.exported import CONFIG, WEIGHTS
+from stackgan_dist.runs.score_rows import append_score
+
+SENTENCE = "a small red bird"
+MODELS = {
+    "stage1": tiny_model(text_every_layer=True, detail_layer=True),
+    "pytorch": tiny_model(recipe="pytorch", conditioning_augmentation=False),
+    "stage2": tiny_model(stage=2, image_size=128, text_every_layer=True, stage1_skip=True, stage1_coarse=16),
+    "stage2 without text": tiny_model(stage=2, image_size=128, text_in_stage2=False),
+    **BASELINES,
+}
+
+QUICK = ("stage2", "gawwn-keypoints")
+"""Exporting one takes seconds; the other models are compared by hand."""
+
+
+def _export(patch: pytest.MonkeyPatch, *arguments: object) -> None:
+    patch.setattr("sys.argv", ["export", *map(str, arguments)])
+    export.main()
+
+
+@pytest.mark.parametrize(
+    "model",
+    [pytest.param(model, id=name, marks=[] if name in QUICK else pytest.mark.slow) for name, model in MODELS.items()],
+)
+def test_every_model_is_the_same_network_as_onnx_for_any_number_of_rows(model: ModelConfig) -> None:
+    torch.manual_seed(3)
+    network = build_generator(model, 12, tiny_model() if model.stage == 2 else None).requires_grad_(False)
+    if isinstance(network, Stage2Generator):
+        _trained_a_little(network.stage1, tiny_model())
+    _trained_a_little(network, model)
+    content = to_onnx(network, model, 12, {"step": 5})
+    for rows in (1, 5):
+        assert largest_difference(content, network, model, 12, rows) < 1e-5
+
+
+def _trained_a_little(network: Generator, model: ModelConfig) -> None:
+    """Statistics of batch norm and a last layer by which pictures differ, as training leaves them."""
+    for module in network.modules():
+        module.train()  # the frozen Stage-I too
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.momentum = None
+    inputs = example_inputs(model, 12, 16)
+    given = [inputs["text"], inputs["z"], inputs.get("eps", torch.zeros(16, 0, 4))]
+    given += [inputs["place"]] if model.placement else []
+    network(*given)
+    network.eval()
+    *_, last = (layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d))
+    last.weight.data *= 0.3 / network(*given).image.std()
+    assert float(network(*given).image.std()) > 0.1
+
+
+def test_onnx_of_a_run_runs_by_its_inputs_and_outputs(
+    three_runs: tuple[Path, Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import onnxruntime
+
+    _export(monkeypatch, three_runs[2], "--to", "onnx", "--out", tmp_path / "out")
+    assert "onnxruntime and torch differ by at most" in capsys.readouterr().out
+    session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx")
+    assert [(given.name, given.shape[1:]) for given in session.get_inputs()] == [
+        ("text", [256]),
+        ("z", [4]),
+        ("eps", [2, 4]),
+    ]
+    assert [made.name for made in session.get_outputs()] == ["image", "low_resolution"]
+    about = json.loads(session.get_modelmeta().custom_metadata_map["stackgan_dist"])
+    assert (about["step"], about["data"]["text_encoder"]) == (5, "ngrams")
+    generator = stackgan_dist.load(three_runs[2])
+    text = generator.encode([SENTENCE] * 3)
+    z, eps = np.ones((3, 4), np.float32), np.zeros((3, 2, 4), np.float32)
+    image, low = session.run(None, {"text": text, "z": z, "eps": eps})
+    fakes = generator.network(*map(torch.from_numpy, (text, z, eps)))
+    np.testing.assert_allclose(image, fakes.image.numpy(), atol=1e-5)
+    np.testing.assert_allclose(low, fakes.low_resolution.numpy(), atol=1e-5)
+
+
+def test_a_generator_that_onnx_makes_another_one_of_is_refused(
+    three_runs: tuple[Path, Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("stackgan_dist.export.onnx.largest_difference", lambda *_: 0.25)
+    with pytest.raises(SystemExit):
+        _export(monkeypatch, three_runs[1], "--to", "onnx", "--out", tmp_path / "out")
+    assert "differ by up to 0.25" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+class TestFolder:
+    @pytest.fixture
+    def exported(self, three_runs: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        append_score(
+            three_runs[2],
+            {"score": "inception", "mean": 1.25, "classifier": "small", "stand_in": True, "step": 5, "weights": "ema"},
+        )
+        _export(monkeypatch, "--run", three_runs[2], "--out", tmp_path / "model", "--license", "mit", "--texts", "2")
+        return tmp_path / "model"
+
+    def test_it_generates_as_the_run_does(self, exported: Path, three_runs: tuple[Path, Path, Path]) -> None:
+        ours, theirs = stackgan_dist.load(exported), stackgan_dist.load(three_runs[2])
+        assert (ours.step, ours.checkpoint, ours.image_size) == (5, str(exported), 128)
+        assert ours.trained.data == theirs.trained.data
+        for made, expected in zip(ours.generate(SENTENCE), theirs.generate(SENTENCE), strict=True):
+            assert made.tobytes() == expected.tobytes()
+
+    def test_it_has_the_files_and_the_card_of_a_hub(self, exported: Path, three_runs: tuple[Path, Path, Path]) -> None:
+        assert sorted(path.name for path in exported.iterdir()) == [
+            "README.md", "config.json", "model.safetensors", "samples.png",
+        ]  # fmt: skip
+        card = (exported / "README.md").read_text()
+        assert card.startswith('---\nlicense: "mit"\nlibrary_name: stackgan_dist\npipeline_tag: text-to-image\n')
+        for part in (
+            "# StackGAN Stage-II on painted, 128 px", "5 steps of 7 pictures", "ngrams, 256 dimensions", "samples.png",
+            "| inception | mean 1.25 |", "stand-in classifier must not stand beside published ones",
+        ):  # fmt: skip
+            assert part in card
+        assert str(three_runs[2].parent) not in card + (exported / CONFIG).read_text()
+
+    def test_commands_take_it_like_a_run(
+        self,
+        exported: Path,
+        packed: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        flags = ["--data", packed, "--samples", "4", "--batch-size", "2", "--splits", "1"]
+        monkeypatch.setattr("sys.argv", ["inception_score", str(exported), *map(str, flags)])
+        with small_classifier():
+            inception_score.main()
+        assert f"of {exported}, captions of {packed}" in capsys.readouterr().out
+        assert json.loads((exported / "scores.jsonl").read_text())["step"] == 5
+        _export(monkeypatch, exported, "--to", "safetensors", "--out", tmp_path / "again")
+        assert _tensors(tmp_path / "again" / WEIGHTS).keys() == _tensors(exported / WEIGHTS).keys()
+
+    @pytest.mark.parametrize(
+        ("name", "content", "message"),
+        [
+            (CONFIG, None, "is not whole; copy all files"),
+            (CONFIG, b"{}", "is not that of an exported generator"),
+            (
+                CONFIG,
+                b'{"format": "stackgan_dist", "format_version": 9, "sha256": ""}',
+                "has the format stackgan_dist 9",
+            ),
+            (WEIGHTS, b"version https://git-lfs.github.com/spec/v1", "pointer of Git LFS"),
+            (WEIGHTS, b"", "is not the file that config.json names"),
+        ],
+    )
+    def test_what_is_damaged_is_said(self, exported: Path, name: str, content: bytes | None, message: str) -> None:
+        if content is None:
+            (exported / name).unlink()
+        else:
+            (exported / name).write_bytes(content)
+        with pytest.raises(UserError, match=message):
+            stackgan_dist.load(exported)
+
+    def test_what_it_does_not_hold_is_said(self, exported: Path) -> None:
+        with pytest.raises(UserError, match="exported with the ema weights alone; take --weights ema"):
+            stackgan_dist.load(exported, weights="raw")
+        from stackgan_dist.runs.trained import load_discriminator
+
+        with pytest.raises(UserError, match="without its discriminator; give the run"):
+            load_discriminator(stackgan_dist.load(exported).trained, torch.device("cpu"))
+
+
+def _tensors(file: Path) -> dict[str, torch.Tensor]:
+    with safe_open(file, "pt") as opened:
+        assert json.loads(opened.metadata()["stackgan_dist"])["step"] == 5
+        return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+
+
+def test_safetensors_are_the_weights_of_the_run(
+    three_runs: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in ("ema", "raw"):
+        _export(monkeypatch, three_runs[1], "--to", "safetensors", "--weights", kind, "--out", tmp_path / kind)
+        expected = stackgan_dist.load(three_runs[1], weights=kind).trained.weights
+        found = _tensors(tmp_path / kind / WEIGHTS)
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            assert torch.equal(found[name], value.float() if value.is_floating_point() else value)
