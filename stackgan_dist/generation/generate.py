@@ -63,17 +63,6 @@ def between(first: NDArray[np.float32], last: NDArray[np.float32], steps: int) -
     return (1 - share) * first + share * last
 
 
-def usable_device(name: str) -> torch.device:
-    """The device called `name`; UserError when it is not there."""
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
-        reason = str(error).strip().partition("\n")[0]
-        raise UserError(f"--device {name} cannot be used here ({reason}); take --device cpu") from error
-    return device
-
-
 def choose_caption(captions: CaptionSet, number: int, seed: int, order: NDArray[np.int64]) -> Caption:
     """The caption that picture `number` is generated from: one of those of the next picture in `order`."""
     return captions.caption(
