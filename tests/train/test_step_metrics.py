@@ -78,7 +78,7 @@ def test_what_each_rank_measured_by_itself_travels_along() -> None:
     def gather(part: Tensor) -> Tensor:
         parts = [part]
         for rank, numbers in others.items():
-            other = torch.zeros_like(part)
+            other = torch.zeros(len(METRICS) + 1 + 9, dtype=part.dtype)
             other[len(METRICS) + 1 + 3 * rank :][:3] = torch.tensor(numbers, dtype=part.dtype)
             parts.append(other)
         return torch.stack(parts)
@@ -89,8 +89,9 @@ def test_what_each_rank_measured_by_itself_travels_along() -> None:
     assert agreed.of_ranks == (others[0], own, others[2])
     assert agreed.means == {name: float(2 + n) for n, name in enumerate(METRICS)}
     assert not agreed.stop
-    reports.put(1, _report(2), stop=False)
-    assert reports.read()[0].of_ranks == ()
+    alone = Reports(ALONE, 1.0)
+    alone.put(0, _report(2), stop=False)
+    assert alone.read()[0].of_ranks == ()
 
 
 def test_sums_over_ranks_are_made_in_float64() -> None:
