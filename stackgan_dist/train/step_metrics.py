@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from stackgan_dist.distributed.process_group import Ranks
+from stackgan_dist.distributed.process_group import Event, Ranks, wait_for
 from stackgan_dist.runs.metrics import Metric, metrics_of
 from stackgan_dist.runs.stragglers import RankNumbers
 from stackgan_dist.train.step import StepReport
@@ -55,7 +55,7 @@ class Reports:
     ) -> None:
         self._ranks, self._weight, self._names = ranks, weight, tuple(metrics)
         self._late = (1 if ranks.device.type == "cuda" else 0) if late is None else late
-        self._unread: deque[tuple[int, Tensor, torch.cuda.Event | None]] = deque()
+        self._unread: deque[tuple[int, Tensor, Event | None]] = deque()
 
     def put(self, step: int, report: StepReport, *, stop: bool, own: RankNumbers | None = None) -> None:
         """Add up what the ranks have of `step`, by one collective that also carries their requests to `stop`.
@@ -68,12 +68,7 @@ class Reports:
             message = self._ranks.gather(message).sum(0)
         elif self._ranks.distributed:
             dist.all_reduce(message)
-        copied = None
-        if message.is_cuda:
-            message = torch.empty_like(message, device="cpu", pin_memory=True).copy_(message, non_blocking=True)
-            copied = torch.cuda.Event()
-            copied.record()
-        self._unread.append((step, message, copied))
+        self._unread.append((step, *_copied(message)))
 
     def _in_place(self, own: RankNumbers | None, like: Tensor) -> list[Tensor]:
         """(ranks x numbers,) with `own` in this rank's place: the sum over ranks has everybody's."""
@@ -92,10 +87,18 @@ class Reports:
         while len(self._unread) > (0 if everything or any(one.stop for one in agreed) else self._late):
             step, message, copied = self._unread.popleft()
             if copied is not None:
-                copied.synchronize()
+                wait_for(copied, self._ranks.timeout_s)
             values = message.tolist()
             n = len(self._names)
             means, stop, numbers = values[:n], values[n], iter(values[n + 1 :])
             of_ranks = tuple(map(RankNumbers._make, zip(*[numbers] * len(RankNumbers._fields), strict=True)))
             agreed.append(Agreed(step, dict(zip(self._names, means, strict=True)), stop > 0, of_ranks))
         return agreed
+
+
+def _copied(message: Tensor) -> tuple[Tensor, Event | None]:
+    """`message` in host memory, and when it is there; at once on a CPU."""
+    if not message.is_cuda:
+        return message, None
+    host = torch.empty_like(message, device="cpu", pin_memory=True).copy_(message, non_blocking=True)
+    return host, torch.cuda.current_stream(message.device).record_event()
