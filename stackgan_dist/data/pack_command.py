@@ -12,7 +12,7 @@ from stackgan_dist.data.index import Index, load_index, packed_folders
 from stackgan_dist.errors import UserError
 from stackgan_dist.storage.files import join
 from stackgan_dist.storage.folder import Folder
-from stackgan_dist.text.files import is_trained
+from stackgan_dist.text.files import file_of, has_file
 
 _OF_THEIR_NAME = ("painted", "cub", "oxford102", "coco")
 """Data sets that are called as their recipe."""
@@ -58,7 +58,7 @@ def pack_command(
     words = [source, *([] if source == "painted" else ["--root", "DIR"]), "--out", url]
     words += [] if like.name == source else ["--name", like.name]
     if encoder is None:
-        encoder = join(url, f"{like.text_encoder}.pt") if is_trained(like.text_encoder) else like.text_encoder
+        encoder = join(url, file_of(like.text_encoder)) if has_file(like.text_encoder) else like.text_encoder
     words += ["--encoder", encoder]
     words += ["--sizes", *map(str, sizes), "--splits", *splits]
     if "samples_per_shard" in recipe:

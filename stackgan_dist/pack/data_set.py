@@ -27,7 +27,7 @@ from stackgan_dist.pack.sources import KeepingSource, Record, Source, open_sourc
 from stackgan_dist.pack.sources.account import printable
 from stackgan_dist.storage.folder import Folder
 from stackgan_dist.text import PUBLISHED, encoder_name
-from stackgan_dist.text.files import is_trained, keep_file, read_file
+from stackgan_dist.text.files import has_file, keep_file, read_file
 
 LISTING_NAME = "listing"
 """Folder beside the splits in which a KeepingSource keeps its listing until all of them are complete."""
@@ -117,7 +117,7 @@ def pack(
         _plan(recipe, encoder, split, source, listing, folder / split, max_rejects, overwrite, part)
         for split, listing in _not_empty(recipe.name, listings).items()
     ]
-    if is_trained(encoder):  # new sentences need it, wherever the set is taken
+    if has_file(encoder):  # new sentences need it, wherever the set is taken
         keep_file(encoder, read_file(recipe.text_encoder)[0], folder)
     for job in jobs:
         if job.folders:

@@ -18,7 +18,7 @@ from stackgan_dist.pack.listing import cut
 from stackgan_dist.pack.pool import AbandonedError, OnPicture, run_tasks
 from stackgan_dist.pack.shard_writer import add_members, publish_tar, temporary_tar
 from stackgan_dist.storage.folder import Folder
-from stackgan_dist.text.files import find_file, is_trained, keep_file
+from stackgan_dist.text.files import find_file, has_file, keep_file
 
 _SHARDS_OPEN = 4
 _CACHE_BYTES = 20 * 10**9
@@ -60,7 +60,7 @@ def reshard(
             if shard_mb is not None:
                 per_shard = max(2, int(shard_mb * 1e6 / (total / index.samples)))
             _reshard_one(folder, index, targets[below], per_shard, workers, cache)
-            if is_trained(index.text_encoder):
+            if has_file(index.text_encoder):
                 # What is given may be a data set, a split or a size of one.
                 beside = (source, source.parent, source.parent.parent)
                 keep_file(index.text_encoder, find_file(index.text_encoder, beside), out)

@@ -23,7 +23,7 @@ from stackgan_dist.pack.balance import BALANCE_NAME, REJECTED_NAME, Balance, Led
 from stackgan_dist.pack.pool import AbandonedError, OnPicture, run_tasks
 from stackgan_dist.pack.sources.files import Files
 from stackgan_dist.storage.folder import Folder
-from stackgan_dist.text.files import is_trained
+from stackgan_dist.text.files import has_file
 
 _MEMBERS = ("emb.npy", "jpg", "json")
 
@@ -111,7 +111,7 @@ def _kind_of(name: str, indices: Mapping[str, Index]) -> str:
         return "shards" if is_listed else "tars that no index lists"
     if base in (REJECTED_NAME, BALANCE_NAME):
         return base
-    return "trained text encoders" if is_trained(base.removesuffix(".pt")) else "others, which pack does not write"
+    return "text encoders" if has_file(base.rpartition(".")[0]) else "others, which pack does not write"
 
 
 def _verify_one(folder: Folder, index: Index, workers: int) -> tuple[list[str], list[str], int]:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from stackgan_dist.errors import UserError
 from stackgan_dist.importable import check_allowed, is_importable
 from stackgan_dist.storage.folder import FolderLike
-from stackgan_dist.text.files import find_file, is_trained, name_of, read_file
+from stackgan_dist.text.files import file_of, find_file, has_file, name_of, read_file
+from stackgan_dist.text.folders import check_folder, from_pointer
 from stackgan_dist.text.own import own_encoder
 from stackgan_dist.text.protocol import SentenceEncoder, SentenceError, TextEncoder
 
@@ -44,14 +45,14 @@ def check_encoder(spec: str) -> None:
     try:
         read_file(spec)
     except FileNotFoundError:
-        if is_trained(spec):
+        if has_file(spec):
             raise UserError(
-                f"{spec} is the name of a trained encoder; give its file, {spec}.pt, which lies in the folder of each "
-                "data set and run that was made with it"
+                f"{spec} is the name of an encoder that has a file; give that, {file_of(spec)}, which lies in the "
+                "folder of each data set and run that was made with it"
             ) from None
         raise UserError(
-            f"unknown text encoder {spec!r}; known encoders: {', '.join(ENCODERS)}, the files that "
-            "stackgan_dist.train_text_encoder writes, and your own as MODULE:CLASS (docs/extending.md)"
+            f"unknown text encoder {spec!r}; known encoders: {', '.join(ENCODERS)}, hf:FOLDER, the files "
+            "that stackgan_dist.train_text_encoder writes, and your own as MODULE:CLASS (docs/extending.md)"
         ) from None
 
 
@@ -79,8 +80,8 @@ def load_encoder(spec: str, beside: Sequence[FolderLike] = ()) -> TextEncoder:
         if beside:
             check_allowed(spec, f"the index of the data in {' or '.join(map(str, beside))}")
         return own_encoder(spec)
-    if is_trained(spec) and beside:
-        data, where = find_file(spec, beside), f"{spec}.pt"
+    if has_file(spec) and beside:
+        data, where = find_file(spec, beside), file_of(spec)
     else:
         check_encoder(spec)
         if spec in ENCODERS:
@@ -88,6 +89,10 @@ def load_encoder(spec: str, beside: Sequence[FolderLike] = ()) -> TextEncoder:
             encoder: TextEncoder = getattr(importlib.import_module(module), attribute)()
             return encoder
         data, where = read_file(spec)
+    if pointer := from_pointer(data):
+        from stackgan_dist.text.hugging_face import HuggingFaceEncoder
+
+        return HuggingFaceEncoder(check_folder(*pointer), pointer[0])
     from stackgan_dist.text.char_cnn_rnn import CharCNNRNNEncoder, from_file  # needs torch, which others do not
 
     return CharCNNRNNEncoder(from_file(data, where), name_of(data))

@@ -13,19 +13,27 @@ from collections.abc import Sequence
 from stackgan_dist.errors import UserError
 from stackgan_dist.storage.files import join, read_bytes
 from stackgan_dist.storage.folder import Folder, FolderLike
+from stackgan_dist.text.folders import PREFIX, check_folder, folder_of, from_pointer, is_folder_name, to_pointer
 
 FILE_NAME = "text_encoder.pt"
 """Of an encoder in the folder of its own training."""
 _NAME = re.compile(r"char-cnn-rnn-[0-9a-f]{16}")
 
 
-def is_trained(name: str) -> bool:
-    """Whether an index that names its encoder so means a file."""
-    return _NAME.fullmatch(name) is not None
+def has_file(name: str) -> bool:
+    """Whether an encoder of this name has a file: its own, or one that says where its folder lies (folders.py)."""
+    return _NAME.fullmatch(name) is not None or is_folder_name(name)
+
+
+def file_of(name: str) -> str:
+    """What the file of the encoder `name` is called."""
+    return f"{name}.json" if is_folder_name(name) else f"{name}.pt"
 
 
 def name_of(data: bytes) -> str:
     """The name of the encoder whose file has this content."""
+    if pointer := from_pointer(data):
+        return pointer[0]
     return f"char-cnn-rnn-{hashlib.sha256(data).hexdigest()[:16]}"
 
 
@@ -34,6 +42,9 @@ def read_file(spec: str) -> tuple[bytes, str]:
 
     Raises FileNotFoundError when there is none; UserError when it cannot be read.
     """
+    if spec.startswith(PREFIX):
+        folder = folder_of(spec)
+        return to_pointer(folder), str(folder)
     for where in (spec, join(spec, FILE_NAME)):
         try:
             return read_bytes(where), where
@@ -51,9 +62,12 @@ def find_file(name: str, beside: Sequence[FolderLike]) -> bytes:
     """
     folders = [Folder.at(each) for each in beside]
     for folder in folders:
-        where = folder.url_of(f"{name}.pt")
+        file = file_of(name)
+        where = folder.url_of(file)
+        if is_folder_name(name) and folder.path is not None and (folder.path / name / "config.json").is_file():
+            return to_pointer(check_folder(name, folder.path / name))  # it is here itself
         try:
-            data = folder.read(f"{name}.pt", lambda data: name_of(data) == name)
+            data = folder.read(file, lambda data: name_of(data) == name)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
@@ -62,8 +76,13 @@ def find_file(name: str, beside: Sequence[FolderLike]) -> bytes:
             raise UserError(f"{where} was altered or damaged: its content is that of {found}; restore the file")
         return data
     searched = " and in ".join(map(str, folders)) or "no folder"
+    if is_folder_name(name):
+        raise UserError(
+            f"the text encoder {name} is not there: looked for it, and for {file_of(name)}, in {searched}. Give its "
+            f"folder with hf:FOLDER (--encoder), or copy or link it there as {name}"
+        )
     raise UserError(
-        f"the text encoder {name} is not there: looked for {name}.pt in {searched}. "
+        f"the text encoder {name} is not there: looked for {file_of(name)} in {searched}. "
         "Copy it there from the data set or run that it belongs to, or from its training (there it is called "
         f"{FILE_NAME})"
     )
@@ -71,7 +90,7 @@ def find_file(name: str, beside: Sequence[FolderLike]) -> bytes:
 
 def keep_file(name: str, data: bytes, into: FolderLike) -> None:
     """Put the file of the encoder `name` into the folder `into`, unless it is there; UserError if it cannot be put."""
-    folder, file = Folder.at(into), f"{name}.pt"
+    folder, file = Folder.at(into), file_of(name)
     try:
         if not folder.exists(file):
             folder.write(file, data)

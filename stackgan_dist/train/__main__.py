@@ -31,7 +31,7 @@ from stackgan_dist.runs.folder import DataIdentity, RunFolder
 from stackgan_dist.runs.loggers import check_installed
 from stackgan_dist.runs.trained import load_trained
 from stackgan_dist.storage.folder import Folder
-from stackgan_dist.text.files import find_file, is_trained, keep_file
+from stackgan_dist.text.files import find_file, has_file, keep_file
 from stackgan_dist.train.identity import RunIdentity
 from stackgan_dist.train.initial import find_initial
 from stackgan_dist.train.loop import train
@@ -56,7 +56,7 @@ def main() -> None:
     if config.resume == "never" and has_checkpoint:
         raise UserError(f"{folder.url} has checkpoints and --resume is never; choose another --run.name")
     encoder, encoder_folders = data.index.text_encoder, (folder.url, config.data.url)
-    if is_trained(encoder):
+    if has_file(encoder):
         find_file(encoder, encoder_folders)
     stage1 = _load_stage1(config, data) if config.stage1 else None
     with torch.device("meta"):
@@ -72,7 +72,7 @@ def main() -> None:
         def own() -> None:
             owning.enter_context(folder.owned(min(60.0, config.run.timeout_s / 2), stop.ask))
             folder.mark(None)
-            if is_trained(encoder):  # new sentences need it, wherever the run is taken
+            if has_file(encoder):  # new sentences need it, wherever the run is taken
                 keep_file(encoder, find_file(encoder, encoder_folders), folder.url)
 
         check_agreement(_facts(config, data, stage1), ranks)

@@ -66,7 +66,10 @@ class InitialWeights:
         content = {
             "source": self.source,
             "step": self.step,
-            "taken": [*(f"generator.{name}" for name in self.generator), *(f"discriminator.{n}" for n in self.discriminator)],
+            "taken": [
+                *(f"generator.{name}" for name in self.generator),
+                *(f"discriminator.{n}" for n in self.discriminator),
+            ],
             "fresh": list(self.fresh),
         }
         run.write(_RECORD, (json.dumps(content, indent=1) + "\n").encode())

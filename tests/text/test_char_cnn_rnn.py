@@ -12,7 +12,7 @@ import torch
 from stackgan_dist.errors import UserError
 from stackgan_dist.text import SentenceError, check_encoder, encoder_name, load_encoder
 from stackgan_dist.text.char_cnn_rnn import ALPHABET, LENGTH, CharCNNRNN, CharCNNRNNEncoder, from_file, spell, to_file
-from stackgan_dist.text.files import find_file, is_trained, keep_file, name_of
+from stackgan_dist.text.files import find_file, has_file, keep_file, name_of
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ class TestFile:
         for spec in (tmp_path, tmp_path / "text_encoder.pt"):
             encoder = load_encoder(str(spec))
             assert encoder.name == name_of(data) == encoder_name(str(spec))
-            assert is_trained(encoder.name)
+            assert has_file(encoder.name)
         sentence = ["a red bird"]
         expected = CharCNNRNNEncoder(network, "x").encode(sentence)
         np.testing.assert_array_equal(load_encoder(str(tmp_path)).encode(sentence), expected)
