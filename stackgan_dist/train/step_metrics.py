@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from stackgan_dist.distributed.process_group import Event, Ranks, wait_for
+from stackgan_dist.runs.keeper import ALL, May
 from stackgan_dist.runs.metrics import Metric, metrics_of
 from stackgan_dist.train.step import StepReport
 
@@ -35,6 +36,8 @@ class Agreed:
     """Of the run's metrics over the global batch."""
     stop: bool
     """Whether any rank had been asked to stop when it took the step."""
+    may: May = ALL
+    """What rank 0 lets be done after it."""
 
 
 class Reports:
@@ -54,10 +57,14 @@ class Reports:
         self._late = (1 if ranks.device.type == "cuda" else 0) if late is None else late
         self._unread: deque[tuple[int, Tensor, Event | None]] = deque()
 
-    def put(self, step: int, report: StepReport, *, stop: bool) -> None:
-        """Add up what the ranks have of `step`, by one collective that also carries their requests to `stop`."""
+    def put(self, step: int, report: StepReport, *, stop: bool, may: May = ALL) -> None:
+        """Add up what the ranks have of `step`, by one collective.
+
+        It also carries their requests to `stop`, and what rank 0 says `may` be done after the step.
+        """
+        said = (float(stop), float(may if self._ranks.is_main else 0))
         values = torch.stack([getattr(report, name).double() for name in self._names]) * self._weight
-        message = torch.cat([values, torch.full_like(values[:1], float(stop))])
+        message = torch.cat([values, *(torch.full_like(values[:1], value) for value in said)])
         if self._ranks.gather is not None:
             message = self._ranks.gather(message).sum(0)
         elif self._ranks.distributed:
@@ -74,8 +81,8 @@ class Reports:
             step, message, copied = self._unread.popleft()
             if copied is not None:
                 wait_for(copied, self._ranks.timeout_s)
-            *means, stop = message.tolist()
-            agreed.append(Agreed(step, dict(zip(self._names, means, strict=True)), stop > 0))
+            *means, stop, may = message.tolist()
+            agreed.append(Agreed(step, dict(zip(self._names, means, strict=True)), stop > 0, May(round(may))))
         return agreed
 
 
