@@ -20,6 +20,7 @@ from torch import Tensor
 from stackgan_dist.distributed.process_group import Event, Ranks, wait_for
 from stackgan_dist.runs.keeper import ALL, May
 from stackgan_dist.runs.metrics import Metric, metrics_of
+from stackgan_dist.runs.stragglers import RankNumbers
 from stackgan_dist.train.step import StepReport
 
 METRICS = metrics_of(StepReport)
@@ -38,6 +39,8 @@ class Agreed:
     """Whether any rank had been asked to stop when it took the step."""
     may: May = ALL
     """What rank 0 lets be done after it."""
+    of_ranks: tuple[RankNumbers, ...] = ()
+    """What each rank measured by itself, in their order, where they were asked for it."""
 
 
 class Reports:
@@ -57,19 +60,29 @@ class Reports:
         self._late = (1 if ranks.device.type == "cuda" else 0) if late is None else late
         self._unread: deque[tuple[int, Tensor, Event | None]] = deque()
 
-    def put(self, step: int, report: StepReport, *, stop: bool, may: May = ALL) -> None:
+    def put(self, step: int, report: StepReport, *, stop: bool, may: May = ALL, own: RankNumbers | None = None) -> None:
         """Add up what the ranks have of `step`, by one collective.
 
-        It also carries their requests to `stop`, and what rank 0 says `may` be done after the step.
+        It also carries their requests to `stop`, what rank 0 says `may` be done after the step, and what this rank
+        measured by itself, its `own`, in a place of its own; that is given by all or by none.
         """
         said = (float(stop), float(may if self._ranks.is_main else 0))
         values = torch.stack([getattr(report, name).double() for name in self._names]) * self._weight
-        message = torch.cat([values, *(torch.full_like(values[:1], value) for value in said)])
+        flags = [torch.full_like(values[:1], value) for value in said]
+        message = torch.cat([values, *flags, *self._in_place(own, values)])
         if self._ranks.gather is not None:
             message = self._ranks.gather(message).sum(0)
         elif self._ranks.distributed:
             dist.all_reduce(message)
         self._unread.append((step, *_copied(message)))
+
+    def _in_place(self, own: RankNumbers | None, like: Tensor) -> list[Tensor]:
+        """(ranks x numbers,) with `own` in this rank's place: the sum over ranks has everybody's."""
+        if own is None:
+            return []
+        places = torch.zeros(self._ranks.world_size, len(own), dtype=like.dtype, pin_memory=like.is_cuda)
+        places[self._ranks.rank] = torch.tensor(own, dtype=like.dtype)
+        return [places.flatten().to(like.device, non_blocking=True)]
 
     def read(self, *, everything: bool = False) -> list[Agreed]:
         """The reports that are due, oldest first: all but the newest, or `everything`.
@@ -81,8 +94,12 @@ class Reports:
             step, message, copied = self._unread.popleft()
             if copied is not None:
                 wait_for(copied, self._ranks.timeout_s)
-            *means, stop, may = message.tolist()
-            agreed.append(Agreed(step, dict(zip(self._names, means, strict=True)), stop > 0, May(round(may))))
+            values = message.tolist()
+            n = len(self._names)
+            means, (stop, may), numbers = values[:n], values[n : n + 2], iter(values[n + 2 :])
+            of_ranks = tuple(map(RankNumbers._make, zip(*[numbers] * len(RankNumbers._fields), strict=True)))
+            named = dict(zip(self._names, means, strict=True))
+            agreed.append(Agreed(step, named, stop > 0, May(round(may)), of_ranks))
         return agreed
 
 
