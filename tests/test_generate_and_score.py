@@ -29,7 +29,7 @@ from stackgan_dist.runs.folder import find_run
 from stackgan_dist.runs.trained import load_trained
 from stackgan_dist.scores import __main__ as scores
 from stackgan_dist.scores import overlap
-from stackgan_dist.scores.measure import ROWS
+from stackgan_dist.scores.rows import ROWS
 
 SENTENCES = ["a small red bird", "a yellow bird with black wings"]
 
@@ -237,7 +237,7 @@ def _score(patch: pytest.MonkeyPatch, module: Any, run: Path, *arguments: object
     patch.setattr("sys.argv", ["score", str(run), *map(str, arguments)])
     module.main()
     rows = _rows(find_run(str(run)).path)
-    return _merged(rows[-4:]) if module is scores else rows[-1]
+    return _merged(rows[-len(ROWS) :]) if module is scores else rows[-1]
 
 
 def _merged(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -249,7 +249,7 @@ def _merged(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _score_on_ranks(ranks: int, module: str, run: Path, log: Path, *arguments: object) -> dict[str, Any]:
     before = len(_rows(run))
-    added = 4 if module == "scores" else 1
+    added = len(ROWS) if module == "scores" else 1
     run_forked(open_door_with_it, ranks, module, str(run), *map(str, arguments), log=log)
     assert len(_rows(run)) == before + added  # rank 0 alone
     return _merged(_rows(run)[-added:])
@@ -264,11 +264,16 @@ def _assert_same_score(one: dict[str, Any], many: dict[str, Any]) -> None:
             assert many[name] == one[name], name
 
 
+ANEW = ["--keep-real", "none"]
+"""Real pictures are measured in each call."""
 FEW_CANDIDATES = ["--map-pictures", 20, "--wrong-captions", 9, "--wrong-pool", 30]
 SCORES = {
     "inception_score": (inception_score, ["--samples", 14, "--splits", 4, "--batch-size", 8]),
     "colour_agreement": (colour_agreement, ["--samples", 50, "--batch-size", 8]),
-    "scores": (scores, ["--samples", 24, "--splits", 3, "--batch-size", 20, "--kernel-block", 12, *FEW_CANDIDATES]),
+    "scores": (
+        scores,
+        ["--samples", 24, "--splits", 3, "--batch-size", 20, "--kernel-block", 12, *FEW_CANDIDATES, *ANEW],
+    ),
 }
 """Splits do not fit the batches, nor do ranks those of the colours; the classifier is slow, so it gets two batches."""
 RANKS = [2, pytest.param(4, marks=pytest.mark.slow)]
@@ -429,6 +434,6 @@ def test_watching_scores_every_checkpoint_once(
         assert [event.step for event in board.Scalars(f"score/{name}")] == [5, 9]
 
     _score(monkeypatch, scores, watched, *arguments, *FEW_CANDIDATES)
-    assert len(_rows(watched)) == 8, "scored before"
+    assert len(_rows(watched)) == 2 * len(ROWS), "scored before"
     _score(monkeypatch, scores, watched, *arguments, *FEW_CANDIDATES, "--seed", 1)
-    assert len(_rows(watched)) == 16, "another seed is another score"
+    assert len(_rows(watched)) == 4 * len(ROWS), "another seed is another score"

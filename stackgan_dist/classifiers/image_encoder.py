@@ -37,7 +37,11 @@ class ImageEncoder(Protocol):
     name: str
     feature_width: int
     is_stand_in: bool
-    comparable_with: str
+
+    @property
+    def comparable_with(self) -> str:
+        """A sentence for the report: which other scores a score of this network may stand beside."""
+        ...
 
     def features(self, images: Tensor) -> Tensor:
         """Features (N, feature_width), float32, of images (N, 3, S, S) in [-1, 1]."""
