@@ -3,16 +3,20 @@
     torchrun [--nproc-per-node N] -m stackgan_dist.scores runs/demo
     torchrun [--nproc-per-node N] -m stackgan_dist.scores --pictures FOLDER --against REAL
 
+The flags of the second form are shown by `scores --pictures x --help`.
+
 Inception Score, Frechet distance (FID with the FID network's weights), kernel distance (KID), precision, recall,
-density, coverage, nearness to training pictures and R-precision, of one pass over numbered samples: any number of ranks
-gives the same scores. With --encoder the distances in the features of DINOv2 or CLIP, and CLIP scores. With --watch it
-scores every checkpoint of a run while that trains, into the run's TensorBoard, until the run is done. The built-in
-classifier needs no download but is a stand-in, whose scores must not stand beside published ones.
+density, coverage, nearness to training pictures and R-precision, of one pass over numbered samples, and how much the
+pictures of one sentence differ: any number of ranks gives the same scores. With --encoder the distances in the features
+of DINOv2 or CLIP, and CLIP scores. With --watch it scores every checkpoint of a run while that trains, into the run's
+TensorBoard, until the run is done. The built-in classifier needs no download but is a stand-in, whose scores must not
+stand beside published ones.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -33,6 +37,7 @@ from stackgan_dist.runs.watch import new_checkpoints
 from stackgan_dist.scores.inception import InceptionScoreSums
 from stackgan_dist.scores.judges import Judges
 from stackgan_dist.scores.measure import RunScores
+from stackgan_dist.scores.others import PictureOptions, score_pictures
 from stackgan_dist.scores.protocol import ScoreProtocol
 from stackgan_dist.scores.real_side import kept_folder
 from stackgan_dist.scores.rows import ROWS, Row, report_rows
@@ -65,6 +70,9 @@ class Options:
 @front_door
 def main() -> None:
     """Parse, validate, connect, then for each checkpoint: generate and measure, report."""
+    if any(word.split("=")[0] == "--pictures" for word in sys.argv[1:]):
+        score_pictures(parse_options(PictureOptions, "scores", __doc__))
+        return
     options = parse_options(Options, "scores", __doc__, run_first=True)
     subject, protocol = options.subject, options.protocol
     if options.poll_s >= subject.timeout_s:

@@ -51,10 +51,10 @@ class Judges:
                 return Clip(number, encoder)
         return None
 
-    def look(self, images: Tensor) -> Look:
-        """At pictures (N, 3, S, S) in [-1, 1]."""
-        prediction = self.classifier.predict(images)
-        others = [encoder.features(images).cpu() for encoder in self.encoders]
+    def look(self, images: Tensor | Sequence[Tensor]) -> Look:
+        """At pictures (N, 3, S, S) in [-1, 1], or at several (3, H, W) of sizes of their own."""
+        prediction = self.classifier.predict(_alike(images, self.classifier))
+        others = [encoder.features(_alike(images, encoder)).cpu() for encoder in self.encoders]
         return Look(prediction.logits, [prediction.features.cpu(), *others])
 
     def check_different(self) -> None:
@@ -64,6 +64,12 @@ class Judges:
         if twice is not None:
             name = self.spaces[digests.index(twice)].name
             raise UserError(f"{name} is named twice among --classifier and --encoder; name it once")
+
+
+def _alike(images: Tensor | Sequence[Tensor], network: ImageEncoder) -> Tensor:
+    if isinstance(images, Tensor):
+        return images
+    return torch.cat([network.resized(image[None]) for image in images])
 
 
 class Clip:

@@ -1,12 +1,12 @@
 """All scores of a run in one pass over its pictures, each of which is generated once.
 
-What real pictures reach is measured once and serves every checkpoint. Ranks add what they have; any number of them
-gives the same scores.
+Diversity alone takes pictures of its own, some of each sentence. What real pictures reach is measured once and serves
+every checkpoint. Ranks add what they have; any number of them gives the same scores.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from stackgan_dist.distributed.collectives import sum_over_ranks, with_progress
 from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.scores.comparison import Comparison, RealSet, compare
 from stackgan_dist.scores.cost import announce
+from stackgan_dist.scores.diversity import Diversity, diversity_of_generated, diversity_of_real
 from stackgan_dist.scores.inception import InceptionScore
 from stackgan_dist.scores.judges import Judges
 from stackgan_dist.scores.overlap import made_ahead
@@ -37,6 +38,8 @@ class Scores:
     """(samples,): R-precision's, None where there are no sentences of other classes."""
     clip_scores: Tensor | None
     """(samples,): None without a CLIP, or without sentences."""
+    diversity: Diversity | None = None
+    """Of pictures of one sentence."""
 
 
 def scores_of(
@@ -89,6 +92,7 @@ class RunScores:
             settings.seed,
         )
         size = subject.trained.config.model.image_size
+        groups = protocol.diversity_sentences, protocol.diversity_pictures
         recipe = Recipe(
             RealPictures(real.captions(), size, settings.batch_size, settings.seed),
             RealPictures(training.captions(), size, settings.batch_size, settings.seed, protocol.map_pictures),
@@ -102,8 +106,10 @@ class RunScores:
                 "wrong_captions": protocol.wrong_captions,
                 "wrong_pool": protocol.wrong_pool,
                 "map_pictures": protocol.map_pictures,
+                "diversity": groups,
             },
-            _Lesson(judges.classifier.feature_width, real.index.text_dim, self._candidates, ranks),
+            lesson=_Lesson(judges.classifier.feature_width, real.index.text_dim, self._candidates, ranks),
+            diversity=lambda: diversity_of_real(subject, *groups, ranks, judges),
         )
         batch_size = settings.batch_size
         trial = subject.generated(2 * batch_size, ranks).batches(0, 1)
@@ -121,10 +127,11 @@ class RunScores:
         for batch in with_progress(batches, f"step {subject.trained.step:,}", protocol.samples, ranks):
             sums.add(batch.numbers, batch.images, batch.captions)
         sums.merge(ranks)
-        seed = subject.subject.seed
-        return scores_of(
+        seed, groups = subject.subject.seed, (protocol.diversity_sentences, protocol.diversity_pictures)
+        scores = scores_of(
             sums, self.real.spaces, self._judges, protocol, seed, ranks, has_sentences=True, has_matches=True
         )
+        return replace(scores, diversity=diversity_of_generated(subject, *groups, ranks, self._judges))
 
 
 class _Lesson:

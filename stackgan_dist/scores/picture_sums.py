@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
@@ -18,6 +19,15 @@ from stackgan_dist.scores.kernel import FirstFeatures
 Matches = Callable[[Tensor, Tensor, Sequence[Caption]], Tensor]
 """Numbers (N,), the classifier's features (N, width) and captions of N pictures -> (N,): 1 where the picture is nearest
 to its own sentence."""
+
+
+class Sentence(Protocol):
+    """Whatever says a sentence: a Caption does."""
+
+    @property
+    def sentence(self) -> str:
+        """It."""
+        ...
 
 
 class FeatureSums:
@@ -56,15 +66,15 @@ class PictureSums:
         self.per_picture = torch.zeros(2, count, dtype=torch.float64)
         """R-precision's matches, CLIP scores."""
 
-    def add(self, numbers: Tensor, images: Tensor, captions: Sequence[Caption] | None) -> None:
-        """Look at some pictures (N, 3, S, S) in [-1, 1] and add what was seen; their captions, where they have any."""
+    def add(self, numbers: Tensor, images: Tensor | Sequence[Tensor], captions: Sequence[Sentence] | None) -> None:
+        """Look at some pictures, as Judges.look takes them, and add what was seen; their captions, if they have any."""
         look = self._judges.look(images)
         self.inception.add(numbers, look.logits)
         for space, features in zip(self.spaces, look.features, strict=True):
             space.add(numbers, features)
         places = numbers.cpu()
         if self._matches is not None and captions is not None:
-            self.per_picture[0, places] = self._matches(numbers, look.features[0], captions)
+            self.per_picture[0, places] = self._matches(numbers, look.features[0], cast(Sequence[Caption], captions))
         if (clip := self._judges.clip) is not None and captions is not None:
             found = clip.scores(look.features[clip.space], [caption.sentence for caption in captions])
             self.per_picture[1, places] = found

@@ -33,3 +33,7 @@ class ScoreProtocol:
     map_pictures: Annotated[int, Range(at_least=1)] = 10_000
     """R-precision: the map from features to texts is fitted to at most this many training pictures; the nearest
     training pictures are looked for among as many."""
+    diversity_sentences: Annotated[int, Range(at_least=1)] = 50
+    """Diversity: pictures of this many sentences are compared, and as many groups of real pictures of one class."""
+    diversity_pictures: Annotated[int, Range(at_least=2)] = 8
+    """Diversity: this many pictures of each sentence."""

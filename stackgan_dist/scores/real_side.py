@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +16,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from stackgan_dist.data.captions import Caption
 from stackgan_dist.data.pictures import noise_pictures
 from stackgan_dist.distributed.agreement import code_digest
 from stackgan_dist.distributed.collectives import sum_over_ranks, with_progress
@@ -24,12 +23,13 @@ from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.machine import user_name
 from stackgan_dist.runs.cached import cached_or_made, is_cached
 from stackgan_dist.scores.comparison import RealSet
+from stackgan_dist.scores.diversity import Diversity
 from stackgan_dist.scores.frechet import FrechetSums
 from stackgan_dist.scores.inception import InceptionScore, InceptionScoreSums
 from stackgan_dist.scores.judges import Judges
 from stackgan_dist.scores.kernel import FirstFeatures
 from stackgan_dist.scores.overlap import made_ahead
-from stackgan_dist.scores.picture_sums import Matches, PictureSums
+from stackgan_dist.scores.picture_sums import Matches, PictureSums, Sentence
 from stackgan_dist.scores.protocol import ScoreProtocol
 
 NOISE_PICTURES = 200
@@ -47,12 +47,12 @@ class RealBatch(Protocol):
         ...
 
     @property
-    def images(self) -> Tensor:
-        """(n, 3, S, S) in [-1, 1]."""
+    def images(self) -> Tensor | Sequence[Tensor]:
+        """(n, 3, S, S) in [-1, 1], or n of (3, H, W)."""
         ...
 
     @property
-    def captions(self) -> Sequence[Caption] | None:
+    def captions(self) -> Sequence[Sentence] | None:
         """One of each picture's, where they have any."""
         ...
 
@@ -95,6 +95,8 @@ class Recipe:
     identity: Mapping[str, Any]
     """Of the sets and how their pictures are made ready; JSON values."""
     lesson: Lesson | None = None
+    diversity: Callable[[], Diversity] | None = None
+    """Measures groups of real pictures that share a class; all ranks call it."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +109,10 @@ class RealSide:
     inception_of_noise: InceptionScore
     r_precision: float
     """Of the real pictures: the most that can be expected."""
-    clip_score: float
-    """Of the real pictures; 0 without a CLIP."""
+    clip_score: float | None
+    """Of the real pictures; None without a CLIP, or without sentences."""
+    diversity: Diversity | None
+    """Of groups of real pictures that share a class."""
     learnt: dict[str, Tensor]
     """What the lesson is made of; nothing without one."""
 
@@ -186,7 +190,8 @@ def measure_real_side(
         inception(count, "inception"),
         inception(NOISE_PICTURES, "inception of noise"),
         found["matches"].mean().item(),
-        found["clip scores"].mean().item(),
+        found["clip scores"].mean().item() if found["clip scores"].any() else None,
+        Diversity(found["diversity"]) if recipe.diversity is not None else None,
         {name.removeprefix("learnt "): value for name, value in found.items() if name.startswith("learnt ")},
     )
 
@@ -231,6 +236,7 @@ def _measured(
         "inception of noise": of_noise.tensor,
         "matches": sums.matches,
         "clip scores": sums.clip_scores,
+        **({"diversity": recipe.diversity().values} if recipe.diversity is not None else {}),
         **{f"learnt {name}": value for name, value in learnt.items()},
     }
     for number, space in enumerate(sums.spaces):

@@ -11,15 +11,16 @@ import torch
 from stackgan_dist.classifiers.image_encoder import ImageEncoder
 from stackgan_dist.scores import intervals
 from stackgan_dist.scores.comparison import DENSITY, Comparison
+from stackgan_dist.scores.diversity import Diversity
 from stackgan_dist.scores.judges import Judges
 from stackgan_dist.scores.measure import Scores
 from stackgan_dist.scores.real_side import RealSide
 
-ROWS = ("inception", "frechet", "kernel", "neighbours", "memorisation", "r precision")
+ROWS = ("inception", "frechet", "kernel", "neighbours", "memorisation", "r precision", "diversity")
 """The scores of a run by its classifier in the order of their rows, which are the last of a set in scores.jsonl."""
 _MEANINGLESS_R_PRECISION = 2.0
 """A share of real pictures below so many times chance shows nothing."""
-_R_PRECISION, _CLIP = 7, 8
+_R_PRECISION, _CLIP, _DIVERSITY = 7, 8, 9
 """Which interval it is; see comparison.py for the others."""
 
 Row = dict[str, Any]
@@ -42,6 +43,8 @@ def report_rows(
             own.append(_clip_row(scores, real, seed))
         if number == 0 and scores.matches is not None:
             own.append(_r_precision_row(scores, real, wrong_captions, seed))
+        if scores.diversity is not None:
+            own.append(_diversity_row(scores.diversity, real, number, seed))
         rows += [{**row, **encoder.describe(), **identity} for row in own]
     return rows
 
@@ -116,7 +119,7 @@ def _comparison_rows(found: Comparison, encoder: ImageEncoder) -> list[Row]:
 
 def _clip_row(scores: Scores, real: RealSide | None, seed: int) -> Row:
     assert scores.clip_scores is not None
-    of_real = {} if real is None else {"mean_of_real_pictures": real.clip_score}
+    of_real = {} if real is None or real.clip_score is None else {"mean_of_real_pictures": real.clip_score}
     interval = intervals.of_mean(scores.clip_scores, seed, _CLIP)
     return {
         "score": "clip score", "mean": scores.clip_scores.mean().item(), "interval": interval, **of_real, "notes": []
@@ -136,4 +139,23 @@ def _r_precision_row(scores: Scores, real: RealSide | None, wrong_captions: int,
         "interval": intervals.of_mean(scores.matches, seed, _R_PRECISION),
         "share_of_real_pictures": real.r_precision,
         "notes": notes,
+    }
+
+
+def _diversity_row(found: Diversity, real: RealSide | None, space: int, seed: int) -> Row:
+    of_real = real.diversity if real is not None else None
+
+    def values(column: int, name: str) -> Row:
+        return {
+            name: found.of(column),
+            f"{name}_interval": intervals.of_mean(found.values[:, column], seed, _DIVERSITY + min(column, 1)),
+            f"{name}_of_real_pictures": of_real.of(column) if of_real is not None else None,
+        }
+
+    return {
+        "score": "diversity",
+        **values(0, "deviation"),
+        **values(1 + space, "distance"),
+        "sentences": len(found.values),
+        "notes": [],
     }

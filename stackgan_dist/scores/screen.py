@@ -60,6 +60,15 @@ def _lines(row: Row) -> list[str]:
             f"R-precision        {row['share']:.1%}{_within(row['interval'], '.1%')} "
             f"(real pictures {row['share_of_real_pictures']:.1%}, chance {chance:.1%})"
         ]
+    if score == "diversity":
+        of_real = row["distance_of_real_pictures"]
+        real = "" if of_real is None else f" (real pictures of one class {of_real:.4g})"
+        pixels = row["deviation_of_real_pictures"]
+        return [
+            f"diversity          {row['distance']:.4g}{_within(row['distance_interval'], '.4g')}{real}",
+            f"  of pixels        {row['deviation']:.3f}{_within(row['deviation_interval'], '.3f')}"
+            + ("" if pixels is None else f" (real pictures of one class {pixels:.3f})"),
+        ]
     raise ValueError(f"no line for the score {score!r}")
 
 
@@ -82,6 +91,7 @@ def named(rows: Iterable[Row]) -> dict[str, float]:
         "memorisation": ("nearer_than_held_out",),
         "clip score": ("mean",),
         "r precision": ("share",),
+        "diversity": ("deviation",),
     }
     found: dict[str, Any] = {}
     for row in rows:
