@@ -15,10 +15,10 @@ from stackgan_dist.scores import real_side
 
 @contextlib.contextmanager
 def small_classifier() -> Iterator[None]:
-    """EfficientNet-Lite0 at 64 pixels, not 224; 32 pictures of noise, not 200."""
+    """EfficientNet-Lite0 at 64 pixels, not 224; 8 pictures of noise, not 200."""
     whole = classifier._efficientnet_lite0
     small = lambda *given: dataclasses.replace(whole(*given), size=64)  # noqa: E731
-    with patch.object(classifier, "_efficientnet_lite0", small), patch.object(real_side, "NOISE_PICTURES", 32):
+    with patch.object(classifier, "_efficientnet_lite0", small), patch.object(real_side, "NOISE_PICTURES", 8):
         yield
 
 

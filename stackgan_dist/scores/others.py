@@ -113,6 +113,7 @@ def score_pictures(options: PictureOptions) -> None:
     judges.check_different()
     InceptionScoreSums(protocol.samples, protocol.splits, judges.classifier.classes)
     given = _given_statistics(options, judges)
+    out = _made(options.out or join("scores", options.title))
     recipe = None if given is not None else _recipe(options, size)
     identity = {
         "protocol": dataclasses.asdict(protocol),
@@ -163,12 +164,23 @@ def score_pictures(options: PictureOptions) -> None:
         if ranks.is_main:
             rows = report_rows(scores, real, judges, identity, protocol.wrong_captions, options.seed)
             for row in rows:
-                file = append_score(options.out or join("scores", options.title), row)
+                file = append_score(out, row)
             if options.save_statistics is not None:
                 write_bytes(options.save_statistics, statistics_bytes(sums.spaces[0].frechet))
             print(f"{options.title}, against {options.against}")
             print(as_text(rows))
             print(f"  recorded in {file}; peak memory of this rank {peak_memory_bytes() / 1e6:,.0f} MB", flush=True)
+
+
+def _made(where: str) -> Folder:
+    """The folder for the rows, which exists before hours are spent; UserError where it cannot be made."""
+    folder = Folder.at(where)
+    try:
+        if folder.path is not None:
+            folder.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {where}: {error.strerror}; give another one with --out") from error
+    return folder
 
 
 def _sums_of(pictures: PictureFiles, judges: Judges, protocol: ScoreProtocol, ranks: Ranks) -> PictureSums:

@@ -87,7 +87,7 @@ def _comparison_rows(found: Comparison, encoder: ImageEncoder) -> list[Row]:
             "distance": found.frechet.value,
             "interval": found.frechet.interval,
             "of_infinitely_many": found.frechet_of_infinitely_many,
-            "pictures": samples,
+            "samples": samples,
             "real_pictures": found.real_pictures,
             "notes": notes,
         }
@@ -97,7 +97,7 @@ def _comparison_rows(found: Comparison, encoder: ImageEncoder) -> list[Row]:
     single = ["one block only: its spread is not known"] if len(found.kernel.per_block) == 1 else []
     rows.append({"score": "kernel", **asdict(found.kernel), "interval": found.kernel_interval, "notes": single})
     if found.cmmd is not None:
-        rows.append({"score": "cmmd", "distance": found.cmmd, "pictures": found.compared, "notes": []})
+        rows.append({"score": "cmmd", "distance": found.cmmd, "compared": found.compared, "notes": []})
     few = [] if found.shares else [f"fewer than {DENSITY + 1} pictures: they have no neighbourhoods"]
     shares: Row = {name: estimate.value for name, estimate in found.shares.items()}
     shares |= {f"{name}_interval": estimate.interval for name, estimate in found.shares.items()}

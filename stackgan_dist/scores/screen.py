@@ -35,7 +35,7 @@ def _lines(row: Row) -> list[str]:
         text = f"Frechet distance   {row['distance']:.4g}{_within(row['interval'], '.4g')}"
         infinite = row["of_infinitely_many"]
         of_many = "" if infinite is None else f"; of infinitely many {infinite:.4g}"
-        return [f"{text}{of_many} ({row['pictures']:,} pictures{known})"]
+        return [f"{text}{of_many} ({row['samples']:,} pictures{known})"]
     if score == "kernel":
         text = f"kernel distance    {row['mean']:.4g}{_spread(row['std'], '.2g')}{_within(row['interval'], '.4g')}"
         return [f"{text} (blocks of {row['block']:,})"]
