@@ -55,6 +55,8 @@ class Options:
     generated/0001-a-red-bird."""
     overwrite: bool = False
     """Replace the pictures that an earlier call wrote to --out; other files there stay."""
+    encoder: str | None = None
+    """The run's text encoder, such as hf:FOLDER, where it is not found by itself."""
     weights: Literal["ema", "raw"] = "ema"
     """ema takes the generator's moving average, raw its weights as they were at the last step."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
@@ -68,7 +70,9 @@ def main() -> None:
     check_sentences(options.sentences)
     trained = load_trained(options.run, print, raw=options.weights == "raw")
     place = _place(trained.config.model, options.place)
-    generator = TextToImage(trained, usable_device(options.device))
+    generator = TextToImage(
+        trained, usable_device(options.device), options.encoder, lambda line: print(f"note: {line}")
+    )
     texts = generator.encode(options.sentences)
     with output_folder(
         None if options.out is None else Folder.at(options.out),

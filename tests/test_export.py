@@ -139,7 +139,7 @@ class TestFolder:
 
     def test_it_has_the_files_and_the_card_of_a_hub(self, exported: Path, three_runs: tuple[Path, Path, Path]) -> None:
         assert sorted(path.name for path in exported.iterdir()) == [
-            "README.md", "config.json", "model.safetensors", "samples.png",
+            "README.md", "config.json", "model.safetensors", "samples.png", "words.txt",
         ]  # fmt: skip
         card = (exported / "README.md").read_text()
         assert card.startswith('---\nlicense: "mit"\nlibrary_name: stackgan_dist\npipeline_tag: text-to-image\n')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
+from collections.abc import Callable
 from typing import Literal, NamedTuple, overload
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from stackgan_dist.config import Config
 from stackgan_dist.data.placement import Place, place_from
+from stackgan_dist.data.words import foreign
 from stackgan_dist.devices import usable_device
 from stackgan_dist.errors import UserError
 from stackgan_dist.generation.generate import between, generate_pictures
@@ -40,15 +42,20 @@ class StagedImages(NamedTuple):
 
 
 def load(
-    where: FolderLike, *, device: str | torch.device | None = None, weights: Literal["ema", "raw"] = "ema"
+    where: FolderLike,
+    *,
+    device: str | torch.device | None = None,
+    weights: Literal["ema", "raw"] = "ema",
+    encoder: str | None = None,
 ) -> TextToImage:
     """The newest good generator at `where`, ready to generate.
 
     Args:
-        where: a path or URL of a run, of a folder with the runs of both stages (the last stage is taken), or of a
-            checkpoint.
+        where: a path or URL of a run, of a folder with the runs of both stages (the last stage is taken), of a
+            checkpoint, or of an exported folder.
         device: to generate on, such as "cpu" or "cuda:1"; None takes CUDA where it is there.
         weights: "ema" takes the generator's moving average, "raw" its weights as they were at the last step.
+        encoder: its text encoder, such as "hf:FOLDER", where that is not found by itself.
 
     Raises UserError when there is none. A damaged checkpoint that was passed over draws a warning.
     """
@@ -58,7 +65,7 @@ def load(
     trained = load_trained(where, passed_over.append, raw=weights == "raw")
     for line in passed_over:
         warnings.warn(line, stacklevel=2)
-    return TextToImage(trained, usable_device(str(device)))
+    return TextToImage(trained, usable_device(str(device)), encoder)
 
 
 class TextToImage:
@@ -70,10 +77,20 @@ class TextToImage:
     Args:
         trained: the generator's weights, configuration and place.
         device: to generate on.
+        encoder: its text encoder, where that is not found by itself.
+        report: gets a line about each sentence that has none of the words it was trained on.
     """
 
-    def __init__(self, trained: Trained, device: torch.device) -> None:
+    def __init__(
+        self,
+        trained: Trained,
+        device: torch.device,
+        encoder: str | None = None,
+        report: Callable[[str], None] = lambda line: warnings.warn(line, stacklevel=4),
+    ) -> None:
         self.trained = trained
+        self._report = report
+        self._given_encoder = encoder
         self.device = device
         self.network: Generator = trained.generator(device)
         """In eval mode, in float32: (text, z, eps[, place]) -> Fakes."""
@@ -104,18 +121,29 @@ class TextToImage:
     @functools.cached_property
     def encoder(self) -> TextEncoder:
         """The text encoder that it was trained with; UserError where it is not there."""
-        return self.trained.encoder()
+        return self.trained.encoder(self._given_encoder)
+
+    @functools.cached_property
+    def _words(self) -> frozenset[str] | None:
+        return self.trained.words()
 
     def encode(self, sentences: str | Sentences) -> NDArray[np.float32]:
         """The embedding (dim,) of a sentence, or those (n, dim) of n sentences; float32, of mean square 1 per entry.
 
-        Raises UserError for a sentence that cannot be encoded.
+        Raises UserError for a sentence that cannot be encoded; one without any word of the captions that it was
+        trained on draws a warning.
         """
         if isinstance(sentences, str):
             embedding: NDArray[np.float32] = self.encode([sentences])[0]
             return embedding
         check_sentences(sentences)
-        return self.encoder.encode(sentences)
+        embeddings = self.encoder.encode(sentences)
+        for sentence in foreign(sentences, self._words) if self._words else []:
+            self._report(
+                f"{sentence!r} has no word of the captions that this generator was trained on, so its pictures may "
+                "have nothing to do with it"
+            )
+        return embeddings
 
     @overload
     def generate(

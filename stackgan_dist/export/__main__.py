@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from stackgan_dist.config import Config, RunConfig
 from stackgan_dist.data.dataset import open_packed
+from stackgan_dist.data.words import WORDS_NAME
 from stackgan_dist.doors import front_door, parse_options
 from stackgan_dist.errors import UserError
 from stackgan_dist.export.card import model_card
@@ -33,7 +34,7 @@ from stackgan_dist.storage.output_folder import check_output, output_folder
 from stackgan_dist.text.files import find_file, has_file, keep_file
 
 _ONNX = "model.onnx"
-_FILES = re.compile(rf"{CONFIG}|{WEIGHTS}|{CARD}|{SAMPLES}|{_ONNX}|char-cnn-rnn-[0-9a-f]{{16}}\.pt")
+_FILES = re.compile(rf"{CONFIG}|{WEIGHTS}|{CARD}|{SAMPLES}|{_ONNX}|{WORDS_NAME}")
 """What a call writes."""
 _COMPARED = 5
 """Pictures that onnxruntime and torch are compared by; another number than it was exported with."""
@@ -83,13 +84,15 @@ def main() -> None:
         files[WEIGHTS] = to_safetensors(trained.weights, about)
     if options.to == "folder":
         files |= _card(options, trained, generator)
+        if words := trained.words():
+            files[WORDS_NAME] = "\n".join(sorted(words)).encode()
         files[CONFIG] = to_config(about, files[WEIGHTS])  # last, as what makes it whole
     encoder = trained.data.text_encoder
     with output_folder(
         out,
         trained.folder.root / "exported",
         f"step {trained.step} {'' if options.to == 'folder' else options.to}",
-        lambda name: _FILES.fullmatch(name) is not None,
+        lambda name: _FILES.fullmatch(name) is not None or has_file(name.rpartition(".")[0]),
         overwrite=options.overwrite,
     ) as folder:
         if options.to == "folder" and has_file(encoder):

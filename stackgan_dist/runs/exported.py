@@ -4,6 +4,7 @@ config.json         what the network is, what it was trained on, for how long; t
 model.safetensors   the generator's weights, float32
 README.md           the model card
 samples.png         pictures of sentences, which the card shows
+words.txt           the words of the captions that it was trained on
 char-cnn-rnn-*.pt   the text encoder, where it is a trained one (stackgan_dist.text.files)
 
 Reading it executes nothing. `load_trained` takes it wherever it takes a run.

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 
 from stackgan_dist.config import Config, from_json
+from stackgan_dist.data.words import WORDS_NAME
 from stackgan_dist.errors import UserError
 from stackgan_dist.models import Discriminator, Generator, ModelConfig, build_discriminator, build_generator
 from stackgan_dist.runs.checkpoint import (
@@ -23,7 +24,7 @@ from stackgan_dist.runs.checkpoint import (
 from stackgan_dist.runs.exported import CONFIG, is_exported, read_exported
 from stackgan_dist.runs.folder import DataIdentity, RunFolder, find_run
 from stackgan_dist.storage.folder import Folder, FolderLike
-from stackgan_dist.text import TextEncoder, load_encoder
+from stackgan_dist.text import TextEncoder, load_encoder, load_given
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,21 @@ class Trained:
     discriminator_weights: dict[str, torch.Tensor]
     """Of the discriminator that it was trained against; none in an exported folder."""
 
-    def encoder(self) -> TextEncoder:
-        """The encoder of the texts that it was trained on; UserError where none is for new sentences, or it is lost."""
+    def encoder(self, given: str | None = None) -> TextEncoder:
+        """The encoder of the texts that it was trained on, or that very one as it is `given` anew, e.g. hf:FOLDER.
+
+        Raises UserError where none is for new sentences, it is lost, or another one was given.
+        """
+        if given is not None:
+            return load_given(given, self.data.text_encoder)
         return load_encoder(self.data.text_encoder, (self.folder.root, self.config.data.url))
+
+    def words(self) -> frozenset[str] | None:
+        """The words of the captions that it was trained on; None where the run does not say."""
+        try:
+            return frozenset(self.folder.root.read(WORDS_NAME).decode().split())
+        except OSError:
+            return None
 
     def generator(self, device: torch.device) -> Generator:
         """The generator in eval mode on `device`, in float32."""

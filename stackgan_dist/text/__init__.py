@@ -9,13 +9,13 @@ from stackgan_dist.errors import UserError
 from stackgan_dist.importable import check_allowed, is_importable
 from stackgan_dist.storage.folder import FolderLike
 from stackgan_dist.text.files import file_of, find_file, has_file, name_of, read_file
-from stackgan_dist.text.folders import check_folder, from_pointer
+from stackgan_dist.text.folders import check_folder, from_pointer, is_folder_name
 from stackgan_dist.text.own import own_encoder
 from stackgan_dist.text.protocol import SentenceEncoder, SentenceError, TextEncoder
 
 __all__ = [
     "ENCODERS", "PUBLISHED", "SentenceEncoder", "SentenceError", "TextEncoder", "check_encoder", "encoder_name",
-    "load_encoder",
+    "load_encoder", "load_given",
 ]  # fmt: skip
 
 PUBLISHED = "published"
@@ -96,3 +96,16 @@ def load_encoder(spec: str, beside: Sequence[FolderLike] = ()) -> TextEncoder:
     from stackgan_dist.text.char_cnn_rnn import CharCNNRNNEncoder, from_file  # needs torch, which others do not
 
     return CharCNNRNNEncoder(from_file(data, where), name_of(data))
+
+
+def load_given(spec: str, name: str) -> TextEncoder:
+    """The encoder `spec`, given anew in place of what an index calls `name`; UserError where it is another one."""
+    encoder = load_encoder(spec)
+    same = encoder.name == name
+    if is_folder_name(name) and is_folder_name(encoder.name):  # a folder may have been renamed
+        same = encoder.name.rpartition("-")[2] == name.rpartition("-")[2]
+    if not same:
+        raise UserError(
+            f"--encoder {spec} is {encoder.name}, but the run was trained on texts of {name}; give that one"
+        )
+    return encoder

@@ -22,6 +22,8 @@ _PHRASE_ENDS = frozenset(("and", "but", "or", "with", "while", "whose", "that", 
 _ARTICLES_AND_FORMS_OF_BE = ("a", "an", "the", "this", "these", "those", "is", "are", "was", "were", "be", "being")
 _SMALL_WORDS = ("of", "in", "on", "at", "to", "for", "from", "by", "as", "very")
 _STOP_WORDS = frozenset((*_ARTICLES_AND_FORMS_OF_BE, *_SMALL_WORDS))
+SMALL_WORDS = _STOP_WORDS | _PHRASE_ENDS
+"""English words that say nothing of a picture by themselves."""
 _TOKEN = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*|[.,;:!?()]")
 
 _PAIR_REACH = 3

@@ -11,6 +11,7 @@ from stackgan_dist.data.batch import BatchShape, blank_batch
 from stackgan_dist.data.dataset import PackedSet
 from stackgan_dist.data.loader import StepDataset, in_time, make_loader
 from stackgan_dist.data.plan import Plan, rows_of_rank
+from stackgan_dist.data.words import WORDS_NAME, words_of_captions
 from stackgan_dist.device import peak_flops
 from stackgan_dist.devices import prepare_cuda
 from stackgan_dist.distributed.process_group import Ranks, explained_peer_loss
@@ -138,7 +139,14 @@ def train(
                 break
         if step < last_step and not keeper.stopped:
             keeper.stop_before(step)
+        if not keeper.stopped:
+            keeper.attempt(f"the words of the captions ({WORDS_NAME})", lambda: _keep_words(data, folder))
         return keeper.close(step)
+
+
+def _keep_words(data: PackedSet, folder: RunFolder) -> None:
+    if not folder.root.exists(WORDS_NAME):
+        folder.root.write(WORDS_NAME, "\n".join(words_of_captions(data)).encode())
 
 
 def _describe(config: Config, data: PackedSet, ranks: Ranks, last_step: int, steps_per_epoch: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 
 import stackgan_dist
 from stackgan_dist import UserError, generate
+from stackgan_dist.data.words import foreign, words_of
 from stackgan_dist.generation.grid import to_pictures
 from stackgan_dist.models import build
 
@@ -136,3 +138,28 @@ def test_models_that_are_told_where_the_object_is(
         boxed.generate("a red bird")
     with pytest.raises(UserError, match=r"place is \(2, 0, 1, 1\); this model needs LEFT"):
         boxed.generate("a red bird", place=(2, 0, 1, 1))
+
+
+def test_a_sentence_of_foreign_words_draws_a_warning(
+    three_runs: tuple[Path, Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert {"bird", "wings", "red"} <= set((three_runs[1] / "words.txt").read_text().split())
+    generator = stackgan_dist.load(three_runs[1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        generator.encode(["a BIRD of marzipan", "red"])
+    with pytest.warns(UserWarning, match="'a steam engine with a tender' has no word of the captions"):
+        generator.encode(["a red bird", "a steam engine with a tender"])
+    _by_the_command(monkeypatch, tmp_path / "out", "--run", three_runs[1], "--count", 1, "a steam engine")
+    assert "note: 'a steam engine' has no word of the captions" in capsys.readouterr().out
+    old = Path(shutil.copytree(three_runs[1], tmp_path / "old"))
+    (old / "words.txt").unlink()  # of a version that kept none
+    assert stackgan_dist.load(old).encode("a steam engine").shape == (256,)
+
+
+def test_words_of_scripts_without_blanks_are_their_letters() -> None:
+    assert words_of("红色的鸟 and Ärmel, it's") == {"红", "色", "的", "鸟", "ärmel", "s"}
+    assert foreign(["the", "红旗", "旗"], frozenset({"红"})) == ["旗"]

@@ -27,7 +27,7 @@ from stackgan_dist.data.index import load_index
 from stackgan_dist.errors import UserError
 from stackgan_dist.pack.data_set import pack
 from stackgan_dist.pack.recipe import load_recipe
-from stackgan_dist.text import SentenceError, check_encoder, encoder_name, load_encoder
+from stackgan_dist.text import SentenceError, check_encoder, encoder_name, load_encoder, load_given
 from stackgan_dist.text.folders import is_folder_name
 
 SENTENCES = ["a red bird", "ein roter Vogel auf einem Ast", "红色的鸟", "a bird"]
@@ -243,3 +243,14 @@ def test_what_is_no_encoder_is_said(tmp_path: Path) -> None:
     odd = _sentence_transformers(tmp_path / "odd", "weightedmean_tokens")
     with pytest.raises(UserError, match="pools by weightedmean_tokens; known are mean_tokens"):
         load_encoder(f"hf:{odd}")
+
+
+def test_an_encoder_that_is_given_anew_has_to_be_the_very_one(tmp_path: Path) -> None:
+    folder = _bert(tmp_path / "model")
+    name = encoder_name(f"hf:{folder}")
+    renamed = folder.rename(tmp_path / "renamed")
+    assert load_given(f"hf:{renamed}", name).dim == 16
+    with pytest.raises(UserError, match=f"--encoder ngrams is ngrams, but the run was trained on texts of {name}"):
+        load_given("ngrams", name)
+    with pytest.raises(UserError, match="but the run was trained on texts of ngrams"):
+        load_given(f"hf:{renamed}", "ngrams")
