@@ -27,6 +27,7 @@ REQUIRED = {
     "pack verify": ["x"],
     "pack reshard": ["x", "--out", "y"],
     "generate": ["x", "a red bird"],
+    "export": ["x"],
     "scores": ["x"],
     "scores --pictures": ["x", "--against", "y"],
     "inception_score": ["x"],

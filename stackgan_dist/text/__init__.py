@@ -47,8 +47,8 @@ def check_encoder(spec: str) -> None:
     except FileNotFoundError:
         if has_file(spec):
             raise UserError(
-                f"{spec} is the name of an encoder that has a file; give that, {file_of(spec)}, which lies in the "
-                "folder of each data set and run that was made with it"
+                f"{spec} is the name of an encoder in a file; give its file, {file_of(spec)}, which lies in "
+                "the folder of each data set and run that was made with it"
             ) from None
         raise UserError(
             f"unknown text encoder {spec!r}; known encoders: {', '.join(ENCODERS)}, hf:FOLDER, the files "
