@@ -2,6 +2,8 @@
 
 import { $, ask, element, say } from "./page.js";
 
+// Where there is no mouse, there is hardly a keyboard.
+const touch = matchMedia("(hover: none) and (pointer: coarse)").matches;
 const here = location.pathname.replace(/\/$/, "");
 const letter = (slot) => String.fromCharCode(65 + slot);
 let turn = null;
@@ -39,7 +41,11 @@ function show(next) {
   $("places").replaceChildren();
   $("completion").hidden = !turn.code;
   $("code").textContent = turn.code ?? "";
-  if (done) return;
+  if (done) {
+    // The run that the same server has, if any: something to go on with.
+    ask("GET", "../about").then((about) => ($("next").hidden = !about.run), () => {});
+    return;
+  }
   $("prompt").textContent = turn.prompt;
   $("sentence").textContent = turn.sentence;
   for (let slot = 0; slot < turn.sets; slot++) {
@@ -99,9 +105,13 @@ function paint() {
   $("confirm").disabled = !complete || busy;
   const next = places.indexOf(null);
   $("hint").textContent = complete
-    ? `Press Enter to confirm, Backspace to change${turn.ties ? ", = where the last two are equally good" : ""}.`
+    ? touch
+      ? "Tap Confirm, or a place to take its set back."
+      : `Press Enter to confirm, Backspace to change${turn.ties ? ", = where the last two are equally good" : ""}.`
     : next === 0
-      ? `Click the best set, drag sets to places, or type their letters (A to ${letter(turn.sets - 1)}), best first.`
+      ? touch
+        ? "Tap the best set first, or drag sets to places by their dots."
+        : `Click the best set, drag sets to places, or type their letters (A to ${letter(turn.sets - 1)}), best first.`
       : `Now the ${next === turn.sets - 1 ? "last" : "next best"} one.`;
   if (complete) $("confirm").focus({ preventScroll: true });
 }
