@@ -37,6 +37,10 @@ class DataConfig:
     """A rank keeps at most this many gigabytes decoded in host memory, shared by its workers: the embeddings if those
     of the whole set fit, and the pictures as well if both do. A set takes samples x (2 x captions x text dim +
     3 x side^2) bytes. With 0 every picture is decoded each time. It does not change what is loaded."""
+    device_gb: Annotated[float, Range(at_least=0)] | None = None
+    """A set of at most this many gigabytes is kept in the memory of each rank's device, as many bytes as above, and
+    loader processes are not needed. The default is 4 on CUDA and 0 on CPUs; 0 keeps none there. It does not change
+    what is loaded."""
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,7 @@ _OTHER = {
     "model.stage1_coarse": 8,
     "training.precision": "fp64",
     "data.cache": "/elsewhere",
+    "data.device_gb": 2.5,
     "stage1": "runs/x",
     "resume": "never",
     "engine": "another",
@@ -168,6 +169,7 @@ def test_what_defines_a_run_and_what_may_change_when_it_goes_on(name: str) -> No
         ("data", "cache_gb", 0.0),
         ("data", "workers", -1),
         ("data", "memory_gb", -0.1),
+        ("data", "device_gb", -0.1),
     ],
 )
 def test_impossible_numbers_are_refused_by_the_name_of_their_flag(section: str, field: str, value: Any) -> None:

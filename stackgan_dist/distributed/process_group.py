@@ -113,20 +113,20 @@ def main_first(work: Callable[[], object], ranks: Ranks) -> None:
         raise UserError(message.decode()) from fault
 
 
-def broadcast_bytes(data: bytes | None, ranks: Ranks) -> bytes | None:
-    """What rank 0 passes as `data` (bytes or None), on every rank."""
+def broadcast_bytes(data: bytes | None, ranks: Ranks, *, source: int = 0) -> bytes | None:
+    """What rank `source` passes as `data` (bytes or None), on every rank."""
     if not ranks.distributed:
         return data
     size = torch.tensor([-1 if data is None else len(data)], device=ranks.device)
-    dist.broadcast(size, src=0)
+    dist.broadcast(size, src=source)
     total = int(size)
     if total < 0:
         return None
     buffer = torch.empty(total, dtype=torch.uint8)
-    if data is not None and ranks.is_main:
+    if data is not None and ranks.rank == source:
         buffer.copy_(torch.frombuffer(bytearray(data), dtype=torch.uint8))
     for begin in range(0, total, _CHUNK_BYTES):
         chunk = buffer[begin : begin + _CHUNK_BYTES].to(ranks.device)
-        dist.broadcast(chunk, src=0)
+        dist.broadcast(chunk, src=source)
         buffer[begin : begin + _CHUNK_BYTES] = chunk.cpu()
     return buffer.numpy().tobytes()
