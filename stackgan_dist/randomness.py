@@ -201,6 +201,8 @@ class Stream(IntEnum):
     POOL_SHARD = 30
     POOL_PICTURE = 31
     POOL_CAPTION = 32
+    SCORE_RESAMPLE = 33
+    SCORE_SUBSET = 34
 
 
 def pick(point: float, among: int) -> int:

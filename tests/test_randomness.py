@@ -67,6 +67,7 @@ def test_streams_keep_their_numbers() -> None:
         "NOISE_PICTURE": 23, "EMBEDDING_CLASS": 24, "EMBEDDING_PICTURE": 25, "EMBEDDING_VIEW": 26,
         "EMBEDDING_CAPTION": 27, "EMBEDDING_DROPOUT": 28, "FINE_TUNING_ORDER": 29,
         "POOL_SHARD": 30, "POOL_PICTURE": 31, "POOL_CAPTION": 32,
+        "SCORE_RESAMPLE": 33, "SCORE_SUBSET": 34,
     }  # fmt: skip
 
 

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
 from stackgan_dist.errors import UserError
+
+
+class PictureMoments(Protocol):
+    """What a Frechet distance needs of one side: FrechetSums, or what a statistics file says."""
+
+    @property
+    def count(self) -> int | None:
+        """Pictures behind the moments; None where that is not known."""
+        ...
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean (features,) and unbiased covariance (features, features), float64; UserError where there are none."""
+        ...
 
 
 class FrechetSums:
@@ -36,13 +51,48 @@ class FrechetSums:
         return total / n, (self.tensor[1:, 1:] - torch.outer(total, total) / n) / (n - 1)
 
 
-def frechet_distance(a: FrechetSums, b: FrechetSums) -> float:
+def frechet_distance(a: PictureMoments, b: PictureMoments) -> float:
     """|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)) (Heusel et al., arXiv 1706.08500, equation 6).
 
     With fewer pictures than features the covariances are singular: the distance is defined, but biased upwards by
     a lot, so compare distances of equal counts only. Raises UserError where a side has fewer than 2 pictures or its
     features are not finite.
     """
+    (mean_a, cov_a), (mean_b, cov_b) = _finite_moments(a, b)
+    _, product = _between(cov_a, cov_b)
+    trace_of_root = _without_noise(torch.linalg.eigvalsh(product)).sqrt().sum()
+    distance = (mean_a - mean_b).square().sum() + cov_a.trace() + cov_b.trace() - 2 * trace_of_root
+    return max(distance.item(), 0.0)
+
+
+class FrechetSlope:
+    """How a Frechet distance from `b` changes with each picture of `a`: its influence function, for an interval.
+
+    The distance is smooth where both covariances are regular. With x one picture's features, its influence is
+    2 (m_a - m_b).(x - m_a) + (x - m_a)^T (1 - T) (x - m_a), up to a constant, where T = C_b^(1/2) (C_b^(1/2) C_a
+    C_b^(1/2))^(-1/2) C_b^(1/2) is the linear map that takes the one normal distribution to the other. The variance of
+    the distance over samples is that of the influences, divided by their number (the infinitesimal jackknife, Efron
+    1982).
+    """
+
+    def __init__(self, a: PictureMoments, b: PictureMoments) -> None:
+        (self._mean, cov_a), (mean_b, cov_b) = _finite_moments(a, b)
+        root, product = _between(cov_b, cov_a)
+        values, vectors = torch.linalg.eigh(product)
+        kept = _without_noise(values)
+        inverse = torch.where(kept > 0, kept.rsqrt(), 0.0)
+        map_to_b = root @ (vectors * inverse) @ vectors.T @ root
+        self._quadratic = torch.eye(len(root), dtype=root.dtype, device=root.device) - map_to_b
+        self._linear = 2 * (self._mean - mean_b)
+
+    def influences(self, features: Tensor) -> Tensor:
+        """(N,), float64, of the pictures with these features (N, features), up to one constant for all."""
+        off = features.to(self._mean) - self._mean
+        influences: Tensor = off @ self._linear + ((off @ self._quadratic) * off).sum(1)
+        return influences
+
+
+def _finite_moments(a: PictureMoments, b: PictureMoments) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     (mean_a, cov_a), (mean_b, cov_b) = a.moments(), b.moments()
     if mean_a.shape != mean_b.shape:
         raise ValueError(f"features of different widths: {len(mean_a)} and {len(mean_b)}")
@@ -51,13 +101,18 @@ def frechet_distance(a: FrechetSums, b: FrechetSums) -> float:
             "some pictures have NaN or Inf among their features, so there is no Frechet distance: look at the "
             "pictures, try an earlier checkpoint"
         )
-    # C_a C_b has the eigenvalues of the symmetric S C_b S with S = C_a^(1/2), whose solver cannot leave the real line.
-    values, vectors = torch.linalg.eigh(cov_a)
+    return (mean_a, cov_a), (mean_b, cov_b)
+
+
+def _between(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """The root S of the covariance a, and S b S.
+
+    a b has the eigenvalues of the symmetric S b S, whose solver cannot leave the real line.
+    """
+    values, vectors = torch.linalg.eigh(a)
     root = (vectors * _without_noise(values).sqrt()) @ vectors.T
-    product = root @ cov_b @ root
-    trace_of_root = _without_noise(torch.linalg.eigvalsh((product + product.T) / 2)).sqrt().sum()
-    distance = (mean_a - mean_b).square().sum() + cov_a.trace() + cov_b.trace() - 2 * trace_of_root
-    return max(distance.item(), 0.0)
+    product = root @ b @ root
+    return root, (product + product.T) / 2
 
 
 def _without_noise(eigenvalues: Tensor) -> Tensor:

@@ -1,0 +1,51 @@
+"""How much a score would differ with other samples: intervals by the bootstrap, the same for the same seed.
+
+Efron's percentile interval of a mean: the samples are drawn again with replacement, many times over. Pure arithmetic,
+nothing distributed.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from torch import Tensor
+
+from stackgan_dist.randomness import Stream, integers
+
+Interval = tuple[float, float]
+"""The lower and the upper end."""
+
+RESAMPLES = 1_000
+LEVEL = 0.95
+_NORMAL = 1.959963984540054
+"""Deviations of a normal distribution on either side that hold LEVEL of it."""
+_FEWEST = 2
+_NUMBERS_AT_ONCE = 2**20
+
+
+def of_mean(values: Tensor, seed: int, what: int = 0) -> Interval | None:
+    """The interval of the mean of `values` (N,), of independent samples or blocks; None for fewer than 2.
+
+    Args:
+        values: finite numbers; all ranks that ask must have the same.
+        seed: chooses the samples that are drawn again.
+        what: tells the intervals of one seed apart.
+    """
+    if len(values) < _FEWEST:
+        return None
+    found = np.asarray(values.detach().cpu().double())
+    at_once = max(1, _NUMBERS_AT_ONCE // len(found))
+    means = [
+        found[integers(len(found), seed, Stream.SCORE_RESAMPLE, what, some[:, None], np.arange(len(found)))].mean(
+            axis=1
+        )
+        for some in np.split(np.arange(RESAMPLES), range(at_once, RESAMPLES, at_once))
+    ]
+    low, high = np.quantile(np.concatenate(means), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def of_deviation(value: float, deviation: float) -> Interval | None:
+    """The interval of an estimate that is nearly normal with this standard `deviation`; None where that is NaN."""
+    return None if math.isnan(deviation) else (value - _NORMAL * deviation, value + _NORMAL * deviation)
