@@ -54,9 +54,10 @@ def measure(options: Options) -> dict[str, Any]:
     """Seconds of a step in each of the three ways, and what a joint one exchanges."""
     torch.set_num_threads(options.threads)
     with process_group(600) as ranks:
-        counted = None if ranks.gather is None else CountedGather(ranks.gather)
-        joint = build(options, dataclasses.replace(ranks, gather=counted))
-        alone_ranks = Ranks(0, 1, ranks.device, None if ranks.gather is None else gather_alone)
+        on_cpu = ranks.device.type == "cpu"
+        counted = CountedGather(ranks.gather) if on_cpu and ranks.gather is not None else None
+        joint = build(options, dataclasses.replace(ranks, gather=counted or ranks.gather))
+        alone_ranks = Ranks(0, 1, ranks.device, gather_alone if on_cpu else None)
         alone = build(options, alone_ranks)
         batch = made_up_batch(options.config.model, options.rows, ranks.device)
         taken: dict[str, list[float]] = {"joint": [], "alone": [], "beside": []}

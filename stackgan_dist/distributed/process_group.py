@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 
 from stackgan_dist.distributed.environment import ranks_from_environment
-from stackgan_dist.distributed.gather import Gather, SmallGather, gather_alone
+from stackgan_dist.distributed.gather import DeviceGather, Gather, SmallGather, gather_alone
 from stackgan_dist.distributed.missing_ranks import RollCall
 from stackgan_dist.errors import RankError, UserError
 
@@ -33,7 +33,7 @@ class Ranks:
     device: torch.device
     """Where this rank computes."""
     gather: Gather | None
-    """On CPUs, how small vectors are exchanged; None on CUDA, where nccl is quick."""
+    """How small vectors are exchanged; None on a single CUDA device, which has nothing to exchange."""
 
     @property
     def is_main(self) -> bool:
@@ -74,7 +74,9 @@ def process_group(timeout_s: float) -> Iterator[Ranks]:
             device_id=device if device.type == "cuda" else None,
         )
     small = SmallGather(timeout_s) if world_size > 1 and device.type == "cpu" else None
-    gather = None if device.type == "cuda" else small or gather_alone
+    gather: Gather | None = small or gather_alone
+    if device.type == "cuda":
+        gather = DeviceGather(dist.new_group(timeout=timedelta(seconds=timeout_s))) if world_size > 1 else None
     try:
         yield Ranks(rank, world_size, device, gather)
     except LostPeerError as lost:

@@ -39,9 +39,7 @@ class DDPEngine:
     """
 
     def __init__(self, module: nn.Module, ranks: Ranks, betas: tuple[float, float], *, scale_loss: bool) -> None:
-        if ranks.distributed or ranks.gather is not None:
-            module = synchronise_batchnorm(module, ranks.gather)
-        self.module = module
+        self.module = module = synchronise_batchnorm(module, ranks.gather)
         self._forward: nn.Module = module
         if ranks.distributed:
             _keep_strides(module)

@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from stackgan_dist.distributed.process_group import Ranks
@@ -60,8 +59,6 @@ class Reports:
         message = torch.cat([values, torch.full_like(values[:1], float(stop))])
         if self._ranks.gather is not None:
             message = self._ranks.gather(message).sum(0)
-        elif self._ranks.distributed:
-            dist.all_reduce(message)
         copied = None
         if message.is_cuda:
             message = torch.empty_like(message, device="cpu", pin_memory=True).copy_(message, non_blocking=True)
