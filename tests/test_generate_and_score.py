@@ -13,18 +13,16 @@ from typing import Any
 
 import pytest
 from distributed.forked import run_forked
-from distributed.tiny import BASELINES, gaudy, tiny_config, tiny_model, train_alone
+from distributed.tiny import BASELINES, gaudy, gaudy_convolutions, tiny_config, tiny_model, train_alone
 from PIL import Image
 from small_classifier import open_door_with_it, small_classifier
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch import nn
 
 from stackgan_dist import colour_agreement, generate, inception_score
 from stackgan_dist.classifiers import classifier
 from stackgan_dist.data.index import load_index
 from stackgan_dist.generation import generate as generation
 from stackgan_dist.models import build
-from stackgan_dist.models.baselines.deconvolution import initialise_convolutions
 from stackgan_dist.runs.folder import find_run
 from stackgan_dist.runs.trained import load_trained
 from stackgan_dist.scores import __main__ as scores
@@ -171,16 +169,9 @@ def baseline(request: pytest.FixtureRequest, packed: Path, tmp_path_factory: pyt
     """A run of a model that StackGAN is compared with, of five steps, whose pictures are gaudy too."""
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "initialise_convolutions", _gaudy_convolutions)
+        patch.setattr(build, "initialise_convolutions", gaudy_convolutions)
         train_alone(tiny_config(str(packed), folder, request.param, model=BASELINES[request.param]), None)
     return folder / request.param
-
-
-def _gaudy_convolutions(network: nn.Module) -> None:
-    initialise_convolutions(network)
-    for layer in network.modules():
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-            layer.weight.data *= 20
 
 
 class TestBaselines:

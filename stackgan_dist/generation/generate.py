@@ -39,7 +39,7 @@ def generate_pictures(
     if model.placement is not None and place is None:
         raise UserError(
             f"{model.title} is conditioned on where the object is, by a {model.placement.kind.removesuffix('s')} or "
-            "more, which this command does not take: use python -m stackgan_dist.generate with --place"
+            "more, which was not given: python -m stackgan_dist.generate takes it with --place"
         )
     weights = next(generator.parameters())
     z = gaussian(seed, Stream.SCORE_NOISE, 0, numbers, model.noise_dim)
@@ -55,6 +55,12 @@ def generate_pictures(
     finally:
         generator.train(was_training)
     return fakes
+
+
+def between(first: NDArray[np.float32], last: NDArray[np.float32], steps: int) -> NDArray[np.float32]:
+    """Embeddings (steps, dim) on the straight line from `first` (dim,) to `last`, both included (paper, figure 8)."""
+    share = np.linspace(0, 1, steps, dtype=np.float32)[:, None]
+    return (1 - share) * first + share * last
 
 
 def usable_device(name: str) -> torch.device:

@@ -13,7 +13,6 @@ import dataclasses
 import inspect
 import re
 import sys
-import tomllib
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -22,6 +21,7 @@ import tyro
 from stackgan_dist.distributed.environment import ranks_from_environment
 from stackgan_dist.doors import front_door, parse_options
 from stackgan_dist.errors import UserError
+from stackgan_dist.importable import options_of
 from stackgan_dist.machine import cores_of_this_rank
 from stackgan_dist.pack.data_set import Part, pack
 from stackgan_dist.pack.recipe import SamplesPerShard, Side, load_recipe
@@ -40,8 +40,8 @@ class Options:
     """
 
     recipe: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RECIPE")]
-    """The recipe: one that comes with the package (painted, cub, oxford102, coco, folder, webdataset), or the path of a
-    TOML file."""
+    """The recipe: one that comes with the package (painted, cub, oxford102, coco, folder, webdataset), the path of a
+    TOML file, or MODULE:CLASS, a source of your own (docs/extending.md)."""
     root: str | None = None
     """The folder or URL of the source's files; the recipe says what must be in it."""
     out: str | None = None
@@ -56,7 +56,8 @@ class Options:
     """The splits to pack, e.g. train test."""
     encoder: str | None = None
     """The text encoder: ngrams (no weights), minilm (a sentence encoder), the folder or file of one trained by
-    stackgan_dist.train_text_encoder, or published (the source's own embeddings)."""
+    stackgan_dist.train_text_encoder, published (the source's own embeddings), or MODULE:CLASS, an encoder of your own
+    (docs/extending.md)."""
     samples_per_shard: SamplesPerShard | None = None
     """Put at most this many pictures into a shard."""
     shard_mb: Annotated[float, Range(above=0)] | None = None
@@ -124,7 +125,7 @@ def main() -> None:
         "text_encoder": options.encoder,
         "samples_per_shard": options.samples_per_shard,
         "shard_mb": options.shard_mb,
-        "options": {**recipe.options, **dict(map(_option, options.options))} if options.options else None,
+        "options": {**recipe.options, **options_of(options.options, "--options")} if options.options else None,
     }
     recipe = dataclasses.replace(recipe, **{key: value for key, value in replaced.items() if value is not None})
     pack(
@@ -146,17 +147,6 @@ def _part(asked: str | None) -> Part:
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise UserError(f"--part is {asked!r}; give K/N with K from 1 to N, e.g. --part 1/8")
     return Part(int(match[1]) - 1, int(match[2]))
-
-
-def _option(text: str) -> tuple[str, Any]:
-    """KEY=VALUE with the VALUE as in TOML; what is not TOML is a string."""
-    key, equals, value = text.partition("=")
-    if not equals or not key.isidentifier():
-        raise UserError(f"--options: {text!r} is not KEY=VALUE, e.g. partial=true")
-    try:
-        return key, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return key, value
 
 
 if __name__ == "__main__":

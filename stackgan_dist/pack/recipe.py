@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from stackgan_dist.errors import UserError
+from stackgan_dist.importable import is_importable
 from stackgan_dist.ranges import Range, Seed, check_fields
 from stackgan_dist.text import PUBLISHED, check_encoder
 
@@ -31,9 +32,9 @@ class Recipe:
     name: str
     """The name of the data set, written into its index; it is packed to data/NAME unless --out says otherwise."""
     source: str
-    """The name of the source (stackgan_dist.pack.sources)."""
+    """The source: a name (stackgan_dist.pack.sources), or MODULE:CLASS."""
     text_encoder: str
-    """The encoder (stackgan_dist.text): a name, or the file of a trained one."""
+    """The encoder (stackgan_dist.text): a name, the file of a trained one, or MODULE:CLASS."""
     sizes: tuple[Side, ...] = (76, 304)
     """The sides of the stored squares in pixels, one folder each."""
     splits: tuple[str, ...] = ("train", "test")
@@ -64,8 +65,12 @@ class Recipe:
 def load_recipe(name: str) -> Recipe:
     """The recipe in the file `name`, or the one that comes with the package under the bare name `name`.
 
+    A source of the user's own, MODULE:CLASS, needs none: its set is called "own", as those of the presets own-*.
+
     Raises UserError when there is none, or when it is not a recipe.
     """
+    if is_importable(name):
+        return Recipe(name="own", source=name, text_encoder="minilm")
     path = _find(name)
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))

@@ -4,55 +4,42 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from typing import Protocol
-
-import numpy as np
-from numpy.typing import NDArray
 
 from stackgan_dist.errors import UserError
+from stackgan_dist.importable import check_allowed, is_importable
 from stackgan_dist.storage.folder import FolderLike
 from stackgan_dist.text.files import find_file, is_trained, name_of, read_file
+from stackgan_dist.text.own import own_encoder
+from stackgan_dist.text.protocol import SentenceEncoder, SentenceError, TextEncoder
+
+__all__ = [
+    "ENCODERS", "PUBLISHED", "SentenceEncoder", "SentenceError", "TextEncoder", "check_encoder", "encoder_name",
+    "load_encoder",
+]  # fmt: skip
 
 PUBLISHED = "published"
 """In place of an encoder's name: the embeddings that a data set's publisher gives."""
-
-
-class SentenceError(UserError):
-    """A sentence that an encoder cannot encode."""
-
-
-class TextEncoder(Protocol):
-    """A frozen sentence encoder."""
-
-    name: str
-    """Its identity, written into the index of every data set that it encodes: the registry's name, or one with the
-    digest of a trained encoder's file."""
-    dim: int
-    """Width of an embedding."""
-
-    def encode(self, sentences: Sequence[str]) -> NDArray[np.float32]:
-        """Embeddings (len(sentences), dim), float32, of mean square 1 per entry; batches internally.
-
-        Raises SentenceError for a sentence that it cannot encode.
-        """
-        ...
 
 
 ENCODERS = {
     "ngrams": "stackgan_dist.text.ngrams:NgramEncoder",
     "minilm": "stackgan_dist.text.minilm:MiniLMEncoder",
 }
-"""Name -> "module:class"; the class is called without arguments. Trained encoders are files (files.py)."""
+"""Name -> "module:class"; the class is called without arguments. Trained encoders are files (files.py), those of users
+importable names (own.py)."""
 
 
 def check_encoder(spec: str) -> None:
-    """Raises UserError when `spec` is neither the name of an encoder nor a file, or folder, with a trained one."""
+    """Raises UserError when `spec` is no encoder: a registered name, a trained one's file or folder, MODULE:CLASS."""
     if spec == PUBLISHED:
         raise UserError(
             "the embeddings of this data set were published without an encoder for other sentences; to generate from "
             "new sentences, pack it with --encoder minilm and train on that"
         )
     if spec in ENCODERS:
+        return
+    if is_importable(spec):
+        own_encoder(spec)
         return
     try:
         read_file(spec)
@@ -63,28 +50,35 @@ def check_encoder(spec: str) -> None:
                 "data set and run that was made with it"
             ) from None
         raise UserError(
-            f"unknown text encoder {spec!r}; known encoders: {', '.join(ENCODERS)}, and the files that "
-            "stackgan_dist.train_text_encoder writes"
+            f"unknown text encoder {spec!r}; known encoders: {', '.join(ENCODERS)}, the files that "
+            "stackgan_dist.train_text_encoder writes, and your own as MODULE:CLASS (docs/extending.md)"
         ) from None
 
 
 def encoder_name(spec: str) -> str:
     """What an index calls the encoder `spec`; UserError as `check_encoder`."""
-    if spec == PUBLISHED or spec in ENCODERS:
+    if spec == PUBLISHED:
         return spec
     check_encoder(spec)
+    if spec in ENCODERS or is_importable(spec):
+        return spec
     return name_of(read_file(spec)[0])
 
 
 def load_encoder(spec: str, beside: Sequence[FolderLike] = ()) -> TextEncoder:
-    """The encoder `spec`: a name of the registry, the file or folder of a trained one, or what an index calls that.
+    """The encoder `spec`: a name of the registry, the file or folder of a trained one, one's own, or an index's name.
 
     Args:
         spec: which one.
-        beside: folders that may hold the file of a trained one that is given by the index's name.
+        beside: where an index calls it so: folders that may hold the file of a trained one. One of a user's own is then
+            imported only where that is allowed.
 
     Raises UserError when it is unknown, or what it needs is not there.
     """
+    if is_importable(spec):
+        if beside:
+            check_allowed(spec, f"the index of the data in {' or '.join(map(str, beside))}")
+        return own_encoder(spec)
     if is_trained(spec) and beside:
         data, where = find_file(spec, beside), f"{spec}.pt"
     else:

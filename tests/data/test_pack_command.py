@@ -16,6 +16,7 @@ from stackgan_dist.data.dataset import open_packed
 from stackgan_dist.data.index import Index, load_index
 from stackgan_dist.doors import command_main
 from stackgan_dist.errors import UserError
+from stackgan_dist.importable import options_of
 from stackgan_dist.pack.data_set import pack
 from stackgan_dist.pack.recipe import Recipe, load_recipe
 from stackgan_dist.pack.sources import SOURCES
@@ -95,8 +96,6 @@ def test_what_lies_beside_says_how(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_every_option_of_a_source_survives_the_command_line(tmp_path: Path) -> None:
-    from stackgan_dist.pack.__main__ import _option
-
     options = {
         "a": True,
         "b": 2014,
@@ -113,7 +112,7 @@ def test_every_option_of_a_source_survives_the_command_line(tmp_path: Path) -> N
     assert command.endswith("  # with your own recipe file, whose seed is 5")
     words = _words(f"  {command}")
     given = words[words.index("--options") + 1 :]
-    assert dict(map(_option, given)) == options
+    assert options_of(given, "--options") == options
     assert {*pack_command._OF_THEIR_NAME} == {*SOURCES} - {"folder", "webdataset"}
     assert all(load_recipe(name).name == name == load_recipe(name).source for name in pack_command._OF_THEIR_NAME)
 

@@ -17,6 +17,7 @@ from stackgan_dist.data.dataset import open_packed
 from stackgan_dist.distributed.process_group import process_group
 from stackgan_dist.distributed.stop import StopRequest
 from stackgan_dist.models import ModelConfig, Stage1Generator, build_generator
+from stackgan_dist.models.baselines.deconvolution import initialise_convolutions
 from stackgan_dist.models.baselines.gawwn import GawwnBoxDiscriminator, GawwnKeypointDiscriminator
 from stackgan_dist.models.blocks import initialise
 from stackgan_dist.models.config import RecipeName
@@ -110,6 +111,14 @@ def gaudy(network: nn.Module, recipe: RecipeName) -> None:
     initialise(network, recipe)
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
+            layer.weight.data *= 20
+
+
+def gaudy_convolutions(network: nn.Module) -> None:
+    """The same for the models that StackGAN is compared with."""
+    initialise_convolutions(network)
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             layer.weight.data *= 20
 
 

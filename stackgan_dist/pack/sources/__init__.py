@@ -1,7 +1,8 @@
 """Where pictures and captions come from: one small module per data set behind one protocol.
 
 A source lists light-weight records (so that millions fit in memory and can be shuffled) and reads the picture of one
-record when a packing process asks for it. A new one is a class with two methods, and a line in SOURCES.
+record when a packing process asks for it. A new one is a class with two methods, and a line in SOURCES; a user's own is
+given by its importable name (docs/extending.md).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stackgan_dist.errors import UserError
+from stackgan_dist.importable import is_importable, make_part
 from stackgan_dist.pack.sources.account import Account
 
 
@@ -112,9 +114,15 @@ CLASS_DISJOINT = ("painted", "cub", "oxford102")
 
 
 def open_source(name: str, root: str | None, options: Mapping[str, Any]) -> Source:
-    """Build the source called `name`; UserError when there is none or its options do not fit."""
+    """Build the source called `name`, or a user's own; UserError when there is none or its options do not fit."""
     if name not in SOURCES:
-        raise UserError(f"unknown source {name!r}; known sources: {', '.join(SOURCES)}")
+        if is_importable(name):
+            own: Source = make_part(name, Source, "the source", root, **options)
+            return own
+        raise UserError(
+            f"unknown source {name!r}; known sources: {', '.join(SOURCES)}, and your own as MODULE:CLASS "
+            "(docs/extending.md)"
+        )
     module, _, attribute = SOURCES[name].partition(":")
     try:
         source: Source = getattr(importlib.import_module(module), attribute)(root, **options)

@@ -1,0 +1,241 @@
+"""Networks that give features of pictures and know no classes: DINOv2 and CLIP, from folders as Hugging Face has them.
+
+A folder is what `huggingface-cli download` or `save_pretrained` leaves: config.json, model.safetensors and
+preprocessor_config.json; for sentences CLIP's tokenizer too. Nothing is downloaded, and no code in a folder is run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stackgan_dist.classifiers.classifier import BATCH_SIZE, NetworkClassifier, load_classifier
+from stackgan_dist.errors import UserError
+
+Kind = Literal["inception", "dinov2", "clip"]
+_KINDS: dict[str, Kind] = {"dinov2": "dinov2", "dinov2_with_registers": "dinov2", "clip": "clip"}
+"""model_type in a folder's config.json -> how it is used."""
+_IMAGENET = {"image_mean": (0.485, 0.456, 0.406), "image_std": (0.229, 0.224, 0.225)}
+_TITLES = {"dinov2": "FD-DINOv2", "clip": "CLIP-FID and CMMD"}
+
+
+class ImageEncoder(Protocol):
+    """A frozen network from pictures to features. What it says of a picture does not depend on the rest of the batch.
+
+    A Classifier is one too.
+    """
+
+    name: str
+    feature_width: int
+    is_stand_in: bool
+    comparable_with: str
+
+    def features(self, images: Tensor) -> Tensor:
+        """Features (N, feature_width), float32, of images (N, 3, S, S) in [-1, 1]."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """The identity that every reported score carries; JSON types."""
+        ...
+
+
+@dataclass
+class FolderEncoder:
+    """DINOv2's class token behind the last norm, or CLIP's projected embedding of the picture: an ImageEncoder.
+
+    Pictures are resized as Pillow's bicubic filter does, without its rounding to 256 levels, to the square that the
+    folder's preprocessor crops to; they are square, so there is nothing to crop.
+    """
+
+    name: str
+    kind: Kind
+    feature_width: int
+    module: nn.Module
+    """The network, frozen, on `device`."""
+    device: torch.device | str
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    folder: Path
+    weights_sha256: str
+    is_stand_in: bool = False
+
+    @property
+    def comparable_with(self) -> str:
+        """A sentence for the report."""
+        return f"{_TITLES[self.kind]} by these very weights, of as many pictures, resized alike"
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> Tensor:
+        """See ImageEncoder; the images may lie on any device."""
+        return torch.cat([self._of_batch(part) for part in images.split(BATCH_SIZE)])
+
+    def _of_batch(self, images: Tensor) -> Tensor:
+        n = len(images)
+        # Filled up, every batch is computed alike: see NetworkClassifier.
+        x = F.pad(images.to(self.device, torch.float32), (0, 0, 0, 0, 0, 0, 0, BATCH_SIZE - n))
+        network = cast(Any, self.module)
+        if self.kind == "clip":
+            states = network.vision_model(pixel_values=self.prepared(x)).pooler_output
+            return cast(Tensor, network.visual_projection(states))[:n]
+        return cast(Tensor, network(pixel_values=self.prepared(x)).pooler_output)[:n]
+
+    def prepared(self, images: Tensor) -> Tensor:
+        """Images (N, 3, S, S) in [-1, 1], on `device`, as the network wants them."""
+        if images.shape[2:] != (self.size, self.size):
+            images = F.interpolate(images, (self.size, self.size), mode="bicubic", antialias=True).clamp(-1, 1)
+        mean, std = (torch.tensor(values, device=images.device).view(3, 1, 1) for values in (self.mean, self.std))
+        return ((images + 1) / 2 - mean) / std
+
+    def text_encoder(self) -> Callable[[Sequence[str]], Tensor]:
+        """From sentences to CLIP's embeddings of them (N, feature_width), in the space of its pictures' features.
+
+        Raises UserError for a network without one, and a folder without its tokenizer.
+        """
+        if self.kind != "clip":
+            raise UserError(f"{self.name} reads no sentences: the CLIP score needs the folder of a CLIP")
+        from transformers import AutoTokenizer
+
+        try:
+            # Of a folder without these files transformers makes a tokenizer that knows no words, and says nothing.
+            if not any((self.folder / name).exists() for name in ("tokenizer.json", "vocab.json")):
+                raise FileNotFoundError("neither tokenizer.json nor vocab.json is there")
+            tokenizer = AutoTokenizer.from_pretrained(str(self.folder), local_files_only=True)
+        except Exception as error:  # transformers fails in as many ways as a folder can be incomplete
+            raise UserError(
+                f"{self.folder} has no tokenizer that can be read ({_first_line(error)}): copy CLIP's tokenizer files "
+                "there too"
+            ) from error
+        network = cast(Any, self.module)
+        longest = network.config.text_config.max_position_embeddings
+
+        @torch.no_grad()
+        def encode(sentences: Sequence[str]) -> Tensor:
+            parts = []
+            for begin in range(0, len(sentences), BATCH_SIZE):
+                some = list(sentences[begin : begin + BATCH_SIZE])
+                # All batches are computed alike, as those of pictures are: full, and with all positions.
+                filled = some + [""] * (BATCH_SIZE - len(some))
+                tokens = tokenizer(
+                    filled, padding="max_length", truncation=True, max_length=longest, return_tensors="pt"
+                ).to(self.device)
+                states = network.text_model(
+                    input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
+                ).pooler_output
+                parts.append(network.text_projection(states)[: len(some)])
+            return torch.cat(parts)
+
+        return encode
+
+    def describe(self) -> dict[str, Any]:
+        """See ImageEncoder."""
+        return {
+            "classifier": self.name,
+            "network": f"{type(self.module).__name__}, {self.feature_width} features",
+            "weights_sha256": self.weights_sha256,
+            "stand_in": self.is_stand_in,
+            "comparable_with": self.comparable_with,
+            "input": f"{self.size}x{self.size}, bicubic, mean {list(self.mean)}, deviation {list(self.std)}",
+        }
+
+
+def load_image_encoder(spec: str, device: torch.device | str = "cpu") -> FolderEncoder | NetworkClassifier:
+    """The encoder that `spec` names, frozen, on `device`: a folder of a DINOv2 or a CLIP, or any classifier.
+
+    Raises UserError for a folder that is neither, or lacks something, and as load_classifier does.
+    """
+    folder = Path(os.path.expanduser(spec))  # noqa: PTH111 (Path's own raises where a user has no home)
+    return _of_folder(folder, device) if folder.is_dir() else load_classifier(spec, device)
+
+
+def _of_folder(folder: Path, device: torch.device | str) -> FolderEncoder:
+    config = _json(folder, "config.json")
+    kind = _KINDS.get(str(config.get("model_type")))
+    if kind is None:
+        raise UserError(
+            f"{folder} holds a model of the type {config.get('model_type')!r}; known are {', '.join(_KINDS)}"
+        )
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        raise UserError(
+            f"{folder} has no *.safetensors: other formats may hold code and are not read. Save the model again with "
+            "save_pretrained"
+        )
+    settings = _json(folder, "preprocessor_config.json") if (folder / "preprocessor_config.json").exists() else {}
+    try:
+        from transformers import AutoModel
+        from transformers.utils.logging import disable_progress_bar
+    except ImportError as error:
+        raise UserError(
+            f"a folder of Hugging Face needs a package that is not installed ({error}): "
+            "pip install 'stackgan_dist[encoders]'"
+        ) from error
+    disable_progress_bar()
+    try:
+        module, loading = AutoModel.from_pretrained(
+            str(folder),
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+    except Exception as error:  # transformers fails in as many ways as a folder can be damaged
+        raise UserError(f"{folder} cannot be read as a {kind} model: {_first_line(error)}") from error
+    if missing := sorted(loading["missing_keys"]):  # transformers fills them with random numbers
+        raise UserError(
+            f"{folder} lacks {len(missing)} weights of a {kind} model, {missing[0]} among them: copy it again"
+        )
+    module = module.eval().requires_grad_(False).to(device)
+    # The folder of CLIP has the crop's size, or both sides of it; that of DINOv2 too.
+    size = settings.get("crop_size", settings.get("size", {}))
+    side = next((size[name] for name in ("height", "shortest_edge") if name in size), None) if size else None
+    vision = module.config.vision_config if kind == "clip" else module.config
+    return FolderEncoder(
+        name=folder.resolve().name,
+        kind=kind,
+        feature_width=module.config.projection_dim if kind == "clip" else module.config.hidden_size,
+        module=module,
+        device=device,
+        size=int(side or (vision.image_size if kind == "clip" else 224)),
+        mean=tuple(settings.get("image_mean", _IMAGENET["image_mean"])),
+        std=tuple(settings.get("image_std", _IMAGENET["image_std"])),
+        folder=folder,
+        weights_sha256=_digest(weights),
+    )
+
+
+def _json(folder: Path, name: str) -> dict[str, Any]:
+    try:
+        content = json.loads((folder / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{folder / name} cannot be read ({error}); needed is a folder of a DINOv2 or a CLIP as Hugging Face has it"
+        ) from error
+    if not isinstance(content, dict):
+        raise UserError(f"{folder / name} holds no JSON object; copy the folder again")
+    return content
+
+
+def _digest(files: Sequence[Path]) -> str:
+    """sha256 of the file, or of the digests of several."""
+    digests = []
+    for path in files:
+        with path.open("rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256"))
+    if len(digests) == 1:
+        return digests[0].hexdigest()
+    return hashlib.sha256(b"".join(digest.digest() for digest in digests)).hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
