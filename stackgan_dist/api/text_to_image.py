@@ -14,8 +14,9 @@ from torch import Tensor
 
 from stackgan_dist.config import Config
 from stackgan_dist.data.placement import Place, place_from
+from stackgan_dist.devices import usable_device
 from stackgan_dist.errors import UserError
-from stackgan_dist.generation.generate import between, generate_pictures, usable_device
+from stackgan_dist.generation.generate import between, generate_pictures
 from stackgan_dist.generation.grid import to_pictures
 from stackgan_dist.models import Generator
 from stackgan_dist.runs.trained import Trained, load_trained

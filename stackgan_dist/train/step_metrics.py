@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stackgan_dist.distributed.process_group import Ranks
+from stackgan_dist.distributed.process_group import Event, Ranks, wait_for
 from stackgan_dist.runs.metrics import Metric, metrics_of
 from stackgan_dist.train.step import StepReport
 
@@ -51,7 +51,7 @@ class Reports:
     ) -> None:
         self._ranks, self._weight, self._names = ranks, weight, tuple(metrics)
         self._late = (1 if ranks.device.type == "cuda" else 0) if late is None else late
-        self._unread: deque[tuple[int, Tensor, torch.cuda.Event | None]] = deque()
+        self._unread: deque[tuple[int, Tensor, Event | None]] = deque()
 
     def put(self, step: int, report: StepReport, *, stop: bool) -> None:
         """Add up what the ranks have of `step`, by one collective that also carries their requests to `stop`."""
@@ -59,12 +59,7 @@ class Reports:
         message = torch.cat([values, torch.full_like(values[:1], float(stop))])
         if self._ranks.gather is not None:
             message = self._ranks.gather(message).sum(0)
-        copied = None
-        if message.is_cuda:
-            message = torch.empty_like(message, device="cpu", pin_memory=True).copy_(message, non_blocking=True)
-            copied = torch.cuda.Event()
-            copied.record()
-        self._unread.append((step, message, copied))
+        self._unread.append((step, *_copied(message)))
 
     def read(self, *, everything: bool = False) -> list[Agreed]:
         """The reports that are due, oldest first: all but the newest, or `everything`.
@@ -75,7 +70,15 @@ class Reports:
         while len(self._unread) > (0 if everything or any(one.stop for one in agreed) else self._late):
             step, message, copied = self._unread.popleft()
             if copied is not None:
-                copied.synchronize()
+                wait_for(copied, self._ranks.timeout_s)
             *means, stop = message.tolist()
             agreed.append(Agreed(step, dict(zip(self._names, means, strict=True)), stop > 0))
         return agreed
+
+
+def _copied(message: Tensor) -> tuple[Tensor, Event | None]:
+    """`message` in host memory, and when it is there; at once on a CPU."""
+    if not message.is_cuda:
+        return message, None
+    host = torch.empty_like(message, device="cpu", pin_memory=True).copy_(message, non_blocking=True)
+    return host, torch.cuda.current_stream(message.device).record_event()
