@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from stackgan_dist.data.batch import Batch
 from stackgan_dist.engines import Engine
@@ -134,6 +135,7 @@ def train_step(generator: Engine, discriminator: Engine, batch: Batch, settings:
     return StepReport(**judged, **fooled)
 
 
+@record_function("discriminator step")
 def discriminator_step(
     discriminator: Engine, rows: Rows, fakes: Fakes, settings: StepSettings
 ) -> tuple[dict[str, Tensor], Tensor | None]:
@@ -170,6 +172,7 @@ def discriminator_step(
     }, error
 
 
+@record_function("generator step")
 def generator_step(
     generator: Engine,
     discriminator: Engine,
