@@ -110,6 +110,11 @@ class TrainingConfig:
     precision: PrecisionName = "auto"
     """auto is bf16 autocast on CUDA and fp32 on CPU. fp16 uses one loss scaler per optimizer. fp64 is for equality
     tests."""
+    capture: Literal["auto", "on", "off"] = "auto"
+    """Record the whole step once, when the run starts, as one CUDA graph, and replay it: a small batch then no longer
+    waits for the host. auto does on a single CUDA device, but not with fp16, --engine deepspeed or
+    --training.compile. On a CPU "on" takes the same path without a graph, for tests. It changes no bit of the
+    training."""
     compile: bool = False
     """Compile both networks with torch.compile when the run starts, for CUDA devices. Experimental: it has not been run
     on one, and the last bits of a compiled run are not promised to survive a restart."""
@@ -261,7 +266,7 @@ def from_json(text: str, where: str) -> Config:
 
 _FREE_TO_CHANGE = (
     "run", "engine", "deepspeed_config", "resume", "data", "stage1", "training.epochs", "training.precision",
-    "training.compile",
+    "training.compile", "training.capture",
 )  # fmt: skip
 """What may differ when a run goes on: it changes where and how it runs, or how far, not what it computes. (The data
 are compared by the digest of their index, the Stage-I by its weights, which are in the checkpoint.)"""

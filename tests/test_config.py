@@ -103,6 +103,7 @@ _OTHER = {
     "model.residual_blocks": 3,
     "model.stage1_coarse": 8,
     "training.precision": "fp64",
+    "training.capture": "on",
     "data.cache": "/elsewhere",
     "data.device_gb": 2.5,
     "run.log": ("wandb",),

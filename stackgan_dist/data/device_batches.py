@@ -116,9 +116,8 @@ def seen(pixels: Tensor, numbers: Tensor, crops: Tensor, flips: Tensor, size: in
     x = torch.where(flips[:, None], size - 1 - along, along) + crops[:, :1]
     y = along + crops[:, 1:]
     at = ((numbers[:, None] * side + y)[:, :, None]) * side + x[:, None]
-    found = pixels.view(-1, 3)[at].permute(0, 3, 1, 2)
-    # As the networks of each device want it (train/state.py): CUDA's channels last, which it is.
-    return found if pixels.is_cuda else found.contiguous()
+    # As the loader's lie in memory: convolutions round by that.
+    return pixels.view(-1, 3)[at].permute(0, 3, 1, 2).contiguous()
 
 
 def _lines(pictures: NDArray[np.int64], captions: NDArray[np.int64], captions_per_image: int) -> NDArray[np.int64]:

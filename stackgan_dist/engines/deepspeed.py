@@ -91,10 +91,10 @@ class DeepSpeedEngine:
         """See Engine."""
         return self._engine(*inputs)
 
-    def update(self, loss: Tensor, learning_rate: float) -> Tensor:
+    def update(self, loss: Tensor, learning_rate: float | Tensor) -> Tensor:
         """See Engine."""
         for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = float(learning_rate)
         # Not loss.backward(): the engine would not reduce the gradients at stage 0.
         self._engine.backward(loss)
         if self._partitioned:
