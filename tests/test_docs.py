@@ -131,6 +131,7 @@ def test_commands_exist_and_know_their_flags(page: Path) -> None:
         for name, arguments in calls_in(code):
             assert name in COMMANDS, f"`{code}`: there is no command {name}"
             sub = [word for word in arguments[:1] if word in SUBCOMMANDS.get(name, ())]
+            sub += ["--pictures"] if name == "scores" and "--pictures" in arguments else []
             # `runs folder` takes the flags of train.
             known = known_flags("train") if name == "runs" else known_flags(name, *sub)
             unknown = flags_among(arguments) - known - {"--help"}

@@ -28,6 +28,7 @@ REQUIRED = {
     "pack reshard": ["x", "--out", "y"],
     "generate": ["a red bird", "--run", "x"],
     "scores": ["x"],
+    "scores --pictures": ["x", "--against", "y"],
     "inception_score": ["x"],
     "colour_agreement": ["x"],
     "figures": ["--run", "x"],
@@ -38,6 +39,7 @@ REQUIRED = {
 """What a command cannot do without; the rest have defaults."""
 SUBCOMMANDS = {
     "pack": ["pack", "pack verify", "pack reshard"],
+    "scores": ["scores", "scores --pictures"],
     "runs": ["runs folder"],
     "human_rank": ["human_rank build", "human_rank serve", "human_rank report"],
     "bench": [f"bench {name}" for name in BENCHMARKS],

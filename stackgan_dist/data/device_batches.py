@@ -71,9 +71,8 @@ class DeviceBatches:
 
     def _sent(self, *arrays: NDArray[np.generic] | None) -> tuple[Tensor, ...]:
         """The arrays on the device, in one copy; None where there is none."""
-        piece, spans = joined([None if array is None else torch.from_numpy(array) for array in arrays])
-        if self._data.device.type == "cuda":
-            piece = piece.pin_memory()
+        tensors = [None if array is None else torch.from_numpy(array) for array in arrays]
+        piece, spans = joined(tensors, pinned=self._data.device.type == "cuda")
         return tuple(taken_apart(piece.to(self._data.device, non_blocking=True), spans))  # type: ignore[arg-type]
 
     def _caption_numbers(self, planned: PlannedRows) -> NDArray[np.int64]:

@@ -78,7 +78,7 @@ class Feed:
                     yield error
             return
         assert self._dataset is not None
-        loader = make_loader(self._dataset, first_step, last_step, data.workers, pin_memory=device.type == "cuda")
+        loader = make_loader(self._dataset, first_step, last_step, data.workers)
         # Alone, a rank that waits for data may stop; with peers it has to take the step that they are in.
         coming = in_time(
             loader, self._config.run.timeout_s, lambda: self._stop.raised, may_stop=not self._ranks.distributed
