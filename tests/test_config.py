@@ -121,7 +121,7 @@ _BASES = {"model.family": ModelConfig(), "model.keypoints": ModelConfig(family="
 """What those fields can be changed in; elsewhere a model that may become any stage."""
 
 
-_FREE_OF_TRAINING = ("training.epochs", "training.precision", "training.compile", "training.deterministic")
+_FREE_OF_TRAINING = tuple(f"training.{name}" for name in ("epochs", "precision", "compile", "deterministic", "capture"))
 
 
 def _other(name: str, value: Any) -> Any:
