@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_RUN = "RUN: a run's folder or URL, one with the runs of both stages, or a checkpoint; also as --run RUN"
+_RUN = "RUN: a run's folder or URL, one with the runs of both stages, a checkpoint or an exported folder; also as --run RUN"
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,17 @@ HELP = {
             'stackgan generate --run s3://bucket/runs/birds "a yellow bird" --out pictures',
         ),
         (_RUN, "SENTENCE: one or more, each in quotes"),
+    ),
+    "export": ShortHelp(
+        "RUN [OPTIONS]",
+        "Export a trained generator alone: as a folder for a hub, which other commands take like a run; as ONNX, held "
+        "against torch by onnxruntime; or as safetensors.",
+        (
+            "stackgan export runs/demo",
+            "stackgan export runs/demo --to onnx --out exported/birds-onnx",
+            "stackgan export runs/mine --out exported/mine --license cc-by-4.0",
+        ),
+        (_RUN,),
     ),
     "scores": ShortHelp(
         "RUN [OPTIONS], or scores --pictures FOLDER --against REAL [OPTIONS]",

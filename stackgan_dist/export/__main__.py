@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+import tyro
 from numpy.typing import NDArray
 
 from stackgan_dist.config import Config, RunConfig
@@ -45,8 +46,9 @@ _CELL = 128
 class Options:
     """What to export."""
 
-    run: str
-    """The run: its folder, a folder with the runs of both stages (the last stage is taken), or a checkpoint."""
+    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
+    """The run: its folder, a folder with the runs of both stages (the last stage is taken), or a checkpoint. It may be
+    given as --run RUN as well."""
     to: Literal["folder", "onnx", "safetensors"] = "folder"
     """folder is a model by itself, for hubs and for the other commands; onnx one network file for other programs;
     safetensors the weights alone."""
