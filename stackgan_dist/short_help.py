@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_RUN = "RUN: a run's folder or URL, one with the runs of both stages, a checkpoint or an exported folder; also as --run RUN"
+_RUN = "RUN: a run's folder or URL, one with both stages, a checkpoint or an exported folder; also as --run RUN"
 
 
 @dataclass(frozen=True)
