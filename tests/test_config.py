@@ -97,6 +97,9 @@ def test_the_json_of_another_version_is_a_user_error(text: str) -> None:
 _OTHER = {
     "model.family": "gan-int-cls",
     "model.keypoints": ("beak",),
+    "model.options": ("depth=2",),
+    "training.loss": "hinge",
+    "training.discriminator_learning_rate": 1e-3,
     "model.recipe": "pytorch",
     "model.stage": 2,
     "model.image_size": 128,
@@ -110,7 +113,11 @@ _OTHER = {
 }
 
 
-_BASES = {"model.family": ModelConfig(), "model.keypoints": ModelConfig(family="gawwn-keypoints", image_size=128)}
+_BASES = {
+    "model.family": ModelConfig(),
+    "model.keypoints": ModelConfig(family="gawwn-keypoints", image_size=128),
+    "model.options": ModelConfig(family="my_package:MyFamily"),
+}
 """What those fields can be changed in; elsewhere a model that may become any stage."""
 
 

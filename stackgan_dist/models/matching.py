@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
+import torch
 from torch import Tensor, nn
 
-from stackgan_dist.models import Discriminator, Logits
 from stackgan_dist.models.contrastive import ContrastiveHead
-from stackgan_dist.models.outputs import Judgement
+from stackgan_dist.models.family import Discriminator
+from stackgan_dist.models.outputs import Judgement, Logits
 
 
 class MatchingAware(nn.Module):
@@ -18,12 +21,16 @@ class MatchingAware(nn.Module):
     Args:
         discriminator: judges one pair.
         contrastive: picks the own text of a picture out of many, by the discriminator's features.
+        steepness: also measure how steep the discriminator is at real pictures with their texts.
     """
 
-    def __init__(self, discriminator: Discriminator, contrastive: ContrastiveHead | None = None) -> None:
+    def __init__(
+        self, discriminator: Discriminator, contrastive: ContrastiveHead | None = None, *, steepness: bool = False
+    ) -> None:
         super().__init__()
         self.discriminator = discriminator
         self.contrastive = contrastive
+        self.steepness = steepness
 
     def forward(
         self,
@@ -40,12 +47,21 @@ class MatchingAware(nn.Module):
         With a contrastive head real pictures also pick their `text` (N, text_dim) out of it and the `pool`
         (P, text_dim).
         """
-        features = self.discriminator.features(real)
+        told = condition
+        if self.steepness:
+            real, told = real.detach().requires_grad_(), condition.detach().requires_grad_()
+        # A slope is differentiated twice, for which half precision is too coarse.
+        with torch.autocast(real.device.type, enabled=False) if self.steepness else nullcontext():
+            features = self.discriminator.features(real)
+            of_real = self._score(features, told, place)
+            of_wrong = self._score(features, wrong_condition, place)
+            squared_slopes = _squared_slopes(of_real, real, told) if self.steepness else None
         return Judgement(
-            real=self._score(features, condition, place),
-            wrong=self._score(features, wrong_condition, place),
+            real=of_real,
+            wrong=of_wrong,
             fake=self._score(self.discriminator.features(fake), condition, place),
             texts=self._pick(features, text, pool),
+            squared_slopes=squared_slopes,
         )
 
     def judge(
@@ -71,3 +87,9 @@ class MatchingAware(nn.Module):
             return None
         picked: Tensor = self.contrastive(features[: len(text)], text, pool)
         return picked
+
+
+def _squared_slopes(scores: Logits, *inputs: Tensor) -> Tensor:
+    """(N,): of the conditional logits by `inputs`, N rows each, together; no row may depend on another's inputs."""
+    gradients = torch.autograd.grad(scores.conditional.sum(), inputs, create_graph=True)
+    return torch.stack([gradient.flatten(1).square().sum(1) for gradient in gradients]).sum(0)

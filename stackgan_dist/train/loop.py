@@ -18,7 +18,6 @@ from stackgan_dist.runs.keeper import Keeper, Training, WritePolicy, resume
 from stackgan_dist.runs.metrics import describe_curves, metrics_of
 from stackgan_dist.storage.files import join
 from stackgan_dist.train.identity import RunIdentity
-from stackgan_dist.train.losses import LossWeights
 from stackgan_dist.train.precision import resolve_precision
 from stackgan_dist.train.samples import FixedSamples
 from stackgan_dist.train.state import TrainingState, learning_rate
@@ -66,7 +65,7 @@ def train(
     if ranks.is_main:
         folder.write_config(config, data.index)  # only now: a run that refuses to go on keeps its own
 
-    metrics = metrics_of(StepReport, LossWeights.of(training).present)
+    metrics = metrics_of(StepReport, state.terms)
     kept = Training(
         title=config.model.title,
         last_step=last_step,
