@@ -1,13 +1,12 @@
 #!/usr/bin/env bash
 # The whole project in a few minutes on two CPU cores: `bash launch/demo.sh` from a fresh clone.
 #
-# Painted birds -> Stage-I -> Stage-II -> scores -> pictures of sentences. Every step on two ranks, nothing to
-# download but packages. Call it again after an interruption: it goes on where it was.
+# Painted birds -> Stage-I -> Stage-II -> scores -> pictures of sentences. Every step on two ranks (on one where there is
+# one GPU), nothing to download but packages. Call it again after an interruption: it goes on where it was.
 # How large and how long: the presets demo-stage1 and demo-stage2 in stackgan_dist/presets.py.
 set -euo pipefail
 CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
-ranks=2
 inception_samples=500
 colour_samples=1000
 sentences=(
@@ -39,17 +38,21 @@ export OMP_NUM_THREADS=1
 
 phase 1 "environment"
 bash launch/env.sh demo
+# Every rank needs a GPU of its own, where torch finds any.
+ranks=$(.venv/bin/python -c 'import torch; print(min(2, torch.cuda.device_count() or 2))')
+layout="$ranks ranks"
+[ "$ranks" != 1 ] || layout="1 rank"
 
 phase 2 "painting and packing birds"
 .venv/bin/python -m stackgan_dist.pack painted --sizes 76 152
 
-phase 3 "Stage-I, 64 pixels, on $ranks ranks"
+phase 3 "Stage-I, 64 pixels, on $layout"
 on_all_ranks stackgan_dist.train --preset demo-stage1
 
-phase 4 "Stage-II, 128 pixels, on $ranks ranks"
+phase 4 "Stage-II, 128 pixels, on $layout"
 on_all_ranks stackgan_dist.train --preset demo-stage2
 
-phase 5 "scores on $ranks ranks: Inception Score (stand-in classifier), agreement of colours with captions"
+phase 5 "scores on $layout: Inception Score (stand-in classifier), agreement of colours with captions"
 measure inception inception_score runs/demo/stage2 "$inception_samples"
 measure "colour agreement" colour_agreement runs/demo/stage1 "$colour_samples"
 measure "colour agreement" colour_agreement runs/demo/stage2 "$colour_samples"

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # N "nodes" on this machine, each with a torchrun of its own: `bash launch/nodes.sh N -m stackgan_dist.train ...`.
 #
-# What only several nodes show can be tried on one machine, without root. NPROC_PER_NODE and the other settings of
-# launch/torchrun.sh apply; NNODES=MIN:N makes the group elastic: end one node's torchrun and see.
+# What only several nodes show can be tried on one machine, without root, on its GPUs or, where these are too few, on
+# its CPU. NPROC_PER_NODE and the other settings of launch/torchrun.sh apply; NNODES=MIN:N makes the group elastic: end
+# one node's torchrun and see.
 set -euo pipefail
 root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 count=${1:-}
@@ -12,6 +13,16 @@ count=${1:-}
 }
 shift
 
+# Two ranks cannot share a GPU, so the GPUs are dealt out; where there are too few of them, all nodes take the CPU.
+source "$root/launch/gpus.sh"
+mapfile -t gpus < <(visible_gpus)
+each=${NPROC_PER_NODE:-$((${#gpus[@]} / count))}
+if [ ${#gpus[@]} -gt 0 ] && { [ "$each" -eq 0 ] || [ $((each * count)) -gt ${#gpus[@]} ]; }; then
+  echo "nodes: ${#gpus[@]} GPU(s) are too few for $count nodes of ${NPROC_PER_NODE:-at least 1} rank(s): all take the CPU" >&2
+  gpus=()
+fi
+gpus_of() { local IFS=,; [ ${#gpus[@]} = 0 ] || echo "${gpus[*]:$(($1 * each)):$each}"; }
+
 free_port='import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 MASTER_PORT=${MASTER_PORT:-$("${PYTHON:-$root/.venv/bin/python}" -c "$free_port")}
 export MASTER_ADDR=127.0.0.1 LOCAL_ADDR=127.0.0.1 MASTER_PORT NNODES=${NNODES:-$count}
@@ -20,7 +31,7 @@ agents=()
 pass_on() { kill -s "$1" "${agents[@]}" 2>/dev/null || true; }
 for signal in INT TERM HUP USR1; do trap "pass_on $signal" "$signal"; done
 for ((node = 0; node < count; node++)); do
-  NODE_RANK=$node bash "$root/launch/torchrun.sh" "$@" > >(sed -u "s/^/[node $node] /") 2>&1 &
+  CUDA_VISIBLE_DEVICES=$(gpus_of "$node") NODE_RANK=$node bash "$root/launch/torchrun.sh" "$@" > >(sed -u "s/^/[node $node] /") 2>&1 &
   agents+=($!)
   echo "[node $node] torchrun is process $!"
 done

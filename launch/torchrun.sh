@@ -26,14 +26,8 @@ python=${PYTHON:-$root/.venv/bin/python}
 [ $# -gt 0 ] || { echo "error: nothing to run; e.g. bash launch/torchrun.sh -m stackgan_dist.train" >&2; exit 2; }
 export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
 
-gpus() {
-  if [ -n "${CUDA_VISIBLE_DEVICES+set}" ]; then
-    tr ',' '\n' <<<"$CUDA_VISIBLE_DEVICES" | grep -c . || true
-  else
-    { nvidia-smi --list-gpus 2>/dev/null || true; } | grep -c '^GPU' || true
-  fi
-}
-ranks=${NPROC_PER_NODE:-$(gpus)}
+source "$root/launch/gpus.sh"
+ranks=${NPROC_PER_NODE:-$(visible_gpus | wc -l)}
 [ "$ranks" -gt 0 ] || ranks=1
 
 # What distinguishes this run from others on the same hosts: where it writes, or else the command itself.

@@ -2,7 +2,8 @@
 
 Painted birds are data whose truth is known, so the agreement of text and picture is counted, not judged. Chance is
 one in ten colours. How sharp the pictures are is measured beside it: the steps between neighbouring pixels along
-outlines and elsewhere, also of real pictures and of the enlarged Stage-I images that Stage-II started from.
+outlines and elsewhere, also of real pictures and of the enlarged Stage-I images that Stage-II started from; and how
+different the pictures of one sentence are.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from stackgan_dist.painted.species import PALETTE, PARTS
 from stackgan_dist.ranges import Range
 from stackgan_dist.runs.score_rows import append_score
 from stackgan_dist.scores.colours import agreement
+from stackgan_dist.scores.diversity import diversity_of_generated, diversity_of_real
 from stackgan_dist.scores.overlap import made_ahead
 from stackgan_dist.scores.sharpness import steepness
 from stackgan_dist.scores.subject import Subject, open_subject
@@ -35,6 +37,10 @@ class Options:
     subject: Annotated[Subject, tyro.conf.arg(name="")]
     samples: Annotated[int, Range(at_least=1)] = 1_000
     """The number of pictures to generate."""
+    diversity_sentences: Annotated[int, Range(at_least=1)] = 50
+    """The number of sentences whose pictures are compared with each other, and of groups of real pictures."""
+    diversity_pictures: Annotated[int, Range(at_least=2)] = 8
+    """The number of pictures of each of these sentences, and of each group."""
 
 
 @front_door
@@ -67,6 +73,10 @@ def main() -> None:
             _add(steps["real"], shown.images)
         for sums in (counts, *steps.values()):
             sum_over_ranks(sums, ranks)
+        asked = options.diversity_sentences, options.diversity_pictures
+        diversity, real_diversity = (
+            measure(subject, *asked, ranks).mean for measure in (diversity_of_generated, diversity_of_real)
+        )
 
         if ranks.is_main:
             shares = {part: right / asked for part, (right, asked) in zip(PARTS, counts.tolist(), strict=True) if asked}
@@ -76,6 +86,8 @@ def main() -> None:
                 "samples": options.samples,
                 **shares,
                 **{f"steps of {name}": pair for name, pair in sharpness.items()},
+                "diversity": diversity,
+                "diversity of real": real_diversity,
                 **subject.describe(),
             }
             file = append_score(subject.trained.folder.root, row)
@@ -84,7 +96,9 @@ def main() -> None:
             print(
                 f"Colour agreement of {options.samples:,} samples: {parts} (chance {1 / len(PALETTE):.0%})\n"
                 f"Steps between pixels, % of black to white, along outlines / elsewhere: {steep}\n"
-                f"  of {subject.trained.checkpoint}, captions of {subject.captions.url}\n  recorded in {file}"
+                f"Diversity of the pictures of one sentence, deviation of a pixel in [-1, 1]: {diversity:.3f}"
+                + ("" if real_diversity is None else f", of real pictures of one class {real_diversity:.3f}")
+                + f"\n  of {subject.trained.checkpoint}, captions of {subject.captions.url}\n  recorded in {file}"
             )
 
 

@@ -16,6 +16,10 @@ from stackgan_dist.models.config import LOSSES, ModelConfig
 from stackgan_dist.ranges import Range, Seed, Timeout, check_fields
 
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16", "fp64"]
+LoggerName = Literal["wandb", "mlflow"]
+"""A service that shows a run's curves beside TensorBoard."""
+
+_MOST_PROFILED = 1_000
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,31 @@ class RunConfig:
     """The number of captions in a grid; they and their noise stay the same throughout a run."""
     timeout_s: Timeout = 300.0
     """A rank that does not answer for this many seconds is taken for lost, and the run stops (to be restarted)."""
+    log: tuple[LoggerName, ...] = ()
+    """Where curves and pictures go beside TensorBoard: wandb, mlflow or both. They take their servers from their own
+    variables (WANDB_MODE=offline, MLFLOW_TRACKING_URI, ...), and a resumed run goes on in the same page of theirs."""
+    profile: str | None = None
+    """START:STEPS writes a trace of so many steps from step number START (from 0) into the run's folder profile/, for
+    Perfetto or TensorBoard. 50:10 leaves out what happens only at first."""
+    profile_ranks: tuple[Annotated[int, Range(at_least=0)], ...] = (0,)
+    """The ranks of which --run.profile writes a trace each."""
+
+    def __post_init__(self) -> None:
+        for name in ("log", "profile_ranks"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON has lists
+
+    @property
+    def profiled_steps(self) -> range:
+        """The steps that --run.profile names; empty without it. UserError where it is not START:STEPS."""
+        if self.profile is None:
+            return range(0)
+        start, _, steps = self.profile.partition(":")
+        if not (start.isdecimal() and steps.isdecimal() and 0 < int(steps) <= _MOST_PROFILED):
+            raise UserError(
+                f"--run.profile is {self.profile!r}; give START:STEPS, such as 50:10 for ten steps from step 50, of at "
+                f"most {_MOST_PROFILED} steps: a trace of more is too large to be opened"
+            )
+        return range(int(start), int(start) + int(steps))
 
 
 @dataclass(frozen=True)
@@ -165,6 +194,8 @@ class Config:
         """Refuse, before anything starts, what cannot work on `world_size` ranks; raises UserError."""
         check_fields(self)
         training, run = self.training, self.run
+        if run.profiled_steps and (outside := [rank for rank in run.profile_ranks if rank >= world_size]):
+            raise UserError(f"--run.profile-ranks names rank {outside[0]}, and there are {world_size}, counted from 0")
         if world_size > training.batch_size:
             raise UserError(
                 f"{world_size} ranks share a global batch of {training.batch_size} rows: some would get none; "

@@ -15,11 +15,13 @@ import select
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, redirect_stderr
 from pathlib import Path
 from typing import TextIO, TypeVar
 
+from stackgan_dist.distributed.departure import end_process, is_broken
 from stackgan_dist.distributed.environment import is_main_rank, ranks_from_environment
 from stackgan_dist.errors import EXIT_PREEMPTED, EXIT_USER_ERROR, RankError, UserError
 from stackgan_dist.interruption import Interrupted, interruptible
@@ -143,7 +145,7 @@ def front_door(main: Callable[[], None]) -> Callable[[], None]:
             elif rank == 0:
                 print(f"error: {error}", file=sys.stderr, flush=True)
             _report_to_torchrun(error)
-            sys.exit(EXIT_USER_ERROR)
+            end_process(EXIT_USER_ERROR)
         except (Interrupted, KeyboardInterrupt) as end:
             number = end.number if isinstance(end, Interrupted) else signal.SIGINT
             if is_main_rank():
@@ -152,7 +154,12 @@ def front_door(main: Callable[[], None]) -> Callable[[], None]:
                     file=sys.stderr,
                     flush=True,
                 )
-            sys.exit(128 + number)
+            end_process(128 + number)
+        except Exception:
+            if is_broken():
+                traceback.print_exc()
+                end_process(1)
+            raise
 
     return guarded
 

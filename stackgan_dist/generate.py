@@ -7,7 +7,6 @@ Each file says in its text chunks what was generated, and by which checkpoint.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -17,18 +16,18 @@ import tyro
 from numpy.typing import NDArray
 from PIL import Image
 
+from stackgan_dist.api.text_to_image import TextToImage, check_sentences
 from stackgan_dist.data.placement import place_from_words
+from stackgan_dist.devices import usable_device
 from stackgan_dist.doors import front_door, parse_options
 from stackgan_dist.errors import UserError
-from stackgan_dist.generation.generate import generate_pictures, usable_device
 from stackgan_dist.generation.grid import labelled_grid, to_pictures, to_png
-from stackgan_dist.models import Generator, ModelConfig
+from stackgan_dist.models import ModelConfig
 from stackgan_dist.ranges import Range, Seed
-from stackgan_dist.runs.trained import Trained, load_trained
+from stackgan_dist.runs.trained import load_trained
 from stackgan_dist.storage.folder import Folder
 from stackgan_dist.storage.output_folder import output_folder
 
-_BATCH = 16
 _SMALLEST_CELL = 128
 _FILES = re.compile(r"(\d{3,}-\d{3,}(-stage1)?|grid)\.png")
 """What a call writes."""
@@ -65,11 +64,11 @@ class Options:
 def main() -> None:
     """Parse, load, generate, write."""
     options = parse_options(Options, "generate", __doc__)
-    _check(options.sentences)
+    check_sentences(options.sentences)
     trained = load_trained(options.run, print, raw=options.weights == "raw")
     place = _place(trained.config.model, options.place)
-    text = trained.encoder().encode(options.sentences)
-    generator = trained.generator(usable_device(options.device))
+    generator = TextToImage(trained, usable_device(options.device))
+    texts = generator.encode(options.sentences)
     with output_folder(
         None if options.out is None else Folder.at(options.out),
         trained.folder.root / "generated",
@@ -77,19 +76,18 @@ def main() -> None:
         lambda name: _FILES.fullmatch(name) is not None,
         overwrite=options.overwrite,
     ) as folder:
-        _write_pictures(options, trained, generator, text, place, folder)
+        _write_pictures(options, generator, texts, place, folder)
 
 
 def _write_pictures(
     options: Options,
-    trained: Trained,
-    generator: Generator,
-    text: NDArray[np.float32],
+    generator: TextToImage,
+    texts: NDArray[np.float32],
     place: NDArray[np.float32] | None,
     out: Folder,
 ) -> None:
-    """Every picture of every sentence, then the grid, into `out`."""
-    origin = {"seed": str(options.seed), "checkpoint": trained.checkpoint, "weights": options.weights}
+    """Every picture of every sentence, whose embeddings are `texts` (n, dim), then the grid, into `out`."""
+    origin = {"seed": str(options.seed), "checkpoint": generator.checkpoint, "weights": options.weights}
 
     def save(picture: Image.Image, name: str, about: dict[str, str]) -> None:
         try:
@@ -98,30 +96,23 @@ def _write_pictures(
             raise UserError(f"cannot write to {out}: {error.strerror}; give another folder with --out") from error
 
     rows = []
-    for number, sentence in enumerate(options.sentences):
-        finals, lows = [], []
-        # Picture j of a sentence has noise j, whatever else is generated: sentences can be compared picture by picture.
-        for begin in range(0, options.count, _BATCH):
-            numbers = range(begin, min(begin + _BATCH, options.count))
-            embeddings = text[number : number + 1].repeat(len(numbers), axis=0)
-            places = None if place is None else np.stack([place] * len(numbers))
-            fakes = generate_pictures(generator, trained.config.model, embeddings, numbers, options.seed, places)
-            finals += to_pictures(fakes.image)
-            if fakes.low_resolution is not None:
-                lows += to_pictures(fakes.low_resolution)
+    for number, (sentence, text) in enumerate(zip(options.sentences, texts, strict=True)):
+        images = generator.stages(text, count=options.count, seed=options.seed, place=place)
+        finals = to_pictures(images.image)
+        lows = [] if images.low_resolution is None else to_pictures(images.low_resolution)
         for end, pictures in (("", finals), ("-stage1", lows)):
             for picture_number, picture in enumerate(pictures):
                 about = {"sentence": sentence, "number": str(picture_number)}
                 save(picture, f"{number:03d}-{picture_number:03d}{end}.png", about)
         rows.append([picture for pair in zip(lows, finals, strict=True) for picture in pair] if lows else finals)
 
-    title = trained.config.model.title.replace("stage", "Stage")
+    title = generator.config.model.title.replace("stage", "Stage")
     headings = ["Stage-I", title] * options.count if lows else [title] * options.count
-    cell = max(_SMALLEST_CELL, trained.config.model.image_size)
+    cell = max(_SMALLEST_CELL, generator.image_size)
     save(labelled_grid(rows, options.sentences, headings, cell), "grid.png", {"sentence": "\n".join(options.sentences)})
     print(
-        f"{len(rows) * options.count} pictures of {trained.config.model.image_size} px generated by "
-        f"{trained.checkpoint} ({options.weights}); all of them: {out.url_of('grid.png')}"
+        f"{len(rows) * options.count} pictures of {generator.image_size} px generated by "
+        f"{generator.checkpoint} ({options.weights}); all of them: {out.url_of('grid.png')}"
     )
 
 
@@ -132,14 +123,6 @@ def _place(model: ModelConfig, words: tuple[str, ...]) -> NDArray[np.float32] | 
             raise UserError(f"--place is for models that are conditioned on where the object is; {model.title} is not")
         return None
     return place_from_words(words, model.placement)
-
-
-def _check(sentences: Sequence[str]) -> None:
-    if not sentences:
-        raise UserError('there is nothing to generate; give one or more sentences, e.g. "a small red bird"')
-    for number, sentence in enumerate(sentences, 1):
-        if not sentence.strip():
-            raise UserError(f'sentence {number} is empty; say what to generate, e.g. "a small red bird"')
 
 
 if __name__ == "__main__":

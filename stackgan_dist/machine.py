@@ -23,7 +23,12 @@ def available_cores() -> set[int]:
 
 def cores_of_this_rank() -> int:
     """CPU cores for each of the ranks of this machine, at least 1."""
-    return max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(1, usable_cores() // ranks_of_this_machine())
+
+
+def ranks_of_this_machine() -> int:
+    """How many ranks one launcher has started on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def usable_cores() -> int:

@@ -40,6 +40,8 @@ def _stage2(pixels: ImageSize, *, ca: bool = True, twice: bool = True) -> ModelC
 # The picture recipe (docs/models.md): the paper's networks, whose generators read the text at every layer.
 BEST1 = ModelConfig(text_every_layer=True, detail_layer=True)
 BEST2 = ModelConfig(stage=2, image_size=256, text_every_layer=True, stage1_skip=True, stage1_coarse=32)
+# Both without text at every layer.
+FIRST1, FIRST2 = (replace(best, text_every_layer=False) for best in (BEST1, BEST2))
 # And narrow ones.
 DEMO1 = ModelConfig(
     generator_width=24, discriminator_width=16, condition_dim=64, noise_dim=32, detail_layer=True,
@@ -68,6 +70,13 @@ DRAWN1 = TrainingConfig(
     reading_weight=40.0,
 )  # fmt: skip
 DRAWN2 = replace(DRAWN1, reading_weight=0.0, colour_weight=50.0, reconstruction_weight=100.0)
+# Both without those terms that have a weight.
+PLAIN1, PLAIN2 = (
+    replace(drawn, contrastive_weight=0.0, generator_contrastive_weight=0.0, reading_weight=0.0)
+    for drawn in (DRAWN1, DRAWN2)
+)
+CONTRAST1 = replace(PLAIN1, contrastive_weight=1.0, generator_contrastive_weight=1.0)
+READING1 = replace(PLAIN1, reading_weight=40.0)
 PHOTOS1 = replace(DRAWN1, generator_contrastive_weight=0.2)
 PHOTOS2 = replace(DRAWN2, generator_contrastive_weight=0.2)
 
@@ -123,6 +132,14 @@ _TABLE: Final[tuple[tuple[str, str, ModelConfig, TrainingConfig, str], ...]] = (
     ("ablation-stackgan-256-text-once", "cub", _stage2(256, twice=False), PAPER, "Table 2: Stage-II 256, text once."),
     ("ablation-stackgan-256-no-ca",     "cub", _stage2(256, ca=False),    PAPER, "Table 2: Stage-II 256, no CA."),
     ("ablation-stackgan-256",           "cub", _stage2(256),              PAPER, "Table 2: Stage-II 256."),
+    # The terms of the picture recipe, each alone; the schedule is the recipe's in all of them.
+    ("terms-stage1-none",        "painted", FIRST1, PLAIN1,  "Painted birds, Stage-I, none of the recipe's terms."),
+    ("terms-stage1-contrastive", "painted", FIRST1, CONTRAST1, "The contrastive term alone."),
+    ("terms-stage1-text-layers", "painted", BEST1,  PLAIN1,  "Text at every layer alone."),
+    ("terms-stage1-reading",     "painted", FIRST1, READING1, "Rows that are read alone."),
+    ("terms-stage1-all",         "painted", BEST1,  DRAWN1,  "All three terms."),
+    ("terms-stackgan-none",      "painted", FIRST2, PLAIN2,  "Painted birds, Stage-II, none of the recipe's terms."),
+    ("terms-stackgan-all",       "painted", BEST2,  DRAWN2,  "All terms that Stage-II has."),
     # Minutes on two CPU cores (launch/demo.sh).
     ("demo-stage1",            "painted",   DEMO1,          QUICK1, "Painted birds, a quick narrow Stage-I."),
     ("demo-stage2",            "painted",   DEMO2,          QUICK2, "Painted birds, a quick narrow Stage-II."),
@@ -155,16 +172,21 @@ def _preset(name: str, data: str, model: ModelConfig, training: TrainingConfig, 
 
 
 def _run_name(preset: str) -> str:
-    """The demo's runs and those of Table 2 lie in a folder of their own each: demo-stage1 in demo/stage1."""
+    """The demo's runs and those of a table lie in a folder of their own each: demo-stage1 in demo/stage1."""
     group, _, rest = preset.partition("-")
-    return f"{group}/{rest}" if group in ("demo", "ablation") else preset
+    return f"{group}/{rest}" if group in ("demo", "ablation", "terms") else preset
+
+
+def preset_of_run(run: str) -> str:
+    """The preset of a table's row whose run is written to `run`: runs/ablation/stage1-64 is ablation-stage1-64's."""
+    return "-".join(run.split("/")[-2:])
 
 
 def _stage1_of(preset: str, model: ModelConfig) -> str:
     """The preset that a Stage-II starts from; in Table 2 the one of 64 pixels with the same augmentation."""
     if preset.startswith("ablation-"):
         return "ablation-stage1-64" if model.conditioning_augmentation else "ablation-stage1-64-no-ca"
-    return preset.replace("stage2", "stage1")
+    return preset.replace("stage2", "stage1").replace("stackgan", "stage1")
 
 
 PRESETS: Final[dict[str, Preset]] = {row[0]: _preset(*row) for row in _TABLE}

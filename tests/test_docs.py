@@ -23,7 +23,7 @@ SUBCOMMANDS = {
     "pack": ("verify", "reshard"),
     "human_rank": ("build", "serve", "report"),
     "bench": ("step", "loader", "checkpoint", "score", "scaling"),
-    "reproduce": ("table1", "table2"),
+    "reproduce": ("table1", "table2", "terms"),
 }
 BEHIND_SCRIPTS = {
     "slurm/stage1.sh": "train",

@@ -12,25 +12,29 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from distributed.forked import run_forked
-from distributed.tiny import BASELINES, gaudy, tiny_config, tiny_model, train_alone
+from distributed.tiny import BASELINES, gaudy, gaudy_convolutions, tiny_config, tiny_model, train_alone
 from PIL import Image
 from small_classifier import open_door_with_it, small_classifier
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch import nn
 
 from stackgan_dist import colour_agreement, generate, inception_score
 from stackgan_dist.classifiers import classifier
 from stackgan_dist.data.index import load_index
+from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.generation import generate as generation
-from stackgan_dist.models import build
-from stackgan_dist.models.baselines.deconvolution import initialise_convolutions
+from stackgan_dist.models import stackgan
+from stackgan_dist.models.baselines import deconvolution
 from stackgan_dist.runs.folder import find_run
 from stackgan_dist.runs.trained import load_trained
 from stackgan_dist.scores import __main__ as scores
 from stackgan_dist.scores import overlap
 from stackgan_dist.scores.measure import ROWS
+from stackgan_dist.scores.subject import Subject, open_subject
 
+FEW_PICTURES = ["--diversity-sentences", 5, "--diversity-pictures", 2]
+"""Of the scores that compare the pictures of one sentence; by ones of four pictures, several batches for two ranks."""
 SENTENCES = ["a small red bird", "a yellow bird with black wings"]
 
 
@@ -45,7 +49,7 @@ def run(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with runs of both stages, five steps each, whose pictures are not grey but gaudy."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "initialise", gaudy)
+        patch.setattr(stackgan, "initialise", gaudy)
         train_alone(tiny_config(str(packed), folder, "stage1"), None)
         first = load_trained(str(folder / "stage1"), print)
         model = tiny_model(stage=2, image_size=128)
@@ -171,16 +175,9 @@ def baseline(request: pytest.FixtureRequest, packed: Path, tmp_path_factory: pyt
     """A run of a model that StackGAN is compared with, of five steps, whose pictures are gaudy too."""
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "initialise_convolutions", _gaudy_convolutions)
+        patch.setattr(deconvolution, "initialise_convolutions", gaudy_convolutions)
         train_alone(tiny_config(str(packed), folder, request.param, model=BASELINES[request.param]), None)
     return folder / request.param
-
-
-def _gaudy_convolutions(network: nn.Module) -> None:
-    initialise_convolutions(network)
-    for layer in network.modules():
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-            layer.weight.data *= 20
 
 
 class TestBaselines:
@@ -191,6 +188,7 @@ class TestBaselines:
             "gan-int-cls": [[]],
             "gawwn-box": [["0.1", "0.2", "0.3", "0.3"], ["0.5", "0.2", "0.3", "0.3"]],
             "gawwn-keypoints": [["beak=0.2,0.4", "tail=0.6,0.5"], ["beak=0.8,0.4"]],
+            "df-gan": [[]],
         }[baseline.name]
         written = []
         for number, place in enumerate(places):
@@ -208,6 +206,7 @@ class TestBaselines:
     ) -> None:
         wrong, message = {
             "gan-int-cls": (["--place", "0", "0", "1", "1"], "gan-int-cls is not"),
+            "df-gan": (["--place", "0", "0", "1", "1"], "df-gan is not"),
             "gawwn-box": ([], "this model needs LEFT TOP WIDTH HEIGHT"),
             "gawwn-keypoints": (["--place", "knee=0,0"], "--place names 'knee'; this model knows crown, eye"),
         }[baseline.name]
@@ -234,10 +233,11 @@ def _rows(run: Path) -> list[dict[str, Any]]:
 
 def _score(patch: pytest.MonkeyPatch, module: Any, run: Path, *arguments: object) -> dict[str, Any]:
     """The row that one process adds."""
-    patch.setattr("sys.argv", ["score", str(run), *map(str, arguments)])
+    few = FEW_PICTURES if module in (scores, colour_agreement) else []
+    patch.setattr("sys.argv", ["score", str(run), *map(str, [*arguments, *few])])
     module.main()
     rows = _rows(find_run(str(run)).path)
-    return _merged(rows[-4:]) if module is scores else rows[-1]
+    return _merged(rows[-len(ROWS) :]) if module is scores else rows[-1]
 
 
 def _merged(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -249,8 +249,9 @@ def _merged(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _score_on_ranks(ranks: int, module: str, run: Path, log: Path, *arguments: object) -> dict[str, Any]:
     before = len(_rows(run))
-    added = 4 if module == "scores" else 1
-    run_forked(open_door_with_it, ranks, module, str(run), *map(str, arguments), log=log)
+    added = len(ROWS) if module == "scores" else 1
+    few = FEW_PICTURES if module in ("scores", "colour_agreement") else []
+    run_forked(open_door_with_it, ranks, module, str(run), *map(str, [*arguments, *few]), log=log)
     assert len(_rows(run)) == before + added  # rank 0 alone
     return _merged(_rows(run)[-added:])
 
@@ -371,6 +372,28 @@ def test_colour_agreement_says_how_sharp_the_pictures_are(run: Path, monkeypatch
         assert all(0 < rest < outlines < 100 for outlines, rest in steps.values())
 
 
+def test_several_pictures_in_a_row_have_the_same_caption(run: Path) -> None:
+    subject = open_subject(Subject(str(run / "stage1"), batch_size=8))
+    alone = Ranks(0, 1, torch.device("cpu"), None)
+    batches = list(subject.generated(12, alone, per_caption=3).batches(0, 1))
+    assert [len(batch.numbers) for batch in batches] == [6, 6]  # whole captions alone
+    sentences = [caption.sentence for batch in batches for caption in batch.captions]
+    assert sentences == [s for s in sentences[::3] for _ in range(3)]
+    assert len(set(sentences)) == 4
+    images = torch.cat([batch.images for batch in batches])
+    assert len(images.flatten(1).unique(dim=0)) == 12
+
+
+def test_colour_agreement_says_how_different_the_pictures_of_one_sentence_are(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = _score(monkeypatch, colour_agreement, run / "stage1", "--samples", 3)
+    assert 0 < row["diversity"] < 1
+    assert 0 < row["diversity of real"] < 1
+    said = f"{row['diversity']:.3f}, of real pictures of one class {row['diversity of real']:.3f}"
+    assert said in capsys.readouterr().out
+
+
 @pytest.mark.usefixtures("_small_passes")
 def test_the_seed_and_the_samples_make_the_score(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ["--samples", 6, "--splits", 2]
@@ -391,6 +414,7 @@ def test_all_scores_say_how_they_were_made(run: Path, packed: Path, monkeypatch:
     assert len(one["kernel per_block"]) == 2
     assert one["kernel mean"] > 0.01  # five steps do not make birds
     assert 0 <= one["r precision share"] <= 1
+    assert 0 < one["diversity deviation"] < one["diversity deviation_of_real_pictures"] < 1
     assert one["r precision protocol"]["wrong_captions"] == 9
     assert one["r precision classifier"] == "efficientnet-lite0"
     assert one["r precision captions_digest"] == load_index(str(packed / "test" / "76")).digest
@@ -425,10 +449,10 @@ def test_watching_scores_every_checkpoint_once(
     assert [(row["score"], row["step"]) for row in rows] == [(name, step) for step in (5, 9) for name in ROWS]
     assert "step-000000006 has 9 bytes of state" in capsys.readouterr().out
     board = EventAccumulator(str(watched / "scores")).Reload()
-    for name in ("inception", "frechet", "kernel", "r_precision"):
+    for name in ("inception", "frechet", "kernel", "r_precision", "diversity"):
         assert [event.step for event in board.Scalars(f"score/{name}")] == [5, 9]
 
     _score(monkeypatch, scores, watched, *arguments, *FEW_CANDIDATES)
-    assert len(_rows(watched)) == 8, "scored before"
+    assert len(_rows(watched)) == 2 * len(ROWS), "scored before"
     _score(monkeypatch, scores, watched, *arguments, *FEW_CANDIDATES, "--seed", 1)
-    assert len(_rows(watched)) == 16, "another seed is another score"
+    assert len(_rows(watched)) == 4 * len(ROWS), "another seed is another score"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +36,12 @@ def decoded(captions: CaptionSet, caption: Caption) -> NDArray[np.uint8]:
             "set again"
         )
     return picture
+
+
+def _images(captions: CaptionSet, chosen: Sequence[Caption], image_size: int) -> Tensor:
+    """The middles of the pictures of some captions, (n, 3, S, S) in [-1, 1]."""
+    pixels = np.stack([middle(decoded(captions, caption), image_size) for caption in chosen])
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 @dataclass(frozen=True)
@@ -76,13 +83,49 @@ class RealPictures:
             pictures = self._order[begin : numbers.stop].tolist()
             chosen = integers(self._captions.index.captions_per_image, self._seed, Stream.SCORE_REAL, 1, list(numbers))
             captions = [self._captions.caption(p, int(c)) for p, c in zip(pictures, chosen, strict=True)]
-            pixels = np.stack([middle(decoded(self._captions, caption), self._image_size) for caption in captions])
             yield RealBatch(
                 torch.tensor(numbers),
-                torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1,
+                _images(self._captions, captions, self._image_size),
                 captions,
                 np.stack([self._captions.mean_embedding(p) for p in pictures]),
             )
+
+
+class PicturesOfClasses:
+    """Groups of real pictures of one class each, which share what a sentence says of them and nothing else.
+
+    Args:
+        captions: the set.
+        image_size: of the crops: what the generator makes.
+        groups: at most so many; the same class may have several.
+        per_group: different pictures in each.
+        batch_size: pictures in a batch, which holds whole groups.
+        seed: chooses the order.
+    """
+
+    def __init__(
+        self, captions: CaptionSet, image_size: int, groups: int, per_group: int, batch_size: int, seed: int
+    ) -> None:
+        self._captions, self._image_size, self._per_group = captions, image_size, per_group
+        self._groups = list(itertools.islice(self._whole_groups(seed), groups))
+        self._batch = max(1, batch_size // per_group)
+
+    def _whole_groups(self, seed: int) -> Iterator[list[int]]:
+        """Numbers of pictures, as they come in an order of their own; none where no two pictures are of one class."""
+        begun: dict[str, list[int]] = {}
+        for picture in permutation(len(self._captions), seed, Stream.SCORE_REAL).tolist():
+            name = self._captions.caption(picture, 0).class_name
+            group = begun.setdefault(name, [])
+            group.append(picture)
+            if len(group) == self._per_group:
+                yield begun.pop(name)
+
+    def batches(self, rank: int, world_size: int) -> Iterator[Tensor]:
+        """The batches of one rank: images (groups x per_group, 3, S, S) in [-1, 1]."""
+        for begin in range(rank * self._batch, len(self._groups), world_size * self._batch):
+            pictures = itertools.chain.from_iterable(self._groups[begin : begin + self._batch])
+            chosen = [self._captions.caption(picture, 0) for picture in pictures]
+            yield _images(self._captions, chosen, self._image_size)
 
 
 @dataclass(frozen=True)

@@ -93,27 +93,49 @@ def _mirrored(name: str) -> str:
     return {"left": "right", "right": "left"}.get(side, side) + blank + part
 
 
+Place = Sequence[float] | Mapping[str, Sequence[float]]
+"""Where someone wants the object: (left, top, width, height) of its box, or the (x, y) of some of its keypoints by
+their names, all in fractions of the picture's side."""
+
+
+def place_from(place: Place, placement: Placement, name: str, shown: str) -> NDArray[np.float32]:
+    """`place` as the model takes it, of shape `placement.shape`.
+
+    Raises UserError where it is not what the model needs; it says that `name` is `shown`.
+    """
+    if isinstance(place, Mapping):
+        unknown = sorted(set(place) - set(placement.names)) if placement.kind == "keypoints" else []
+        if unknown:
+            raise UserError(f"{name} names {unknown[0]!r}; this model knows {', '.join(placement.names)}")
+        numbers = [number for point in place.values() for number in point]
+        fits = placement.kind == "keypoints" and place and all(len(point) == 2 for point in place.values())
+    else:
+        numbers = list(place)
+        fits = placement.kind == "box" and len(numbers) == 4 and numbers[2] > 0 and numbers[3] > 0
+    if not fits or not all(0 <= number <= 1 for number in numbers):
+        raise _no_place(name, shown, placement)
+    meta = {"keypoints": place} if isinstance(place, Mapping) else {"box": numbers}
+    return place_in_view(meta, placement, View(0.0, 0.0, 1.0))
+
+
 def place_from_words(words: Sequence[str], placement: Placement) -> NDArray[np.float32]:
-    """A place that someone gives: `LEFT TOP WIDTH HEIGHT`, or `NAME=X,Y ...`, in fractions of the picture.
+    """A place from a command line: `LEFT TOP WIDTH HEIGHT`, or `NAME=X,Y ...`, in fractions of the picture.
 
     Raises UserError for what is not one.
     """
+    place: Place
+    shown = repr(" ".join(words))
     try:
         if placement.kind == "keypoints":
             pairs = [word.split("=") for word in words]
-            found = {name: [float(number) for number in point.split(",")] for name, point in pairs}
-            unknown = sorted(set(found) - set(placement.names))
-            if unknown:
-                raise UserError(f"--place names {unknown[0]!r}; this model knows {', '.join(placement.names)}")
-            numbers = [number for point in found.values() for number in point]
-            given = found and all(len(point) == 2 for point in found.values())
+            place = {name: [float(number) for number in point.split(",")] for name, point in pairs}
         else:
-            numbers = [float(word) for word in words]
-            given = len(numbers) == 4 and numbers[2] > 0 and numbers[3] > 0
+            place = [float(word) for word in words]
     except ValueError:
-        given = False
-    if not given or not all(0 <= number <= 1 for number in numbers):
-        wanted = "LEFT TOP WIDTH HEIGHT" if placement.kind == "box" else "NAME=X,Y for some of its keypoints"
-        raise UserError(f"--place is {' '.join(words)!r}; this model needs {wanted}, in fractions of the side (0 to 1)")
-    meta = {"box": numbers} if placement.kind == "box" else {"keypoints": found}
-    return place_in_view(meta, placement, View(0.0, 0.0, 1.0))
+        raise _no_place("--place", shown, placement) from None
+    return place_from(place, placement, "--place", shown)
+
+
+def _no_place(name: str, shown: str, placement: Placement) -> UserError:
+    wanted = "LEFT TOP WIDTH HEIGHT" if placement.kind == "box" else "NAME=X,Y for some of its keypoints"
+    return UserError(f"{name} is {shown}; this model needs {wanted}, in fractions of the side (0 to 1)")

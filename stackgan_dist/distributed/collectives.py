@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from stackgan_dist.distributed.process_group import Ranks
+from stackgan_dist.distributed.process_group import Ranks, wait_for_device
 from stackgan_dist.progress import ProgressLine
 
 
@@ -41,6 +41,7 @@ def sum_over_ranks(tensor: Tensor, ranks: Ranks) -> None:
     if ranks.distributed:
         on_device = tensor.to(ranks.device)
         dist.all_reduce(on_device)
+        wait_for_device(ranks)
         tensor.copy_(on_device)
 
 

@@ -30,6 +30,14 @@ def ranks_from_environment() -> Environment:
     return Environment(0, 0, 1)
 
 
+def only_gloo() -> bool:
+    """Whether STACKGAN_BACKEND=gloo asks for gloo on CUDA, too, where it lets several ranks share a GPU.
+
+    It is slow there: for tests of several ranks on a machine with one GPU.
+    """
+    return os.environ.get("STACKGAN_BACKEND") == "gloo"
+
+
 def is_main_rank() -> bool:
     """Whether this is rank 0, which alone prints what is the same on every rank."""
     return ranks_from_environment().rank == 0

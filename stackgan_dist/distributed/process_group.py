@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Protocol
 
 import torch
 import torch.distributed as dist
 
-from stackgan_dist.distributed.environment import ranks_from_environment
+from stackgan_dist.devices import device_of_rank, prepare_cuda
+from stackgan_dist.distributed.departure import is_broken, leave_broken
+from stackgan_dist.distributed.environment import only_gloo, ranks_from_environment
 from stackgan_dist.distributed.gather import Gather, SmallGather, gather_alone
 from stackgan_dist.distributed.missing_ranks import RollCall
 from stackgan_dist.errors import RankError, UserError
+from stackgan_dist.machine import ranks_of_this_machine
 
 _CHUNK_BYTES = 64 * 2**20
 _ROLL_CALL_S = 10.0
 """How far apart ranks may give up waiting for one that hangs, at most."""
+_WATCHDOG = 2
+"""NCCL's own timeout, in those of the run."""
+_LOOK_S = 0.0002
+"""How often a rank looks whether its device has finished: a small part of any step."""
 
 
 class LostPeerError(RankError):
@@ -34,6 +44,8 @@ class Ranks:
     """Where this rank computes."""
     gather: Gather | None
     """On CPUs, how small vectors are exchanged; None on CUDA, where nccl is quick."""
+    timeout_s: float = math.inf
+    """How long to wait for a peer."""
 
     @property
     def is_main(self) -> bool:
@@ -55,37 +67,44 @@ def process_group(timeout_s: float) -> Iterator[Ranks]:
     anew, with the peer's name.
     """
     rank, local_rank, world_size = ranks_from_environment()
-    if torch.cuda.is_available():
-        device = torch.device("cuda", local_rank)
-        torch.cuda.set_device(device)
-    else:
-        device = torch.device("cpu")
+    prepare_cuda()
+    by_gloo = only_gloo()
+    device = device_of_rank(local_rank, max(ranks_of_this_machine(), local_rank + 1), shared=by_gloo)
+    by_nccl = device.type == "cuda" and not by_gloo
     roll_call = None
     if world_size > 1:
         timeout = timedelta(seconds=timeout_s)
         store, _, _ = next(dist.rendezvous("env://", timeout=timeout))
         roll_call = RollCall(store, rank, world_size)
         dist.init_process_group(
-            backend="nccl" if device.type == "cuda" else "gloo",
+            backend="nccl" if by_nccl else "gloo",
             store=store,
             rank=rank,
             world_size=world_size,
-            timeout=timeout,
-            device_id=device if device.type == "cuda" else None,
+            # NCCL's own watchdog ends the process without a word: it comes after what waits for the device here.
+            timeout=timeout * _WATCHDOG if by_nccl else timeout,
+            device_id=device if by_nccl else None,
         )
     small = SmallGather(timeout_s) if world_size > 1 and device.type == "cpu" else None
     gather = None if device.type == "cuda" else small or gather_alone
     try:
-        yield Ranks(rank, world_size, device, gather)
-    except LostPeerError as lost:
-        if roll_call is None or "imed out" not in str(lost):
-            raise  # it closed its connections, and torchrun knows who has ended
-        raise LostPeerError(f"{lost}; {roll_call.missing(min(_ROLL_CALL_S, timeout_s / 2))}") from lost.__cause__
+        yield Ranks(rank, world_size, device, gather, timeout_s)
+    except BaseException as error:
+        if dist.is_initialized() and dist.get_backend() == "nccl":
+            leave_broken(_abort)
+        if roll_call is None or not isinstance(error, LostPeerError) or "imed out" not in str(error):
+            raise  # a lost peer that closed its connections is known to torchrun
+        missing = roll_call.missing(min(_ROLL_CALL_S, timeout_s / 2))
+        raise LostPeerError(f"{error}; {missing}") from error.__cause__
     finally:
         if small is not None:
             small.close()
-        if dist.is_initialized():
+        if dist.is_initialized() and not is_broken():
             dist.destroy_process_group()
+
+
+def _abort() -> None:
+    dist.distributed_c10d._abort_process_group()
 
 
 @contextmanager
@@ -98,6 +117,32 @@ def explained_peer_loss(when: str) -> Iterator[None]:
         if isinstance(error, dist.DistError) or any(word in reason for word in ("gloo", "NCCL", "onnection")):
             raise LostPeerError(f"lost a peer {when} ({reason}); start again, the run resumes") from error
         raise
+
+
+class Event(Protocol):
+    """A place in a device's work, as torch.cuda.Event is."""
+
+    def query(self) -> bool:
+        """Whether the device has come there."""
+        ...
+
+
+def wait_for(event: Event, timeout_s: float) -> None:
+    """Wait until the device has come to `event`; DistBackendError after `timeout_s`: it stands in a collective then.
+
+    Unlike torch's own wait this one ends before NCCL's watchdog ends the process, and signals are handled in it.
+    """
+    end = time.monotonic() + timeout_s
+    while not event.query():
+        if time.monotonic() > end:
+            raise dist.DistBackendError(f"timed out: the device waits for a peer since {timeout_s:.0f} s")
+        time.sleep(_LOOK_S)
+
+
+def wait_for_device(ranks: Ranks) -> None:
+    """Wait for what the device was given so far, before the host reads a result of it."""
+    if ranks.device.type == "cuda":
+        wait_for(torch.cuda.current_stream(ranks.device).record_event(), ranks.timeout_s)
 
 
 def main_first(work: Callable[[], object], ranks: Ranks) -> None:
@@ -119,6 +164,7 @@ def broadcast_bytes(data: bytes | None, ranks: Ranks) -> bytes | None:
         return data
     size = torch.tensor([-1 if data is None else len(data)], device=ranks.device)
     dist.broadcast(size, src=0)
+    wait_for_device(ranks)
     total = int(size)
     if total < 0:
         return None

@@ -18,10 +18,8 @@ from torch import Tensor, nn
 from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.distributed.sync_batchnorm import synchronise_batchnorm
 from stackgan_dist.engines.deepspeed_config import complete_deepspeed_config
-from stackgan_dist.engines.moments import load_adam
+from stackgan_dist.engines.moments import MOMENTS, load_adam
 from stackgan_dist.errors import UserError
-
-_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def import_deepspeed() -> Any:
@@ -136,7 +134,7 @@ class DeepSpeedEngine:
         if adam.state[part]:
             for number, parameter in enumerate(self._parameters):
                 # Every rank takes part in gathering each of them; rank 0 alone keeps them.
-                full = {name: safe_get_full_optimizer_state(parameter, name) for name in _MOMENTS}
+                full = {name: safe_get_full_optimizer_state(parameter, name) for name in MOMENTS}
                 if self._is_main:
                     step = adam.state[part]["step"].clone()
                     moments[number] = {"step": step, **{name: value.cpu() for name, value in full.items()}}
@@ -156,8 +154,8 @@ class DeepSpeedEngine:
         if not moments:
             return
         step = moments[0]["step"].to(part.device, torch.float32, copy=True)
-        adam.state[part] = {"step": step, **{name: torch.zeros_like(part) for name in _MOMENTS}}
+        adam.state[part] = {"step": step, **{name: torch.zeros_like(part) for name in MOMENTS}}
         self._optimizer._lazy_init_hp_params_optimizer_state()
         for number, parameter in enumerate(self._parameters):
-            for name in _MOMENTS:
+            for name in MOMENTS:
                 safe_set_full_optimizer_state(parameter, moments[number][name].to(part.device), name)

@@ -16,6 +16,7 @@ import torch
 from stackgan_dist.config import DataConfig
 from stackgan_dist.data.dataset import open_packed
 from stackgan_dist.data.pictures import RealPictures
+from stackgan_dist.devices import usable_device
 from stackgan_dist.doors import front_door, parse_options
 from stackgan_dist.errors import UserError
 from stackgan_dist.figures.figures import (
@@ -31,7 +32,7 @@ from stackgan_dist.figures.figures import (
 )
 from stackgan_dist.figures.nearest import nearest_training
 from stackgan_dist.figures.page import page
-from stackgan_dist.generation.generate import choose_caption, usable_device
+from stackgan_dist.generation.generate import choose_caption
 from stackgan_dist.generation.grid import to_png
 from stackgan_dist.randomness import Stream, permutation
 from stackgan_dist.ranges import Range, Seed

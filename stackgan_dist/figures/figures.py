@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from stackgan_dist.generation.generate import generate_pictures
+from stackgan_dist.generation.generate import between, generate_pictures
 from stackgan_dist.generation.grid import labelled_grid, to_pictures
 from stackgan_dist.models import Generator, ModelConfig
 
@@ -97,8 +97,7 @@ def noises(painter: Painter, sentence: Sentence, count: int, without_ca: Painter
 
 def interpolation(painter: Painter, first: Sentence, last: Sentence, count: int, rows: int) -> Figure:
     """From one sentence to another with the same noise: embeddings on the straight line between them."""
-    weights = np.linspace(0, 1, count, dtype=np.float32)
-    text = [(1 - w) * first.embedding + w * last.embedding for w in weights]
+    text = list(between(first.embedding, last.embedding, count))
     # The condition is not drawn: a path that jitters would say nothing about the space between the sentences.
     sheets = [painter.pictures(text, [noise] * count, draw_condition=False)[0] for noise in range(rows)]
     labels = [f"from: {first.words}", f"to: {last.words}", *[""] * rows][:rows]
@@ -106,7 +105,7 @@ def interpolation(painter: Painter, first: Sentence, last: Sentence, count: int,
         "interpolation",
         "From one sentence to another",
         f"From “{first.words}” to “{last.words}”. Every row has one noise; the embedding moves on a straight line.",
-        labelled_grid(sheets, labels, [f"{w:.0%}" for w in weights], painter.cell),
+        labelled_grid(sheets, labels, [f"{w:.0%}" for w in np.linspace(0, 1, count)], painter.cell),
     )
 
 

@@ -39,7 +39,7 @@ def generate_pictures(
     if model.placement is not None and place is None:
         raise UserError(
             f"{model.title} is conditioned on where the object is, by a {model.placement.kind.removesuffix('s')} or "
-            "more, which this command does not take: use python -m stackgan_dist.generate with --place"
+            "more, which was not given: python -m stackgan_dist.generate takes it with --place"
         )
     weights = next(generator.parameters())
     z = gaussian(seed, Stream.SCORE_NOISE, 0, numbers, model.noise_dim)
@@ -57,15 +57,10 @@ def generate_pictures(
     return fakes
 
 
-def usable_device(name: str) -> torch.device:
-    """The device called `name`; UserError when it is not there."""
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
-        reason = str(error).strip().partition("\n")[0]
-        raise UserError(f"--device {name} cannot be used here ({reason}); take --device cpu") from error
-    return device
+def between(first: NDArray[np.float32], last: NDArray[np.float32], steps: int) -> NDArray[np.float32]:
+    """Embeddings (steps, dim) on the straight line from `first` (dim,) to `last`, both included (paper, figure 8)."""
+    share = np.linspace(0, 1, steps, dtype=np.float32)[:, None]
+    return (1 - share) * first + share * last
 
 
 def choose_caption(captions: CaptionSet, number: int, seed: int, order: NDArray[np.int64]) -> Caption:
@@ -106,20 +101,37 @@ class GeneratedPictures:
     """`samples` pictures generated from the captions of a data set, divided among ranks.
 
     Whole batches are dealt out, so that every batch is computed alike on any number of ranks.
+
+    Args:
+        generator: in any mode.
+        model: what the generator is made of.
+        captions: to generate from.
+        samples: pictures of all ranks together.
+        batch_size: pictures in a batch.
+        seed: chooses captions and noise.
+        per_caption: so many pictures one after the other have the same caption; a batch holds all of a caption's.
     """
 
     def __init__(
-        self, generator: Generator, model: ModelConfig, captions: CaptionSet, samples: int, batch_size: int, seed: int
+        self,
+        generator: Generator,
+        model: ModelConfig,
+        captions: CaptionSet,
+        samples: int,
+        batch_size: int,
+        seed: int,
+        per_caption: int = 1,
     ) -> None:
         self._generator, self._model, self._captions = generator, model, captions
-        self._samples, self._batch_size, self._seed = samples, batch_size, seed
+        self._samples, self._seed, self._per_caption = samples, seed, per_caption
+        self._batch_size = max(1, batch_size // per_caption) * per_caption
         self._order = permutation(len(captions), seed, Stream.SCORE_SAMPLE)
 
     def batches(self, rank: int, world_size: int) -> Iterator[GeneratedBatch]:
         """The batches of one rank."""
         for begin in range(rank * self._batch_size, self._samples, world_size * self._batch_size):
             numbers = range(begin, min(begin + self._batch_size, self._samples))
-            chosen = [choose_caption(self._captions, n, self._seed, self._order) for n in numbers]
+            chosen = [choose_caption(self._captions, n // self._per_caption, self._seed, self._order) for n in numbers]
             text = np.stack([caption.embedding for caption in chosen])
             place = places_of(chosen, self._model)
             fakes = generate_pictures(self._generator, self._model, text, numbers, self._seed, place)

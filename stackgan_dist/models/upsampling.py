@@ -50,6 +50,8 @@ class UpsampleConv(nn.Conv2d):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs, kernel_size=3, padding=1, bias=False)
+        self.device_type: str | None = None
+        """The type of device whose form it takes, where that is not the input's: on meta, to count what it costs."""
 
     def forward(self, input: Tensor) -> Tensor:
         """From (N, inputs, H, W) to (N, outputs, 2H, 2W), by the quickest form."""
@@ -57,7 +59,7 @@ class UpsampleConv(nn.Conv2d):
 
     def form_for(self, input: Tensor) -> Form:
         """What computes the output for `input`."""
-        kind = input.device.type
+        kind = self.device_type or input.device.type
         autocast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
         return choose_form(kind, self.out_channels, min(input.shape[-2:]), autocast=autocast)
 

@@ -70,6 +70,8 @@ class Listing:
             del said["extent"], said["fault"], said["present"]
             if said["crop"] is None:
                 del said["crop"]
+            if not said["pad"]:
+                del said["pad"]
             digest.update(json.dumps(said, sort_keys=True).encode())
             if self.embeddings:
                 digest.update(self.embeddings[number].tobytes())
@@ -126,7 +128,9 @@ def samples_per_shard(recipe: Recipe, listing: Listing, source: Source) -> int:
     for record in listing.records[:_PROBED]:
         try:
             image = load_picture(source.picture(record))
-            sizes.append(len(encode_jpeg(Frame.of(image, record.crop).resample(image, max(recipe.sizes)))))
+            sizes.append(
+                len(encode_jpeg(Frame.of(image, record.crop, pad=record.pad).resample(image, max(recipe.sizes))))
+            )
         except (OSError, PictureError):
             continue
     if not sizes:

@@ -141,17 +141,21 @@ class Frame:
     height: float
 
     @classmethod
-    def of(cls, image: Image.Image, crop: tuple[float, float, float, float] | None = None) -> Frame:
+    def of(
+        cls, image: Image.Image, crop: tuple[float, float, float, float] | None = None, *, pad: bool = False
+    ) -> Frame:
         """`crop` (left, top, right, bottom) clipped to `image`; without one the largest centred square.
+
+        With `pad` it is the smallest centred square around all of `image` instead.
 
         Raises PictureError for a crop that lies outside the picture, and for a frame below SMALLEST_SIDE.
         """
         if crop is None:
-            side = min(image.size)
-            if side < SMALLEST_SIDE:
+            if min(image.size) < SMALLEST_SIDE:
                 raise PictureError(
                     f"it is {image.width} x {image.height}; its shorter side must be at least {SMALLEST_SIDE} pixels"
                 )
+            side = max(image.size) if pad else min(image.size)
             return cls((image.width - side) / 2, (image.height - side) / 2, side, side)
         left, top = max(crop[0], 0), max(crop[1], 0)
         right, bottom = min(crop[2], image.width), min(crop[3], image.height)
@@ -167,7 +171,14 @@ class Frame:
         return cls(left, top, right - left, bottom - top)
 
     def resample(self, image: Image.Image, size: int) -> Image.Image:
-        """What `image` shows in the frame, (size, size) pixels."""
+        """What `image` shows in the frame, (size, size) pixels; what lies beside it is white."""
+        if self.left < 0 or self.top < 0:
+            scale = size / self.width
+            shape = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+            square = Image.new("RGB", (size, size), "white")
+            inner = image.resize(shape, Image.Resampling.LANCZOS, reducing_gap=3.0)
+            square.paste(inner, ((size - shape[0]) // 2, (size - shape[1]) // 2))
+            return square
         box = (self.left, self.top, self.left + self.width, self.top + self.height)
         return image.resize((size, size), Image.Resampling.LANCZOS, box=box, reducing_gap=3.0)
 

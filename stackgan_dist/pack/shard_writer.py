@@ -105,7 +105,7 @@ def pack_shard(task: Task, on_picture: OnPicture = lambda: True) -> Packed:
                 if isinstance(found, PictureError):
                     raise found
                 image = load_picture(found)
-                frame = Frame.of(image, record.crop)
+                frame = Frame.of(image, record.crop, pad=record.pad)
             except PictureError as error:
                 rejected.append(rejection(record, str(error)))
             else:

@@ -1,9 +1,10 @@
-"""The paper's tables on any data set: `python -m stackgan_dist.reproduce table1|table2 --data URL`.
+"""The paper's tables on any data set: `python -m stackgan_dist.reproduce table1|table2|terms --data URL`.
 
 Trains what is missing, makes a classifier of the test classes, scores, and prints the table with the paper's numbers
 beside ours and what makes them comparable or not. Table 1 compares StackGAN with GAN-INT-CLS and, where the data says
-where its objects are, GAWWN; Table 2 compares it with itself without some of its parts. Tables, and seeds, share what
-they can. Started again, it goes on. slurm/reproduce.sh makes each cell a job.
+where its objects are, GAWWN; Table 2 compares it with itself without some of its parts. The table of terms, which is
+not the paper's, compares the picture recipe with each of its terms alone. Tables, and seeds, share what they can.
+Started again, it goes on. slurm/reproduce.sh makes each cell a job.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ class Options:
     """Which table, of what, how large."""
 
     table: tyro.conf.Positional[Table]
-    """The table to make: table1 has other methods, table2 has StackGAN without some of its parts."""
+    """The table to make: table1 has other methods, table2 has StackGAN without some of its parts, terms has StackGAN
+    with and without the terms of the picture recipe, which are not the paper's."""
     data: str
     """The packed data set: the folder or URL above SPLIT/SIZE/index.json."""
     scale: ScaleName = "small"

@@ -10,12 +10,23 @@ from stackgan_dist.config import Config, DataConfig
 from stackgan_dist.data.dataset import PackedSet, open_packed
 from stackgan_dist.data.plan import Plan
 from stackgan_dist.models.config import ImageSize
-from stackgan_dist.presets import preset
+from stackgan_dist.presets import preset, preset_of_run
 from stackgan_dist.reproduce.paper import TABLE1, TABLE2, Published, Table, paper_data
 from stackgan_dist.reproduce.scale import Scale
 from stackgan_dist.storage.files import join
 
 _LOOKED_AT: Final = 64
+
+TERMS: Final = {
+    "terms-stage1-none": "Stage-I, no term",
+    "terms-stage1-contrastive": "Stage-I, contrastive term",
+    "terms-stage1-text-layers": "Stage-I, text at every layer",
+    "terms-stage1-reading": "Stage-I, rows that are read",
+    "terms-stage1-all": "Stage-I, all three",
+    "terms-stackgan-none": "StackGAN, no term",
+    "terms-stackgan-all": "StackGAN, all",
+}
+"""Preset -> row of the table of terms (docs/models.md)."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +35,7 @@ class Row:
 
     method: str
     preset: str
-    """What trains it at the paper's size, on CUB."""
+    """What trains it at the paper's size."""
     published: Published | None
     missing: str | None = None
     """Why no run can stand in this row."""
@@ -79,6 +90,8 @@ class Cell:
 
 def rows_of(table: Table, data: str, annotations: Annotations) -> list[Row]:
     """The rows of a table, in the paper's order, for the data set called `data`."""
+    if table == "terms":
+        return [Row(method, name, None) for name, method in TERMS.items()]
     if table == "table2":
         return [Row(_title(preset(name)), name, published) for name, published in TABLE2.items()]
     published = TABLE1[paper_data(table, data)]
@@ -122,7 +135,7 @@ def cells_of(
     def add(preset_name: str) -> str:
         name = cell_name(preset_name, scale)
         config = preset(preset_name)
-        stage1 = add(f"ablation-{config.stage1.rpartition('/')[2]}") if config.stage1 else None
+        stage1 = add(preset_of_run(config.stage1)) if config.stage1 else None
         size = scale.size(config.model.image_size)
         if size not in packed:
             data = DataConfig(url=url)

@@ -42,6 +42,11 @@ class Findings:
     rows: list[Filled]
 
     @property
+    def is_of_paper(self) -> bool:
+        """Whether the paper has this table; it knows nothing of terms."""
+        return self.table != "terms"
+
+    @property
     def scored(self) -> list[tuple[Cell, Progress]]:
         """The finished cells, each once."""
         found = {
@@ -135,12 +140,14 @@ def _budget(cells: Iterable[Cell]) -> str:
 
 def reading(findings: Findings) -> list[str]:
     """What the table can say, and what it cannot."""
-    differing = [fact.what for fact in facts_of(findings) if not fact.is_same]
-    lines = [
-        f"With the paper's numbers: not comparable ({', '.join(differing)})."
-        if differing
-        else "With the paper's numbers: comparable, as far as is recorded here."
-    ]
+    lines = []
+    if findings.is_of_paper:
+        differing = [fact.what for fact in facts_of(findings) if not fact.is_same]
+        lines.append(
+            f"With the paper's numbers: not comparable ({', '.join(differing)})."
+            if differing
+            else "With the paper's numbers: comparable, as far as is recorded here."
+        )
     seen = [cell.last_step * cell.config.training.batch_size for cell in findings.cells]
     # Batches of other sizes leave out other rests of an epoch.
     alike = ("" if max(seen) <= 1.01 * min(seen) else "not ") + "the same number of pictures seen by"
@@ -178,7 +185,7 @@ def _sharing(findings: Findings) -> dict[str, list[str]]:
 def labels_of(row: Row) -> list[str]:
     """Method, augmentation and text as the paper's Table 2 has them."""
     model = row.config.model
-    if model.family != "stackgan" or row.method == "StackGAN":
+    if model.family != "stackgan" or row.method == "StackGAN" or row.published is None:
         return [row.method, "", ""]
     twice = ("yes" if model.text_in_stage2 else "no") if model.stage == 2 else NOTHING
     return [row.method, "yes" if model.conditioning_augmentation else "no", twice]

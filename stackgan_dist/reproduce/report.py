@@ -13,10 +13,10 @@ from stackgan_dist.reproduce.paper import Published, paper_data
 
 def _grid(findings: Findings) -> tuple[list[str], list[list[str]]]:
     """The head and the lines of the table."""
-    where = paper_data(findings.table, findings.train.index.name)
+    papers = [f"paper, {paper_data(findings.table, findings.train.index.name)}"] if findings.is_of_paper else []
     seeds = [f"IS, seed {seed}" for seed in findings.seeds]
     labels = ["method", "CA", "text twice"] if findings.table == "table2" else ["method"]
-    head = [*labels, f"paper, {where}", *seeds, "px", "Frechet", "KID x 1000", "R-precision"]
+    head = [*labels, *papers, *seeds, "px", "Frechet", "KID x 1000", "R-precision", "diversity"]
     lines = []
     for row in findings.rows:
         found = [row.progress[seed].scores if seed in row.progress else None for seed in findings.seeds]
@@ -24,12 +24,13 @@ def _grid(findings: Findings) -> tuple[list[str], list[list[str]]]:
         lines.append(
             [
                 *labels_of(row.row)[: len(labels)],
-                _number(row.row.published),
+                *(_number(row.row.published) for _ in papers),
                 *(NOTHING if scores is None else _score(scores) for scores in found),
                 NOTHING if row.row.missing else str(size),
                 _each(found, "frechet", "distance", "{:.1f}"),
                 _each(found, "kernel", "mean", "{:.1f}", 1_000),
                 _each(found, "r precision", "share", "{:.1%}"),
+                _each(found, "diversity", "deviation", "{:.2f}"),
             ]
         )
     return head, lines + _ends(findings, len(labels))
@@ -41,13 +42,21 @@ def _ends(findings: Findings, labels: int) -> list[list[str]]:
     lines = []
     for size, scores in sorted(by_size.items()):
         inception, share = scores["inception"], scores["r precision"]["share_of_real_pictures"]
-        rest = [""] * (labels - 1)
+        rest = [""] * (labels - 1) + [NOTHING] * findings.is_of_paper
         blank = [NOTHING] * (len(findings.seeds) - 1)
-        ends = (("real test pictures", "mean_of_real_pictures", f"{share:.1%}"), ("noise", "mean_of_noise", NOTHING))
-        for name, key, precision in ends:
+        deviation = scores["diversity"]["deviation_of_real_pictures"]
+        ends = (
+            ("real test pictures", "mean_of_real_pictures", f"{share:.1%}", _two_digits(deviation)),
+            ("noise", "mean_of_noise", NOTHING, NOTHING),
+        )
+        for name, key, precision, diversity in ends:
             value = f"{inception[key]:.2f}"
-            lines.append([name, *rest, NOTHING, value, *blank, str(size), NOTHING, NOTHING, precision])
+            lines.append([name, *rest, value, *blank, str(size), NOTHING, NOTHING, precision, diversity])
     return lines
+
+
+def _two_digits(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.2f}"
 
 
 def _number(published: Published | None) -> str:
@@ -70,7 +79,8 @@ def _each(found: Sequence[dict[str, dict[str, Any]] | None], score: str, key: st
 
 def _title(findings: Findings) -> str:
     number = findings.table.removeprefix("table")
-    return f"Table {number} of arXiv 1612.03242 on {findings.train.index.name}, scale {findings.scale_name}"
+    what = f"Table {number} of arXiv 1612.03242" if findings.is_of_paper else "The terms of the picture recipe"
+    return f"{what} on {findings.train.index.name}, scale {findings.scale_name}"
 
 
 def as_text(findings: Findings) -> str:
@@ -78,7 +88,9 @@ def as_text(findings: Findings) -> str:
     head, lines = _grid(findings)
     parts = [_title(findings), "", *_aligned([head, *lines]), ""]
     for fact in facts_of(findings):
-        parts += [f"{fact.what:16} {fact.ours}", f"{'':16} the paper: {fact.papers}"]
+        parts.append(f"{fact.what:16} {fact.ours}")
+        if findings.is_of_paper:
+            parts.append(f"{'':16} the paper: {fact.papers}")
     return "\n".join([*parts, "", *reading(findings)])
 
 
@@ -90,8 +102,10 @@ def _aligned(lines: list[list[str]]) -> list[str]:
 def as_markdown(findings: Findings) -> str:
     """The same as a Markdown page."""
     head, lines = _grid(findings)
-    facts = [[fact.what, fact.ours, fact.papers] for fact in facts_of(findings)]
-    parts = [f"# {_title(findings)}", "", *_markdown(head, lines), "", *_markdown(["", "here", "the paper"], facts), ""]
+    columns = 3 if findings.is_of_paper else 2
+    facts = [[fact.what, fact.ours, fact.papers][:columns] for fact in facts_of(findings)]
+    facts_head = ["", "here", "the paper"][:columns]
+    parts = [f"# {_title(findings)}", "", *_markdown(head, lines), "", *_markdown(facts_head, facts), ""]
     return "\n".join([*parts, *(f"- {line}" for line in reading(findings)), ""])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +30,19 @@ class Board:
         self._clock: Clock | None = None
         self._file: EventFile | None = None
 
-    def write(self, entry: Callable[[EventFile], object]) -> None:
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """A point in each of the curves."""
+        self._write(lambda file: file.add_scalars(values, step))
+
+    def text(self, tag: str, content: str) -> None:
+        """A text in Markdown."""
+        self._write(lambda file: file.add_text(tag, content))
+
+    def picture(self, tag: str, png: bytes, size: tuple[int, int], step: int) -> None:
+        """An RGB picture, as the content of a PNG file of `size` (width, height)."""
+        self._write(lambda file: file.add_image(tag, png, size, step))
+
+    def _write(self, entry: Callable[[EventFile], object]) -> None:
         """Write `entry`, or give `lost` the reason why that was not possible."""
         try:
             if self._file is None:

@@ -7,22 +7,33 @@ is due. Every rank has a keeper and makes the same calls, rank 0 alone writes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
+import torch
 from PIL import Image
 
+from stackgan_dist.device import Probe, peak_memory_of
+from stackgan_dist.distributed.collectives import sum_over_ranks
 from stackgan_dist.distributed.process_group import Ranks, broadcast_bytes, explained_peer_loss
 from stackgan_dist.distributed.stop import StopRequest
 from stackgan_dist.errors import UserError
 from stackgan_dist.runs.checkpoint import Checkpointer, committed_steps, find_newest, from_bytes
 from stackgan_dist.runs.folder import Ending, RunFolder
+from stackgan_dist.runs.loggers import RunState
 from stackgan_dist.runs.metrics import Metric
-from stackgan_dist.runs.monitor import Monitor, WaitClock
+from stackgan_dist.runs.monitor import NO_PAGES, Monitor, Pages, WaitClock
+from stackgan_dist.runs.stragglers import RankNumbers, slowest
 
 T = TypeVar("T")
+
+_COUNT_AFTER_S = 20.0
+"""A training counts its operations at the first tick after so long: it takes a second, too much for short ones."""
+_HOST_BYTES = 64
 
 
 class Identity(Protocol):
@@ -67,6 +78,16 @@ class WritePolicy:
 
 
 @dataclass(frozen=True)
+class Work:
+    """What model FLOPs utilisation is made of, on rank 0."""
+
+    flop_per_step: float
+    """Operations of this rank's rows."""
+    peak_flops: float
+    """Operations a second that its device reaches at best."""
+
+
+@dataclass(frozen=True)
 class Training:
     """What a keeper has to know of a training."""
 
@@ -82,6 +103,10 @@ class Training:
     """What to change when a loss or gradient is not finite."""
     scales_loss: bool = False
     """Whether a loss scaler makes infinite gradients routine: then losses alone are watched."""
+    pages: Pages = NO_PAGES
+    """Where it is shown beside its folder."""
+    work: Callable[[], Work] | None = None
+    """Counts the work of a step and measures the device; None: there is no utilisation."""
 
 
 def resume(identity: Identity, state: State, folder: RunFolder, ranks: Ranks) -> tuple[int, list[str]]:
@@ -130,11 +155,18 @@ class Keeper:
         self.stopped = False
         """Whether any rank was asked to stop, which all of them know from the same step on."""
         self._reported: set[str] = set()
+        self._ending: Ending | None = None
+        self._begin = time.monotonic()
+        self._work: Work | None = None
+        self._probe = Probe(ranks.device) if ranks.distributed else None
+        self._of_ranks: Sequence[RankNumbers] = ()
+        self._hosts = _hosts(ranks)
         self._monitor: Monitor | None = None
         if ranks.is_main:
             self._monitor = Monitor(
-                folder, first_step, training.last_step, training.batch_size, training.title, training.metrics
-            )
+                folder, first_step, training.last_step, training.batch_size, training.title, training.metrics,
+                training.pages,
+            )  # fmt: skip
         self._checkpointer = Checkpointer(
             folder.checkpoints,
             keep_last=training.writes.keep_last,
@@ -155,7 +187,8 @@ class Keeper:
             self._checkpointer.wait()
         finally:
             if self._monitor is not None:
-                self._monitor.close()
+                done: RunState = "done" if self._ending == "DONE" else "preempted"
+                self._monitor.close("failed" if self._ending is None else done)
 
     def say(self, message: str) -> None:
         """One line on rank 0's terminal."""
@@ -163,7 +196,7 @@ class Keeper:
             self._monitor.say(message)
 
     def text(self, tag: str, content: str) -> None:
-        """A text in TensorBoard."""
+        """A text in TensorBoard and on other pages."""
         if self._monitor is not None:
             self._monitor.text(tag, content)
 
@@ -193,8 +226,22 @@ class Keeper:
         every = (writes.tick_steps, writes.checkpoint_steps, writes.picture_steps)
         return any(self._is_due(step, steps) for steps in every)
 
-    def take(self, step: int, means: Mapping[str, float], *, stop: bool) -> None:
+    def own_numbers(self, step: int) -> RankNumbers | None:
+        """What this rank measured by itself, for the exchange of the last of `step` steps; None where no tick is due.
+
+        Call it once a step.
+        """
+        if self._probe is not None:
+            self._probe.step()
+        if not self._is_due(step, self._training.writes.tick_steps):
+            return None
+        probe_s = 0.0 if self._probe is None else self._probe.lap()
+        return RankNumbers(self._clock.waited, probe_s, float(peak_memory_of(self._ranks.device)))
+
+    def take(self, step: int, means: Mapping[str, float], *, stop: bool, of_ranks: Sequence[RankNumbers] = ()) -> None:
         """Take in what all ranks measured in step number `step`, from 0, and whether any of them was asked to `stop`.
+
+        `of_ranks` is what each of them measured by itself, at the steps where `own_numbers` asks for it.
 
         Raises UserError, naming the last good checkpoint, when a loss or a gradient is not finite.
         """
@@ -205,6 +252,7 @@ class Keeper:
         for name, value in means.items():
             self._sums[name] += value
         self._summed += 1
+        self._of_ranks = of_ranks or self._of_ranks
         self.stopped = self.stopped or stop
 
     def tick(self, step: int, learning_rate: float) -> None:
@@ -214,9 +262,25 @@ class Keeper:
         elapsed_s, waited = self._clock.lap()
         if self._monitor is not None:
             means = {name: value / self._summed for name, value in self._sums.items()}
-            self._monitor.tick(step, {**means, "learning_rate": learning_rate}, elapsed_s, self._summed, waited)
+            means["learning_rate"] = learning_rate
+            machine, note = self._machine(elapsed_s)
+            self._monitor.tick(step, means, elapsed_s, self._summed, waited, machine, note)
         self._sums = dict.fromkeys(self._sums, 0.0)
-        self._summed = 0
+        self._summed, self._of_ranks = 0, ()
+
+    def _machine(self, elapsed_s: float) -> tuple[dict[str, float], str]:
+        """What is known of memory, utilisation and ranks since the last tick, and a word about a rank that lags."""
+        memory = max((one.memory_bytes for one in self._of_ranks), default=peak_memory_of(self._ranks.device))
+        machine, note = {"memory_gb": memory / 1e9}, ""
+        if self._work is None and self._training.work and time.monotonic() - self._begin > _COUNT_AFTER_S:
+            self._work = self.attempt("model FLOPs utilisation", self._training.work)
+        if self._work is not None:
+            machine["mfu"] = self._work.flop_per_step * self._summed / elapsed_s / self._work.peak_flops
+        if len(self._of_ranks) > 1:
+            straggler = slowest(self._of_ranks)
+            machine |= {"slowest_rank": straggler.rank, "lag": straggler.lag}
+            note = straggler.describe(self._hosts[straggler.rank])
+        return machine, note
 
     def save(self, step: int) -> None:
         """Write a checkpoint in the background, where that is due after `step` steps."""
@@ -253,6 +317,7 @@ class Keeper:
             if step not in committed_steps(folder.checkpoints):
                 raise UserError(f"the last checkpoint (step {step}) could not be written; free space, then start again")
             folder.mark(ending, f"step {step} of {training.last_step}")
+        self._ending = ending
         reason = f" on {self._stop.cause}" if self._stop.raised else ""
         self.say(f"{ending} at step {step:,} of {training.last_step:,}{reason}; checkpoint in {folder.checkpoints}")
         return ending
@@ -269,3 +334,12 @@ class Keeper:
             f"a loss or gradient is not finite at step {step} ({values}); nothing of it was saved, {good} in "
             f"{self._folder.checkpoints}. {self._training.advice}"
         )
+
+
+def _hosts(ranks: Ranks) -> list[str]:
+    """The name of each rank's host; every rank has to call it."""
+    name = socket.gethostname().encode()[:_HOST_BYTES]
+    names = torch.zeros(ranks.world_size, _HOST_BYTES)
+    names[ranks.rank % ranks.world_size, : len(name)] = torch.tensor(list(name), dtype=torch.float32)
+    sum_over_ranks(names, ranks)
+    return [bytes(int(byte) for byte in row if byte).decode(errors="replace") for row in names.tolist()]

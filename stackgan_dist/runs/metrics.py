@@ -57,6 +57,20 @@ class Progress:
     learning_rate: float = metric("run", "Adam's rate")
     images_per_s: float = metric("speed", "pictures of the global batch trained on in a second")
     data_wait: float = metric("speed", "the share of the time spent waiting for data")
+    memory_gb: float = metric("machine", "most memory that any rank has had: device on CUDA, else resident in the host")
+    mfu: float | None = metric(
+        "speed",
+        "model FLOPs utilisation: counted operations of a step over those of the peak measured here",
+        term="mfu",
+    )
+    slowest_rank: float | None = metric("machine", "the rank that holds the others up most", term="ranks")
+    lag: float | None = metric(
+        "speed", "estimated share of the time that the others could wait for that rank", term="ranks"
+    )
+
+
+TERMS_OF_PROGRESS = ("mfu", "ranks")
+"""What is not known of every training: counted operations, more than one rank."""
 
 
 def status_line(metrics: Mapping[str, Metric], values: Mapping[str, float]) -> str:
@@ -66,7 +80,10 @@ def status_line(metrics: Mapping[str, Metric], values: Mapping[str, float]) -> s
 
 def describe_curves(metrics: Mapping[str, Metric], pictures: Mapping[str, str]) -> str:
     """A table in Markdown of what the curves of `metrics` show, those of Progress and the `pictures` included."""
-    curves = {f"{metric.group}/{name}": metric.meaning for name, metric in {**metrics, **metrics_of(Progress)}.items()}
+    curves = {
+        f"{metric.group}/{name}": metric.meaning
+        for name, metric in {**metrics, **metrics_of(Progress, TERMS_OF_PROGRESS)}.items()
+    }
     rows = {**curves, **{f"{tag} (image)": meaning for tag, meaning in pictures.items()}}
     table = ["| curve | what it is |", "|---|---|", *(f"| {curve} | {meaning} |" for curve, meaning in rows.items())]
     return "\n".join([*table, "", "Points are means since the point before.", ""])

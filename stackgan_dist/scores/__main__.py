@@ -1,9 +1,9 @@
 """All scores of a run: `torchrun [--nproc-per-node N] -m stackgan_dist.scores runs/demo`.
 
 Inception Score, Frechet distance (FID with the FID network's weights), kernel distance (KID) and R-precision, of one
-pass over numbered samples: any number of ranks gives the same scores. With --watch it scores every checkpoint of a run
-while that trains, into the run's TensorBoard, until the run is done. The built-in classifier needs no download but is a
-stand-in, whose scores must not stand beside published ones.
+pass over numbered samples, and how much the pictures of one sentence differ: any number of ranks gives the same scores.
+With --watch it scores every checkpoint of a run while that trains, into the run's TensorBoard, until the run is done.
+The built-in classifier needs no download but is a stand-in, whose scores must not stand beside published ones.
 """
 
 from __future__ import annotations
@@ -116,6 +116,8 @@ def _report(scores: Scores, opened: OpenSubject, classifier: Classifier, protoco
         f"  R-precision        {scores.r_precision:.1%} (real pictures {scores.r_precision_of_real:.1%}, "
         f"chance {1 / (1 + protocol.wrong_captions):.1%})"
     )
+    real = "" if scores.diversity_of_real is None else f" (real pictures of one class {scores.diversity_of_real:.3f})"
+    print(f"  diversity          {scores.diversity:.3f}{real}")
     print(f"  by {classifier.name}: {classifier.comparable_with}")
     print(f"  recorded in {file}; peak memory of this rank {peak_memory_bytes() / 1e6:,.0f} MB", flush=True)
 

@@ -1,6 +1,7 @@
-"""All scores of a run in one pass: Inception Score, Frechet distance, kernel distance and R-precision.
+"""All scores of a run: Inception Score, Frechet distance, kernel distance, R-precision and diversity.
 
-Generating is what a score costs, so every picture is generated once and measured four ways. The sums of the real
+Generating is what a score costs, so every picture is generated once and measured four ways; diversity alone takes
+pictures of its own, some of each sentence. The sums of the real
 pictures are made once and serve every checkpoint. Ranks add what they have; any number of them gives the same scores.
 """
 
@@ -21,6 +22,7 @@ from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.generation.generate import GeneratedBatch
 from stackgan_dist.ranges import Range
 from stackgan_dist.runs.cached import cached_or_made
+from stackgan_dist.scores.diversity import DiversitySums, diversity_of_generated, diversity_of_real
 from stackgan_dist.scores.frechet import FrechetSums, frechet_distance
 from stackgan_dist.scores.inception import InceptionScore, InceptionScoreSums
 from stackgan_dist.scores.kernel import FirstFeatures, KernelDistance, squared_discrepancy
@@ -28,7 +30,7 @@ from stackgan_dist.scores.overlap import made_ahead
 from stackgan_dist.scores.r_precision import Candidates, TextMap, TextMapSums, candidate_captions
 from stackgan_dist.scores.subject import OpenSubject
 
-ROWS = ("inception", "frechet", "kernel", "r precision")
+ROWS = ("inception", "frechet", "kernel", "r precision", "diversity")
 """The scores in the order of their rows in scores.jsonl."""
 NOISE_PICTURES = 200
 """At most so many pictures of noise are scored; they are all alike to a classifier."""
@@ -54,11 +56,15 @@ class ScoreProtocol:
     """R-precision: the wrong sentences are chosen among this many."""
     map_pictures: Annotated[int, Range(at_least=1)] = 10_000
     """R-precision: the map from features to texts is fitted to at most this many training pictures."""
+    diversity_sentences: Annotated[int, Range(at_least=1)] = 50
+    """Diversity: pictures of this many sentences are compared, and as many groups of real pictures of one class."""
+    diversity_pictures: Annotated[int, Range(at_least=2)] = 8
+    """Diversity: this many pictures of each sentence."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The four scores of one checkpoint, and what real pictures of the same captions' split, and noise, reach."""
+    """The scores of one checkpoint, and what real pictures of the same captions' split, and noise, reach."""
 
     inception: InceptionScore
     inception_of_real: InceptionScore
@@ -74,6 +80,10 @@ class Scores:
     """Share of pictures that are nearest to their own sentence."""
     r_precision_of_real: float
     """The same of the real pictures: the most that can be expected."""
+    diversity: float
+    """How much the pictures of one sentence differ, see DiversitySums."""
+    diversity_of_real: float | None
+    """The same of real pictures of one class; None where too few are of one."""
 
     def named(self) -> dict[str, float]:
         """The numbers to plot, by name."""
@@ -82,6 +92,7 @@ class Scores:
             "frechet": self.frechet,
             "kernel": self.kernel.mean,
             "r_precision": self.r_precision,
+            "diversity": self.diversity,
         }
 
 
@@ -174,6 +185,7 @@ class RealSide:
         if ranks.is_main:
             self.kernel.add(torch.arange(kept), found["kernel"])
         self.r_precision = found["matches"].item() / count
+        self.diversity = DiversitySums(found["diversity"])
 
     def _inception_sums(self, pictures: int, sums: Tensor | None = None) -> InceptionScoreSums:
         found = InceptionScoreSums(pictures, min(self._protocol.splits, pictures), self._classifier.classes)
@@ -206,6 +218,8 @@ class RealSide:
         rows = kernel.rows(0, kept)
         for tensor in (inception.tensor, inception_of_noise.tensor, frechet.tensor, rows, matches):
             sum_over_ranks(tensor, ranks)
+        protocol = self._protocol
+        diversity = diversity_of_real(subject, protocol.diversity_sentences, protocol.diversity_pictures, ranks)
         return {
             "map_mean": text_map.mean,
             "map_text_mean": text_map.text_mean,
@@ -215,6 +229,7 @@ class RealSide:
             "frechet": frechet.tensor,
             "kernel": rows.float(),
             "matches": matches,
+            "diversity": diversity.tensor,
         }
 
     def _fit(self, pictures: RealPictures, text_dim: int) -> TextMap:
@@ -234,6 +249,10 @@ class RealSide:
         for batch in with_progress(batches, f"step {subject.trained.step:,}", protocol.samples, ranks):
             sums.add(batch)
         sums.merge(ranks)
+        diversity = diversity_of_generated(
+            subject, protocol.diversity_sentences, protocol.diversity_pictures, ranks
+        ).mean
+        assert diversity is not None  # there is at least one sentence
         return Scores(
             sums.inception.result(),
             self.inception,
@@ -243,6 +262,8 @@ class RealSide:
             self._kernel_distance(sums.kernel),
             sums.matches.item() / protocol.samples,
             self.r_precision,
+            diversity,
+            self.diversity.mean,
         )
 
     def _kernel_distance(self, generated: FirstFeatures) -> KernelDistance:
@@ -273,5 +294,6 @@ def report_rows(scores: Scores, identity: dict[str, Any]) -> list[dict[str, Any]
         {"distance": scores.frechet, "real_pictures": scores.frechet_pictures},
         dataclasses.asdict(scores.kernel),
         {"share": scores.r_precision, "share_of_real_pictures": scores.r_precision_of_real},
+        {"deviation": scores.diversity, "deviation_of_real_pictures": scores.diversity_of_real},
     )
     return [{"score": name, **value, **identity} for name, value in zip(ROWS, values, strict=True)]

@@ -43,8 +43,8 @@ class OpenSubject:
     trained: Trained
     captions: PackedSet
 
-    def generated(self, samples: int, ranks: Ranks) -> GeneratedPictures:
-        """`samples` pictures by the subject of its captions."""
+    def generated(self, samples: int, ranks: Ranks, per_caption: int = 1) -> GeneratedPictures:
+        """`samples` pictures by the subject of its captions, `per_caption` of each."""
         return GeneratedPictures(
             self.trained.generator(ranks.device),
             self.trained.config.model,
@@ -52,6 +52,7 @@ class OpenSubject:
             samples,
             self.subject.batch_size,
             self.subject.seed,
+            per_caption,
         )
 
     def training(self) -> PackedSet:

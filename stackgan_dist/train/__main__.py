@@ -28,6 +28,7 @@ from stackgan_dist.errors import UserError
 from stackgan_dist.models import ModelConfig
 from stackgan_dist.runs.checkpoint import list_steps
 from stackgan_dist.runs.folder import DataIdentity, RunFolder
+from stackgan_dist.runs.loggers import check_installed
 from stackgan_dist.runs.trained import load_trained
 from stackgan_dist.storage.folder import Folder
 from stackgan_dist.text.files import find_file, is_trained, keep_file
@@ -47,6 +48,7 @@ def main() -> None:
     if config.engine == "deepspeed":
         load_deepspeed_config(config.deepspeed_config)
         import_deepspeed()
+    check_installed(config.run.log)
     folder = RunFolder(Folder.at(config.run.folder) / config.run.name)
     data = open_packed(config.data, config.model.image_size)
     plan = data.plan(config.training)

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 
-from stackgan_dist.config import Config, to_json
+from stackgan_dist.config import Config, flatten, to_json
 from stackgan_dist.data.batch import BatchShape, blank_batch
 from stackgan_dist.data.dataset import PackedSet
 from stackgan_dist.data.loader import StepDataset, in_time, make_loader
 from stackgan_dist.data.plan import Plan, rows_of_rank
+from stackgan_dist.device import peak_flops
 from stackgan_dist.distributed.process_group import Ranks, explained_peer_loss
 from stackgan_dist.distributed.stop import StopRequest
 from stackgan_dist.errors import RankError, UserError
 from stackgan_dist.models import ModelConfig
 from stackgan_dist.runs.folder import DataIdentity, Ending, RunFolder
-from stackgan_dist.runs.keeper import Keeper, Training, WritePolicy, resume
+from stackgan_dist.runs.keeper import Keeper, Training, Work, WritePolicy, resume
 from stackgan_dist.runs.metrics import describe_curves, metrics_of
+from stackgan_dist.runs.monitor import Pages
+from stackgan_dist.runs.step_trace import StepTrace
 from stackgan_dist.storage.files import join
+from stackgan_dist.train.costs import step_cost
 from stackgan_dist.train.identity import RunIdentity
 from stackgan_dist.train.precision import resolve_precision
 from stackgan_dist.train.samples import FixedSamples
@@ -65,6 +71,10 @@ def train(
     if ranks.is_main:
         folder.write_config(config, data.index)  # only now: a run that refuses to go on keeps its own
 
+    def work() -> Work:
+        cost = step_cost(config, data.index.text_dim, stage1[0] if stage1 else None, rows, ranks.device.type)
+        return Work(cost.flop, peak_flops(ranks.device, precision.autocast_to or precision.weights))
+
     metrics = metrics_of(StepReport, state.terms)
     kept = Training(
         title=config.model.title,
@@ -77,7 +87,10 @@ def train(
         ),
         advice="Lower --training.learning-rate, or try --training.precision fp32",
         scales_loss=precision.scale_loss,
+        pages=Pages(run.log, run.name, flatten(dataclasses.asdict(config))),
+        work=work,
     )
+    traced = run.profiled_steps if ranks.rank in run.profile_ranks else range(0)
     with Keeper(kept, state, step, folder, ranks, stop) as keeper:
         for message in [*messages, _describe(config, data, ranks, last_step, plan.steps_per_epoch)]:
             keeper.say(message)
@@ -94,22 +107,25 @@ def train(
         # Train.
         loader = make_loader(dataset, step, last_step, config.data.workers, pin_memory=ranks.device.type == "cuda")
         reports = Reports(ranks, len(rows) / training.batch_size, metrics=metrics)
+        trace = StepTrace(traced, folder.root, ranks.rank, print)
         # Alone, a rank that waits for data may stop; with peers it has to take the step that they are in.
         coming = in_time(loader, run.timeout_s, lambda: stop.raised, may_stop=not ranks.distributed)
         for batch in batches_on(ranks.device, keeper.watch(coming)):
             if isinstance(batch, UserError):
                 raise RankError(f"at step {step:,}: {batch}")
+            trace.before(step)
             with explained_peer_loss(f"at step {step:,}"):
                 report = state.step(batch, step, plan.steps_per_epoch)
-                reports.put(step, report, stop=stop.raised)
+                reports.put(step, report, stop=stop.raised, own=keeper.own_numbers(step + 1))
                 step += 1
                 due = reports.read(everything=keeper.pauses_at(step))
             for agreed in due:
-                keeper.take(agreed.step, agreed.means, stop=agreed.stop)
+                keeper.take(agreed.step, agreed.means, stop=agreed.stop, of_ranks=agreed.of_ranks)
             keeper.tick(step, learning_rate(config, (step - 1) / plan.steps_per_epoch))
             keeper.save(step)
             if samples:
                 keeper.picture(step, "samples", lambda: samples.grid(state.sample_generators))
+            trace.after(step - 1)
             if keeper.stopped:
                 break
         if step < last_step and not keeper.stopped:

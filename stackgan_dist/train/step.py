@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from stackgan_dist.data.batch import Batch
 from stackgan_dist.engines import Engine
@@ -139,6 +140,7 @@ def train_step(generator: Engine, discriminator: Engine, batch: Batch, settings:
     return StepReport(**judged, **fooled)
 
 
+@record_function("discriminator step")
 def discriminator_step(
     discriminator: Engine, rows: Rows, fakes: Fakes, settings: StepSettings
 ) -> tuple[dict[str, Tensor], Tensor | None]:
@@ -179,6 +181,7 @@ def discriminator_step(
     }, error
 
 
+@record_function("generator step")
 def generator_step(
     generator: Engine,
     discriminator: Engine,

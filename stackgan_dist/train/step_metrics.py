@@ -17,8 +17,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from stackgan_dist.distributed.process_group import Ranks
+from stackgan_dist.distributed.process_group import Event, Ranks, wait_for
 from stackgan_dist.runs.metrics import Metric, metrics_of
+from stackgan_dist.runs.stragglers import RankNumbers
 from stackgan_dist.train.step import StepReport
 
 METRICS = metrics_of(StepReport)
@@ -35,6 +36,8 @@ class Agreed:
     """Of the run's metrics over the global batch."""
     stop: bool
     """Whether any rank had been asked to stop when it took the step."""
+    of_ranks: tuple[RankNumbers, ...] = ()
+    """What each rank measured by itself, in their order, where they were asked for it."""
 
 
 class Reports:
@@ -52,22 +55,28 @@ class Reports:
     ) -> None:
         self._ranks, self._weight, self._names = ranks, weight, tuple(metrics)
         self._late = (1 if ranks.device.type == "cuda" else 0) if late is None else late
-        self._unread: deque[tuple[int, Tensor, torch.cuda.Event | None]] = deque()
+        self._unread: deque[tuple[int, Tensor, Event | None]] = deque()
 
-    def put(self, step: int, report: StepReport, *, stop: bool) -> None:
-        """Add up what the ranks have of `step`, by one collective that also carries their requests to `stop`."""
+    def put(self, step: int, report: StepReport, *, stop: bool, own: RankNumbers | None = None) -> None:
+        """Add up what the ranks have of `step`, by one collective that also carries their requests to `stop`.
+
+        `own` is what this rank measured by itself, which travels along in a place of its own; given by all or by none.
+        """
         values = torch.stack([getattr(report, name).double() for name in self._names]) * self._weight
-        message = torch.cat([values, torch.full_like(values[:1], float(stop))])
+        message = torch.cat([values, torch.full_like(values[:1], float(stop)), *self._in_place(own, values)])
         if self._ranks.gather is not None:
             message = self._ranks.gather(message).sum(0)
         elif self._ranks.distributed:
             dist.all_reduce(message)
-        copied = None
-        if message.is_cuda:
-            message = torch.empty_like(message, device="cpu", pin_memory=True).copy_(message, non_blocking=True)
-            copied = torch.cuda.Event()
-            copied.record()
-        self._unread.append((step, message, copied))
+        self._unread.append((step, *_copied(message)))
+
+    def _in_place(self, own: RankNumbers | None, like: Tensor) -> list[Tensor]:
+        """(ranks x numbers,) with `own` in this rank's place: the sum over ranks has everybody's."""
+        if own is None:
+            return []
+        places = torch.zeros(self._ranks.world_size, len(own), dtype=like.dtype, pin_memory=like.is_cuda)
+        places[self._ranks.rank] = torch.tensor(own, dtype=like.dtype)
+        return [places.flatten().to(like.device, non_blocking=True)]
 
     def read(self, *, everything: bool = False) -> list[Agreed]:
         """The reports that are due, oldest first: all but the newest, or `everything`.
@@ -78,7 +87,18 @@ class Reports:
         while len(self._unread) > (0 if everything or any(one.stop for one in agreed) else self._late):
             step, message, copied = self._unread.popleft()
             if copied is not None:
-                copied.synchronize()
-            *means, stop = message.tolist()
-            agreed.append(Agreed(step, dict(zip(self._names, means, strict=True)), stop > 0))
+                wait_for(copied, self._ranks.timeout_s)
+            values = message.tolist()
+            n = len(self._names)
+            means, stop, numbers = values[:n], values[n], iter(values[n + 1 :])
+            of_ranks = tuple(map(RankNumbers._make, zip(*[numbers] * len(RankNumbers._fields), strict=True)))
+            agreed.append(Agreed(step, dict(zip(self._names, means, strict=True)), stop > 0, of_ranks))
         return agreed
+
+
+def _copied(message: Tensor) -> tuple[Tensor, Event | None]:
+    """`message` in host memory, and when it is there; at once on a CPU."""
+    if not message.is_cuda:
+        return message, None
+    host = torch.empty_like(message, device="cpu", pin_memory=True).copy_(message, non_blocking=True)
+    return host, torch.cuda.current_stream(message.device).record_event()

@@ -17,6 +17,7 @@ from stackgan_dist.data.dataset import open_packed
 from stackgan_dist.distributed.process_group import process_group
 from stackgan_dist.distributed.stop import StopRequest
 from stackgan_dist.models import ModelConfig, Stage1Generator, build_generator
+from stackgan_dist.models.baselines.deconvolution import initialise_convolutions
 from stackgan_dist.models.baselines.gawwn import GawwnBoxDiscriminator, GawwnKeypointDiscriminator
 from stackgan_dist.models.blocks import initialise
 from stackgan_dist.models.config import RecipeName
@@ -119,6 +120,14 @@ def wake(network: nn.Module) -> None:
     for parameter in network.parameters():
         if not parameter.any():
             nn.init.normal_(parameter, std=0.3)
+
+
+def gaudy_convolutions(network: nn.Module) -> None:
+    """The same for the models that StackGAN is compared with."""
+    initialise_convolutions(network)
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            layer.weight.data *= 20
 
 
 def final_state(run: Path, step: int | None = None) -> dict[str, Any]:

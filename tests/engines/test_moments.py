@@ -18,7 +18,7 @@ from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.engines import Engine
 from stackgan_dist.engines.ddp import DDPEngine
 from stackgan_dist.engines.deepspeed import DeepSpeedEngine
-from stackgan_dist.engines.moments import laid_out
+from stackgan_dist.engines.moments import load_adam
 
 STEPS = 3
 
@@ -78,10 +78,43 @@ def test_under_deepspeed(tmp_path: Path, kind: str) -> None:
     run_forked(_rank, 1, kind, log=tmp_path / "log", timeout_s=120)
 
 
-def test_a_tensor_takes_the_strides_of_its_parameter_and_keeps_its_values() -> None:
-    value = torch.randn(2, 3, 4, 5)
-    parameter = torch.empty(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
-    found = laid_out(value, parameter)
-    assert found.stride() == parameter.stride()
-    assert torch.equal(found, value)
-    assert laid_out(step := torch.tensor(3.0), parameter) is step
+def _loaded(network: nn.Module, steps: int) -> tuple[torch.optim.Optimizer, list[nn.Parameter]]:
+    """An Adam over `network` after so many steps."""
+    parameters = list(network.parameters())
+    adam = torch.optim.Adam(parameters, 1e-3, fused=True)
+    for step in range(steps):
+        for number, parameter in enumerate(parameters):
+            parameter.grad = torch.full_like(parameter, step + number + 1.0)
+        adam.step()
+    return adam, parameters
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("steps", [0, 1])
+def test_moments_take_the_strides_of_their_parameters(layout: torch.memory_format, steps: int) -> None:
+    written, _ = _loaded(_network(), 2)
+    adam, parameters = _loaded(_network().to(memory_format=layout), steps)  # type: ignore[call-overload]
+    load_adam(adam, parameters, written.state_dict())
+    for number, parameter in enumerate(parameters):
+        for name in ("exp_avg", "exp_avg_sq"):
+            found = adam.state[parameter][name]
+            assert found.stride() == parameter.stride()
+            assert torch.equal(found, written.state_dict()["state"][number][name])
+        assert adam.state[parameter]["step"] == 2
+
+
+def test_moments_that_are_there_keep_their_addresses_and_rates_are_not_read() -> None:
+    written, _ = _loaded(_network(), 2)
+    adam, parameters = _loaded(_network(), 1)
+    adam.param_groups[0]["lr"] = 0.5
+    before = [value.data_ptr() for parameter in parameters for value in adam.state[parameter].values()]
+    load_adam(adam, parameters, written.state_dict())
+    assert [value.data_ptr() for parameter in parameters for value in adam.state[parameter].values()] == before
+    assert adam.param_groups[0]["lr"] == 0.5
+
+
+def test_a_state_without_moments_is_that_before_the_first_step() -> None:
+    fresh, _ = _loaded(_network(), 0)
+    adam, parameters = _loaded(_network(), 2)
+    load_adam(adam, parameters, fresh.state_dict())
+    assert all(not value.any() for parameter in parameters for value in adam.state[parameter].values())

@@ -22,6 +22,7 @@ from stackgan_dist.reproduce.scale import SCALES
 BIRDS = Annotations(True, tuple(sorted(PAINTED_PARTS)))
 FLOWERS = Annotations(False, ())
 small = SCALES["small"]
+TABLES = ("table1", "table2", "terms")
 
 
 def _cells(
@@ -55,6 +56,50 @@ def test_a_stage1_comes_first_and_is_trained_once(packed: Path) -> None:
     assert cells["stackgan-128-text-once"].config.stage1 == "runs/reproduce/painted-small/seed-3/stage1-64"
 
 
+@pytest.mark.parametrize("scale", ["small", "paper"])
+def test_rows_of_the_table_of_terms_differ_in_terms_alone(packed: Path, scale: str) -> None:
+    if scale == "small":
+        cells = _cells(packed, "terms")
+        assert cells["terms-stackgan-all"].config.stage1 == "runs/reproduce/painted-small/seed-3/terms-stage1-all"
+        assert cells["terms-stackgan-none"].stage1 == "terms-stage1-none"
+        configs = {name: cell.config for name, cell in cells.items()}
+    else:
+        configs = {row.preset: row.config for row in rows_of("terms", "painted", BIRDS)}
+    for stage, all_of_them in ((1, "terms-stage1-all"), (2, "terms-stackgan-all")):
+        without = [
+            replace(
+                config,
+                model=replace(config.model, text_every_layer=False),
+                training=replace(
+                    config.training, contrastive_weight=0.0, generator_contrastive_weight=0.0, reading_weight=0.0
+                ),
+                run=configs[all_of_them].run,
+                stage1=None,
+            )
+            for config in configs.values()
+            if config.model.stage == stage
+        ]
+        assert len(without) == (5 if stage == 1 else 2)
+        assert all(config == without[0] for config in without)
+    terms = {
+        name: (
+            config.model.text_every_layer,
+            bool(config.training.contrastive_weight and config.training.generator_contrastive_weight),
+            bool(config.training.reading_weight),
+        )
+        for name, config in configs.items()
+    }
+    assert terms == {
+        "terms-stage1-none": (False, False, False),
+        "terms-stage1-contrastive": (False, True, False),
+        "terms-stage1-text-layers": (True, False, False),
+        "terms-stage1-reading": (False, False, True),
+        "terms-stage1-all": (True, True, True),
+        "terms-stackgan-none": (False, False, False),
+        "terms-stackgan-all": (True, True, False),
+    }
+
+
 def test_rows_that_are_one_run_at_a_scale_share_a_cell(packed: Path) -> None:
     both = "ablation-stackgan-128", "ablation-stackgan-256"
     assert [cell_name(name, small) for name in both] == ["stackgan-128"] * 2
@@ -67,7 +112,7 @@ def test_rows_that_are_one_run_at_a_scale_share_a_cell(packed: Path) -> None:
 
 @pytest.mark.parametrize("scale", ["smoke", "small"])
 def test_every_training_sees_the_same_pictures(packed: Path, scale: str) -> None:
-    cells = [*_cells(packed, "table1", scale=scale).values(), *_cells(packed, "table2", scale=scale).values()]
+    cells = [cell for table in TABLES for cell in _cells(packed, table, scale=scale).values()]
     seen = {(cell.last_step, cell.config.training.batch_size, cell.config.training.learning_rate) for cell in cells}
     assert len(seen) == 1
     steps, batch_size, _ = seen.pop()
@@ -102,7 +147,7 @@ def test_at_the_papers_scale_only_data_names_and_seed_differ_from_the_presets(
         assert cell.config.model.image_size == given.model.image_size
 
 
-@pytest.mark.parametrize("table", ["table1", "table2"])
+@pytest.mark.parametrize("table", TABLES)
 @pytest.mark.parametrize("scale", ["smoke", "small"])
 def test_the_flags_make_the_configuration(packed: Path, table: str, scale: str) -> None:
     for cell in _cells(packed, table, scale=scale).values():

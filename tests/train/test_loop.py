@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from stackgan_dist.data.dataset import PackedSet, open_packed
 from stackgan_dist.distributed.process_group import Ranks, process_group
 from stackgan_dist.distributed.stop import StopRequest
 from stackgan_dist.errors import UserError
-from stackgan_dist.runs import checkpoint
+from stackgan_dist.runs import checkpoint, keeper
 from stackgan_dist.runs.checkpoint import committed_steps, list_steps
 from stackgan_dist.runs.folder import RunFolder
 from stackgan_dist.storage.folder import Folder
@@ -267,6 +268,22 @@ def test_a_stop_is_saved_at_the_step_that_was_taken_last(
 def test_the_forms_of_up_sampling_are_in_the_log(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
     _train(config)
     assert "up-sampling on cpu, by the rule of docs/speed.md: " in capsys.readouterr().out
+
+
+def test_a_trace_and_utilisation_change_no_bit(
+    config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, plain = _train(config)
+    monkeypatch.setattr(keeper, "_COUNT_AFTER_S", 0.0)
+    watched = dataclasses.replace(config, run=dataclasses.replace(config.run, name="watched", profile="1:2"))
+    _, run = _train(watched)
+    assert_equal(final_state(run), final_state(plain))
+    assert (run / "profile" / "rank-0-steps-1-2.pt.trace.json.gz").exists()
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert all(0 < row["mfu"] < 1 and row["memory_gb"] > 0.05 for row in rows)
+    said = capsys.readouterr().out
+    assert "trace of steps 1 to 2: " in said
+    assert re.search(r"step 5/5 .* img/s, MFU \d+%, wait [\d.]+%, [\d.]+ GB \| D ", said)
 
 
 class TestFaultsOfWhatIsShown:

@@ -10,6 +10,7 @@ from stackgan_dist.data.batch import Batch
 from stackgan_dist.distributed.gather import gather_alone
 from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.errors import UserError
+from stackgan_dist.runs.stragglers import RankNumbers
 from stackgan_dist.train.step import StepReport
 from stackgan_dist.train.step_metrics import METRICS, Reports
 from stackgan_dist.train.to_device import batches_on
@@ -67,6 +68,30 @@ def test_ranks_add_up_and_any_of_them_stops() -> None:
     (agreed,) = reports.read()
     assert agreed.stop
     assert agreed.means["discriminator_loss"] == pytest.approx(0.75 * 2 + 2.5, rel=1e-12)
+
+
+def test_what_each_rank_measured_by_itself_travels_along() -> None:
+    """This is rank 1 of 3; the means and the stop flag are what they are without it."""
+    others = {0: RankNumbers(0.5, 1e-3, 4e9), 2: RankNumbers(0.0, 3e-3, 6e9)}
+    own = RankNumbers(0.25, 2e-3, 5e9)
+
+    def gather(part: Tensor) -> Tensor:
+        parts = [part]
+        for rank, numbers in others.items():
+            other = torch.zeros(len(METRICS) + 1 + 9, dtype=part.dtype)
+            other[len(METRICS) + 1 + 3 * rank :][:3] = torch.tensor(numbers, dtype=part.dtype)
+            parts.append(other)
+        return torch.stack(parts)
+
+    reports = Reports(Ranks(1, 3, torch.device("cpu"), gather), 1.0)
+    reports.put(0, _report(2), stop=False, own=own)
+    (agreed,) = reports.read()
+    assert agreed.of_ranks == (others[0], own, others[2])
+    assert agreed.means == {name: float(2 + n) for n, name in enumerate(METRICS)}
+    assert not agreed.stop
+    alone = Reports(ALONE, 1.0)
+    alone.put(0, _report(2), stop=False)
+    assert alone.read()[0].of_ranks == ()
 
 
 def test_sums_over_ranks_are_made_in_float64() -> None:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from stackgan_dist.errors import UserError
-from stackgan_dist.generation.generate import generate_pictures
+from stackgan_dist.generation.generate import between, generate_pictures
 from stackgan_dist.generation.grid import to_pictures
 from stackgan_dist.runs.trained import Trained
 
@@ -81,8 +81,7 @@ class PictureGenerator:
         Between two sentences their embeddings are mixed linearly, as in the paper (section 4.5, figure 8).
         """
         ends = self._encoder.encode([prompt.sentence] if prompt.other is None else [prompt.sentence, prompt.other])
-        share = np.linspace(0, 1, prompt.steps, dtype=np.float32)[:, None]
-        text = np.repeat((1 - share) * ends[0] + share * ends[-1], prompt.count, axis=0)
+        text = np.repeat(between(ends[0], ends[-1], prompt.steps), prompt.count, axis=0)
         numbers = list(range(prompt.count)) * prompt.steps
         for begin in range(0, len(numbers), _BATCH):
             part = slice(begin, begin + _BATCH)

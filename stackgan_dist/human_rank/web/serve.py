@@ -76,7 +76,7 @@ def serve_pages(
 def _trial(run: str, raw: bool, device: str | None, limits: Limits) -> TryRoutes:
     import torch
 
-    from stackgan_dist.generation.generate import usable_device
+    from stackgan_dist.devices import usable_device
     from stackgan_dist.human_rank.web.picture_generator import PictureGenerator
     from stackgan_dist.human_rank.web.try_routes import TryRoutes
     from stackgan_dist.runs.trained import load_trained

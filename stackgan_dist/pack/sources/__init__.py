@@ -36,7 +36,9 @@ class Record:
     """What the source itself calls the picture (a path, an id): for people who trace a sample back."""
     crop: tuple[float, float, float, float] | None = None
     """What of the picture is kept, (left, top, right, bottom) in its pixels, clipped to it and squeezed into a square
-    where it is not one. None: the central square."""
+    where it is not one. None: the central square, or all of it."""
+    pad: bool = False
+    """Whether all of it is kept where there is no `crop`, with white beside it that makes it a square."""
     box: tuple[float, float, float, float] | None = None
     """Bounding box (left, top, width, height) in pixels of the source's picture."""
     keypoints: Mapping[str, tuple[float, float]] = field(default_factory=dict)

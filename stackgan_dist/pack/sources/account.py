@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 _MOST_NAMES = 3
+_MOST_ENDINGS = 8
 
 
 @dataclass
@@ -47,6 +48,13 @@ def of_ending(name: str) -> str:
     """What the balance calls a file that is not read because of its ending."""
     ending = PurePosixPath(name).suffix.lower()
     return f"of the ending {ending}, which is not read" if ending else "without an ending, which are not read"
+
+
+def endings_of(names: Iterable[str]) -> str:
+    """How many of them have which ending, the commonest first, for a message."""
+    endings = Counter(PurePosixPath(name).suffix.lower() or "no ending" for name in names).most_common()
+    more = ["..."] if len(endings) > _MOST_ENDINGS else []
+    return ", ".join([f"{count} {ending}" for ending, count in endings[:_MOST_ENDINGS]] + more) or "no files"
 
 
 def some_names(names: Iterable[str]) -> str:

@@ -11,6 +11,7 @@ format have ids that are texts, folders in file names, and damaged entries: a ba
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -18,9 +19,11 @@ from typing import Any
 from stackgan_dist.errors import UserError
 from stackgan_dist.pack.sources import Record
 from stackgan_dist.pack.sources.account import Account, some_names
-from stackgan_dist.pack.sources.captions_file import given_name, given_text, kind, one_line
-from stackgan_dist.pack.sources.files import Files, Names, is_inside, settle_missing
+from stackgan_dist.pack.sources.captions.entry import given_name, given_text, kind, one_line
+from stackgan_dist.pack.sources.files import Files, settle_missing
+from stackgan_dist.pack.sources.fit import Fit, check_fit
 from stackgan_dist.pack.sources.folder import key_of
+from stackgan_dist.pack.sources.names import Names, is_inside
 
 FOLDERS = {"train": "train", "test": "val"}
 _DIGITS = 12
@@ -34,11 +37,14 @@ class Coco:
         root: URL of the folder described above.
         year: 2014 or 2017; they divide the same pictures differently.
         partial: leave out pictures that are missing instead of rejecting them.
+        fit: "crop": the central square is kept; "pad": the whole picture, with white beside it.
     """
 
-    def __init__(self, root: str | None, *, year: int = 2017, partial: bool = False) -> None:
+    def __init__(self, root: str | None, *, year: int = 2017, partial: bool = False, fit: Fit = "crop") -> None:
         self._files = Files(root, "coco", f"annotations/, train{year}/ and val{year}/")
         self._year = year
+        check_fit("coco", fit)
+        self._fit = fit
         self._partial = partial
         self._accounts: dict[str, Account] = {}
 
@@ -65,6 +71,7 @@ class Coco:
                 continue
             said = tuple(caption for _, caption in sorted(captions.pop(name, ())))
             records.append(_record(name, _place(picture, folder, there), said, faults.pop(name, "")))
+        records = [dataclasses.replace(record, pad=self._fit == "pad") for record in records]
         records.sort(key=lambda record: record.key)
         settled = settle_missing(records, tree.files, partial=self._partial, what=f"coco {split}")
         account = tree.account({split: sum(record.present for record in settled)}, f"the annotations of {split}")

@@ -1,9 +1,10 @@
 """CUB-200-2011 birds (Wah et al. 2011) with the ten captions per picture of Reed et al. (CVPR 2016).
 
-Layout under the root, as the two archives unpack; `text_c10`, `train` and `test` may also lie in `birds/`:
+Layout under the root, as the two archives unpack; each folder may also lie in `birds/`, and the captions in
+`text/`, as AttnGAN and DF-GAN have them:
 
     CUB_200_2011/images/001.Black_footed_Albatross/*.jpg
-    CUB_200_2011/{images,bounding_boxes}.txt, parts/{parts,part_locs}.txt
+    CUB_200_2011/{images,bounding_boxes}.txt, perhaps parts/{parts,part_locs}.txt
     text_c10/001.Black_footed_Albatross/*.txt         ten captions, one a line
     train/filenames.pickle, test/filenames.pickle     the class-disjoint split of the StackGAN data release
 
@@ -21,13 +22,16 @@ from numpy.typing import NDArray
 from stackgan_dist.errors import UserError
 from stackgan_dist.pack.sources import Record
 from stackgan_dist.pack.sources.account import Account
-from stackgan_dist.pack.sources.files import Files, is_inside, settle_missing
+from stackgan_dist.pack.sources.files import Files, settle_missing
+from stackgan_dist.pack.sources.names import is_inside
 from stackgan_dist.pack.sources.published import embeddings_from_pickle, embeddings_from_t7, read_names
 from stackgan_dist.pack.sources.text_c10 import read_captions
 
 HALF_SIDE_PER_BOX = 0.75
 """Half the side of the crop over the longer side of the box (StackGAN's preprocessing; the paper's words differ)."""
 
+_ALSO = {"text_c10": ("text_c10", "text")}
+"""Folder -> what it may be called."""
 Box = tuple[float, float, float, float]
 
 
@@ -70,7 +74,7 @@ class Cub:
         if without:
             raise UserError(f"CUB_200_2011/bounding_boxes.txt gives no box of {without[0]!r}; unpack it again")
         records = [self._record(name, boxes[numbers[name]], keypoints.get(numbers[name], {})) for name in names]
-        there = self._files.names("CUB_200_2011/images")
+        there = self._files.names(self._within("CUB_200_2011/images"))
         settled = settle_missing(records, there, partial=self._partial, what=f"cub {split}")
         self._present[split] = sum(record.present for record in settled)
         return settled
@@ -78,7 +82,10 @@ class Cub:
     def account(self, splits: Sequence[str]) -> Account:
         """Of the files in CUB_200_2011/images/; see AccountingSource."""
         present = {split: self._present[split] for split in splits}
-        return self._files.tree("CUB_200_2011/images").account(present, "the lists of file names")
+        account = self._files.tree(self._within("CUB_200_2011/images")).account(present, "the lists of file names")
+        if not self._has_parts():
+            account.note("There is no CUB_200_2011/parts: the pictures have no keypoints, which GAWWN alone needs.")
+        return account
 
     def picture(self, record: Record) -> bytes:
         """The photograph."""
@@ -102,7 +109,7 @@ class Cub:
             key=name.rsplit("/", 1)[-1],
             captions=captions,
             class_name=name.partition("/")[0],
-            source_id=f"CUB_200_2011/images/{name}.jpg",
+            source_id=self._within(f"CUB_200_2011/images/{name}.jpg"),
             crop=_around(box) if self._crop else None,
             box=box,
             keypoints=keypoints,
@@ -110,11 +117,15 @@ class Cub:
         )
 
     def _within(self, name: str) -> str:
-        """`name`, or where it lies in birds/."""
+        """`name`, or where it lies in birds/ or in a folder of another name."""
         folder, _, rest = name.partition("/")
         if folder not in self._places:
-            self._places[folder] = folder if self._files.has(folder) else f"birds/{folder}"
+            may_be = [f"{above}{called}" for called in _ALSO.get(folder, (folder,)) for above in ("", "birds/")]
+            self._places[folder] = next(filter(self._files.has, may_be), folder)
         return f"{self._places[folder]}/{rest}"
+
+    def _has_parts(self) -> bool:
+        return self._files.has(self._within("CUB_200_2011/parts"))
 
     def _names(self, split: str) -> list[str]:
         name = self._within(f"{split}/filenames.pickle")
@@ -135,7 +146,9 @@ class Cub:
         return boxes
 
     def _keypoints(self) -> dict[str, dict[str, tuple[float, float]]]:
-        """Number of the picture -> name of the part -> (x, y), the visible ones."""
+        """Number of the picture -> name of the part -> (x, y), the visible ones; none without such tables."""
+        if not self._has_parts():
+            return {}
         parts = dict(self._table("parts/parts.txt"))
         found: dict[str, dict[str, tuple[float, float]]] = {}
         for number, values in self._table("parts/part_locs.txt"):
@@ -151,12 +164,11 @@ class Cub:
 
     def _table(self, name: str) -> list[tuple[str, str]]:
         """The lines of a metadata file, each cut after its first word."""
-        lines = self._files.needed(f"CUB_200_2011/{name}").decode("utf-8", errors="replace").splitlines()
+        where = self._within(f"CUB_200_2011/{name}")
+        lines = self._files.needed(where).decode("utf-8", errors="replace").splitlines()
         pairs = [line.strip().partition(" ") for line in lines if line.strip()]
         if not pairs or not all(rest for _, _, rest in pairs):
-            raise UserError(
-                f"{self._files.url(f'CUB_200_2011/{name}')} is not a table of CUB-200-2011; unpack it again"
-            )
+            raise UserError(f"{self._files.url(where)} is not a table of CUB-200-2011; unpack it again")
         return [(first, rest) for first, _, rest in pairs]
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 import os
 import stat
-import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from stackgan_dist.errors import UserError
 from stackgan_dist.pack.sources import Record
 from stackgan_dist.pack.sources.account import Account
+from stackgan_dist.pack.sources.names import Names
 from stackgan_dist.storage.folder import Folder
 
 
@@ -138,40 +138,6 @@ def _mode(entry: os.DirEntry[str]) -> int:
 def _plain(name: str) -> str:
     """`name` as a foreign file or an option gives it, without the parts that mean nothing: ./a//b.jpg is a/b.jpg."""
     return str(PurePosixPath(name))
-
-
-class Names:
-    """The names that are there, whichever way their accents are written.
-
-    A Mac stores "é" as two characters (NFD) where captions have one (NFC); both mean the same file.
-    """
-
-    def __init__(self, names: Iterable[str]) -> None:
-        self._names = frozenset(names)
-        self._normal: dict[str, list[str]] = {}
-        for name in self._names:
-            if not name.isascii():
-                self._normal.setdefault(_composed(name), []).append(name)
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._names
-
-    def find(self, name: str) -> str | None:
-        """The name of the file that `name` means, None where there is none, or more than one."""
-        if name in self._names:
-            return name
-        found = self._normal.get(_composed(name), []) if not name.isascii() else []
-        return found[0] if len(found) == 1 else None
-
-
-def _composed(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
-
-
-def is_inside(name: str) -> bool:
-    """Whether a relative name given by a foreign file stays below the folder that it is relative to."""
-    path = PurePosixPath(name.replace("\\", "/"))
-    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
 
 
 def settle_missing(records: Sequence[Record], names: Sequence[str], *, partial: bool, what: str) -> list[Record]:

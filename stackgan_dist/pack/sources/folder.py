@@ -1,18 +1,19 @@
-"""Anyone's pictures: a folder, and their captions in one of three forms.
+"""Anyone's pictures: a folder, and their captions in the forms that people have them.
 
-    cats/tom.jpg, cats/tom.txt    beside each picture a text file of its name, a caption a line
+    cats/tom.jpg, cats/tom.txt    beside each picture a text file of its name, a caption a line; or in a folder of texts
     captions.jsonl                {"file": "cats/tom.jpg", "captions": ["a grey cat", ...]}, one picture a line
     captions.csv                  a table with the columns file and caption, one caption a line
+    metadata.jsonl, .csv, .parquet    as in Hugging Face's imagefolder: file_name and text
+    any other table or JSON file      whose columns (captions/entry.py has their names) or entries name the pictures
 
-`captions.jsonl` may also say "caption" or "text" for a single one (a string or a list) and "file_name" for the file,
-and give a "class" and a "split" ("train", "test" or "val"); so may the table.
+A picture may be named without its folder or ending where that is unique. A "class" and a "split" ("train", "test" or
+"val") may be given as well.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import PurePosixPath
 from typing import Literal, get_args
@@ -20,14 +21,25 @@ from typing import Literal, get_args
 from stackgan_dist.errors import UserError
 from stackgan_dist.pack.pictures import ENDINGS
 from stackgan_dist.pack.sources import Record
-from stackgan_dist.pack.sources.account import Account, of_ending
-from stackgan_dist.pack.sources.captions_file import Entry, merged, one_line, read_json_lines, read_table
-from stackgan_dist.pack.sources.files import Files, Names
-from stackgan_dist.pack.sources.splits import check_split, check_test_fraction, splits_by_folder, val_as_test
+from stackgan_dist.pack.sources.account import Account, endings_of, of_ending, printable, some_names
+from stackgan_dist.pack.sources.captions.entry import Columns, Entry
+from stackgan_dist.pack.sources.captions.find import FIRST, CaptionsFile, CaptionsFiles, split_in
+from stackgan_dist.pack.sources.captions.placed import placed
+from stackgan_dist.pack.sources.captions.texts import PictureTexts, read_text
+from stackgan_dist.pack.sources.files import Files
+from stackgan_dist.pack.sources.fit import Fit, check_fit
+from stackgan_dist.pack.sources.names import PictureNames, is_hidden
+from stackgan_dist.pack.sources.splits import (
+    check_split,
+    check_test_fraction,
+    split_of,
+    splits_by_folder,
+    val_as_test,
+)
 
 Classes = Literal["auto", "folders", "none"]
 
-_CAPTION_FILES = ("captions.jsonl", "captions.csv")
+_TARS = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _FEWEST_CLASSES = 2
 """In a split: a wrong text is one of another class."""
 
@@ -37,10 +49,15 @@ class PictureFolder:
 
     Args:
         root: its URL.
-        captions: the captions file, relative to the root; by default captions.jsonl or captions.csv where there is
-            one, and text files beside the pictures otherwise.
-        classes: "auto": the captions file's, if it gives any; "folders": the name of the folder that a picture is in;
-            "none".
+        captions: the captions file, relative to the root, or a list of several; by default captions.jsonl or
+            captions.csv, or else the text files of the pictures, or else the file that is found to hold captions.
+        file_column: the column or field that names the picture, where it is not found by its name.
+        caption_column: the one that holds the caption, or a list of those that hold one each.
+        class_column: the one that holds the class; by default "class".
+        split_column: the one that holds the split; by default "split".
+        classes: "auto": the captions file's, if it gives any; "folders": the whole path of the folder that a picture is
+            in, without that of its split; "none".
+        fit: "crop": the central square is kept; "pad": the whole picture, with white beside it.
         test_fraction: share of the pictures that make the split "test", chosen by a hash of their names, so that it
             stays the same when pictures are added; at least two pictures, where enough are left for training. A "split"
             in the captions file, or folders train/, test/ and val/ under the root, decide instead where they exist.
@@ -51,17 +68,25 @@ class PictureFolder:
         self,
         root: str | None,
         *,
-        captions: str | None = None,
+        captions: str | Sequence[str] | None = None,
+        file_column: str = "",
+        caption_column: str | Sequence[str] = (),
+        class_column: str = "",
+        split_column: str = "",
         classes: Classes = "auto",
+        fit: Fit = "crop",
         test_fraction: float = 0.1,
         partial: bool = False,
     ) -> None:
         self._files = Files(root, "folder", "pictures and their captions")
         if classes not in get_args(Classes):
             raise UserError(f"folder: classes is {classes!r}; choose one of {', '.join(get_args(Classes))}")
+        check_fit("folder", fit)
         check_test_fraction("folder", test_fraction)
-        self._captions = captions
+        self._asked = _listed(captions or ())
+        self._columns = Columns(file_column, _listed(caption_column), class_column, split_column)
         self._classes = classes
+        self._fit = fit
         self._test_fraction = test_fraction
         self._partial = partial
         self._account = Account(0)
@@ -72,32 +97,21 @@ class PictureFolder:
         tree = self._files.tree()
         account = self._account = Account(len(tree.files) + len(tree.others))
         account.others.update(tree.others.values())
-        present = Names(tree.files)
-        pictures = [name for name in tree.files if name.lower().endswith(ENDINGS) and not _is_hidden(name)]
+        pictures = [name for name in tree.files if name.lower().endswith(ENDINGS) and not is_hidden(name)]
         if not pictures:
-            raise UserError(f"{self._files.root} holds no pictures ({', '.join(ENDINGS)}); check --root")
-        chosen = self._captions or next((name for name in _CAPTION_FILES if name in present), None)
-        texts: set[str] = set()
-        if chosen is None:
-            entries = [self._beside(name, present, texts) for name in pictures]
-            if all(entry.fault for entry in entries):
-                raise UserError(
-                    f"{self._files.root} holds {len(pictures)} pictures but no captions: neither captions.jsonl nor "
-                    f"captions.csv, nor text files beside the pictures (the first: {entries[0].fault})"
-                )
-        else:
-            entries = self._captions_file(chosen, present)
-            texts.add(chosen)
+            raise UserError(f"{self._files.root} holds no pictures ({', '.join(ENDINGS)}); {_instead(tree.files)}")
+        entries, words, chosen = self._entries(tree.files, pictures)
+        present = frozenset(pictures)
         splits = self._splits(entries, present, account)
+        missing = {entry.file for entry in entries if not entry.fault and entry.file not in present}
         records = [
             self._record(entry, entry.file in present)
             for entry in entries
-            if splits[entry.file] == split and not (self._partial and not entry.fault and entry.file not in present)
+            if splits[entry.file] == split and not (self._partial and entry.file in missing)
         ]
-        gone = sum(not entry.fault and entry.file not in present for entry in entries)
-        if gone and self._partial:
-            account.note(f"{gone} pictures that {chosen} names are missing, and were left out (partial).")
-        self._count(tree.files, {entry.file for entry in entries}, texts, splits, chosen)
+        if missing and self._partial:
+            account.note(f"{len(missing)} pictures that {chosen} names are missing, and were left out (partial).")
+        count_files(account, tree.files, splits, words, chosen)
         return records
 
     def account(self, splits: Sequence[str]) -> Account:
@@ -108,52 +122,65 @@ class PictureFolder:
         """The file's bytes."""
         return self._files.read(record.source_id)
 
+    def _entries(self, files: Sequence[str], pictures: Sequence[str]) -> tuple[list[Entry], set[str], str]:
+        """(what is known of each picture, the files that say it, what to call them; "" for the pictures' own texts)."""
+        names = PictureNames(pictures)
+        captions = CaptionsFiles(self._files, self._columns, names)
+        chosen = [CaptionsFile(str(PurePosixPath(name)), split_in(name)) for name in self._asked]
+        if not chosen:
+            chosen = [CaptionsFile(name) for name in FIRST if name in files][:1]
+        if not chosen:
+            texts = PictureTexts(files, pictures)
+            own = {picture: texts.of(picture) for picture in pictures}
+            if any(own.values()):
+                return (
+                    [read_text(self._files, picture, own[picture]) for picture in pictures],
+                    {*filter(None, own.values())},
+                    "",
+                )
+            chosen = captions.found(files)
+        if not chosen:
+            looks = "".join(f"\n  {look}" for look in captions.looked_like(files))
+            raise UserError(
+                f"{self._files.root} holds {len(pictures)} pictures but no captions: no text files of the pictures "
+                f"(such as {PurePosixPath(pictures[0]).with_suffix('.txt')}), and no table, JSON or parquet file that "
+                f"names them. Found: {endings_of(files)}{looks}"
+            )
+        said = (entry for file in chosen for entry in captions.read(file))
+        entries, resembled = placed(said, names)
+        if resembled:
+            first = next(iter(resembled))
+            self._account.note(
+                f"{len(resembled)} names were matched without their folder or ending: {printable(first)}, for example, "
+                f"is {printable(resembled[first])}."
+            )
+        called = [file.name for file in chosen]
+        for file in chosen:
+            if unread := self._columns.unread(captions.columns(file)):
+                self._account.note(
+                    f"{file.name} has columns that are not read: {', '.join(unread)}. If one of them is a class or "
+                    "split: --options class_column=NAME split_column=NAME."
+                )
+        return entries, {*called}, some_names(called)
+
     def _record(self, entry: Entry, present: bool) -> Record:
         return Record(
             key=key_of(entry.file),
             captions=entry.captions,
             class_name=self._class_of(entry),
             source_id=entry.file,
+            pad=self._fit == "pad",
             fault=entry.fault or ("" if present else "the picture is missing"),
             present=present,
         )
 
     def _class_of(self, entry: Entry) -> str:
         if self._classes == "folders":
-            return PurePosixPath(entry.file).parent.name
+            folders = entry.file.split("/")[:-1]
+            return "/".join(folders[1:] if split_of(entry.file) else folders)
         return entry.class_name if self._classes == "auto" else ""
 
-    def _captions_file(self, chosen: str, present: Names) -> list[Entry]:
-        text = _decoded(self._files.needed(chosen, "name it with --options captions=FILE"))
-        if text is None:
-            raise UserError(f"{self._files.url(chosen)} is not UTF-8; convert it, e.g. with iconv -t UTF-8")
-        is_table = not chosen.endswith((".jsonl", ".json"))
-        rows = read_table(text, chosen) if is_table else read_json_lines(text, chosen)
-        # A table has a row for each caption: those of a picture are gathered.
-        entries: dict[str, Entry] = {}
-        for row in rows:
-            row = dataclasses.replace(row, file=present.find(row.file) or row.file)
-            known = entries.get(row.file)
-            if known is not None and is_table:
-                row = merged(known, row)
-            elif known is not None:
-                row = dataclasses.replace(known, fault=known.fault or "the file has two lines of captions")
-            entries[row.file] = row
-        return [entries[file] for file in sorted(entries)]
-
-    def _beside(self, picture: str, present: Names, texts: set[str]) -> Entry:
-        """The entry of `picture` by the text file beside it, whose name is added to `texts`."""
-        stem = str(PurePosixPath(picture).with_suffix(""))
-        name = next((found for ending in (".txt", ".TXT") if (found := present.find(stem + ending))), None)
-        if name is None:
-            return Entry(picture, (), fault=f"there are no captions {stem}.txt")
-        texts.add(name)
-        text = _decoded(self._files.read(name))
-        if text is None:
-            return Entry(picture, (), fault=f"{name} is not UTF-8")
-        return Entry(picture, tuple(caption for line in text.splitlines() if (caption := one_line(line))))
-
-    def _splits(self, entries: Sequence[Entry], present: Names, account: Account) -> dict[str, str]:
+    def _splits(self, entries: Sequence[Entry], present: Container[str], account: Account) -> dict[str, str]:
         """Name of the file of each entry -> its split, "" for those in none."""
         by_hash = self._by_hash(entries, present)
         if any(entry.split for entry in entries):
@@ -161,35 +188,47 @@ class PictureFolder:
             return {file: split or by_hash[file] for file, split in val_as_test(given, account).items()}
         return splits_by_folder([entry.file for entry in entries], account) or by_hash
 
-    def _by_hash(self, entries: Sequence[Entry], present: Names) -> dict[str, str]:
+    def _by_hash(self, entries: Sequence[Entry], present: Container[str]) -> dict[str, str]:
         test = {entry.file for entry in entries if _fraction(entry.file) < self._test_fraction}
         if self._test_fraction:
             usable = [entry for entry in entries if not entry.fault and entry.file in present]
             test = _of_two_classes(test, {entry.file: self._class_of(entry) or entry.file for entry in usable})
         return {entry.file: "test" if entry.file in test else "train" for entry in entries}
 
-    def _count(
-        self, files: Sequence[str], named: set[str], texts: set[str], splits: dict[str, str], chosen: str | None
-    ) -> None:
-        account = self._account
-        for name in files:
-            if name in named:
-                if splits[name]:
-                    account.pictures[splits[name]] += 1
-                else:
-                    account.others["pictures in no split: outside the folders train/, test/ and val/"] += 1
-            elif name in texts:
-                account.others["with captions"] += 1
-            elif _is_hidden(name):
-                account.others["hidden: their names, or their folders', begin with a dot"] += 1
-            elif name.lower().endswith(ENDINGS):
-                account.others[f"pictures without caption: {chosen} does not name them"] += 1
-            elif name in _CAPTION_FILES:
-                account.others[f"{name}, which is not read beside {chosen}"] += 1
-            elif name.lower().endswith(".txt") and chosen is None:
-                account.others["texts without a picture of their name"] += 1
+
+def count_files(
+    account: Account, files: Sequence[str], splits: Mapping[str, str], words: Container[str], chosen: str
+) -> None:
+    """Add what each of the files under the root is to `account`."""
+    for name in files:
+        if name in splits:
+            if splits[name]:
+                account.pictures[splits[name]] += 1
             else:
-                account.others[of_ending(name)] += 1
+                account.others["pictures in no split: outside the folders train/, test/ and val/"] += 1
+        elif name in words:
+            account.others["with captions"] += 1
+        elif is_hidden(name):
+            account.others["hidden: their names, or their folders', begin with a dot"] += 1
+        elif name.lower().endswith(ENDINGS):
+            account.others[f"pictures without caption: {chosen} does not name them"] += 1
+        elif name in FIRST:
+            account.others[f"{name}, which is not read beside {chosen or 'the texts of the pictures'}"] += 1
+        elif name.lower().endswith(".txt") and not chosen:
+            account.others["texts without a picture of their name"] += 1
+        else:
+            account.others[of_ending(name)] += 1
+
+
+def _listed(value: str | Sequence[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _instead(files: Sequence[str]) -> str:
+    """What to do with a folder without pictures, by what is in it."""
+    if any(name.lower().endswith(_TARS) for name in files):
+        return "it holds tars: pack it with the recipe webdataset"
+    return f"it holds {endings_of(files)}; check --root"
 
 
 def key_of(name: str) -> str:
@@ -215,15 +254,3 @@ def _of_two_classes(test: set[str], classes: dict[str, str]) -> set[str]:
             chosen.add(classes[file])
     left = {class_name for file, class_name in classes.items() if file not in added}
     return added if min(len(chosen), len(left)) >= _FEWEST_CLASSES else set()
-
-
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") for part in name.split("/"))
-
-
-def _decoded(data: bytes) -> str | None:
-    """`data` as UTF-8 text, a byte order mark taken off; None when it is not."""
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return None

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 
 from stackgan_dist.pack.pictures import ENDINGS
 from stackgan_dist.pack.sources.account import of_ending
-from stackgan_dist.pack.sources.captions_file import given_captions, given_name, kind, one_line
-from stackgan_dist.pack.sources.files import is_inside
+from stackgan_dist.pack.sources.captions.entry import given_captions, given_name, kind, one_line
+from stackgan_dist.pack.sources.names import is_inside
 
 _WORDS = (".json", ".txt", ".cls")
 _LONGEST_TEXT_BYTES = 2**20

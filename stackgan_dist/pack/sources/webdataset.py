@@ -32,8 +32,9 @@ from typing import Any, BinaryIO
 
 from stackgan_dist.errors import UserError
 from stackgan_dist.pack.sources import Record
-from stackgan_dist.pack.sources.account import Account, of_ending
+from stackgan_dist.pack.sources.account import Account, endings_of, of_ending
 from stackgan_dist.pack.sources.files import Files, Tree
+from stackgan_dist.pack.sources.fit import Fit, check_fit
 from stackgan_dist.pack.sources.folder import key_of
 from stackgan_dist.pack.sources.splits import check_split, check_test_fraction, splits_by_folder
 from stackgan_dist.pack.sources.tar_members import Sample, read_samples
@@ -72,9 +73,10 @@ class WebDatasetTars:
         root: URL of the folder that they are in, or of the tars with the numbers in braces.
         test_fraction: share of the TARS that make the split "test", at least one where there are several and it is
             above 0: the last ones by name. Folders train/, test/ and val/ decide instead where they exist.
+        fit: "crop": the central square is kept; "pad": the whole picture, with white beside it.
     """
 
-    def __init__(self, root: str | None, *, test_fraction: float = 0.1) -> None:
+    def __init__(self, root: str | None, *, test_fraction: float = 0.1, fit: Fit = "crop") -> None:
         self._files = Files(root, "webdataset", "*.tar, or train/*.tar and test/*.tar,")
         self._given: list[str] | None = None
         """Names of the tars, where the root names them and not their folder."""
@@ -82,6 +84,8 @@ class WebDatasetTars:
             folder, self._given = _tars_of(root)
             self._files = Files(folder, "webdataset", "the tars")
         check_test_fraction("webdataset", test_fraction)
+        check_fit("webdataset", fit)
+        self._fit = fit
         self._test_fraction = test_fraction
         self._kept: Folder | None = None
         self._decompressed: dict[str, str] = {}
@@ -103,7 +107,10 @@ class WebDatasetTars:
         account.others.update(tree.others.values())
         splits = self._splits([name for name in tree.files if name.lower().endswith(_TARS)], account)
         if not splits:
-            raise UserError(f"there are no tars ({', '.join(_TARS)}) under {self._files.root}; check --root")
+            raise UserError(
+                f"there are no tars ({', '.join(_TARS)}) under {self._files.root}, but {endings_of(tree.files)}; check "
+                "--root, or pack pictures that are files with the recipe folder"
+            )
         tars = [name for name in splits if splits[name] == split]
         for name in tree.files:
             account.others["tars" if name in splits else of_ending(name)] += 1
@@ -112,6 +119,8 @@ class WebDatasetTars:
         with ThreadPoolExecutor(_TARS_AT_ONCE) as threads:  # on an object store this is all waiting
             found = dict(zip(order, threads.map(self._list, order), strict=True))
         records = [record for name in tars for record in found[name].records]
+        if self._fit == "pad":
+            records = [dataclasses.replace(record, pad=True) for record in records]
         others = sum((found[name].others for name in tars), Counter[str]())
         pictures = Counter({split: sum(record.present for record in records)})
         self._in_tars[split] = Account(pictures[split] + others.total(), pictures=pictures, others=others)

@@ -1,0 +1,1 @@
+"""What `import stackgan_dist` offers to Python: trained generators and packed data sets (docs/python.md)."""

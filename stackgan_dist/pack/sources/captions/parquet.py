@@ -1,0 +1,67 @@
+"""Captions in a parquet file, such as `metadata.parquet` of Hugging Face's imagefolder; a row for each."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from stackgan_dist.errors import UserError
+from stackgan_dist.pack.sources.captions.entry import Columns, Entry, understood
+
+_ROWS_AT_ONCE = 4096
+
+
+def columns_of(path: Path, where: str) -> list[str]:
+    """The names of the columns of the file at `path`, called `where`. Raises UserError where it cannot be read."""
+    with _opened(path, where) as file:
+        return [str(name) for name in file.schema_arrow.names]
+
+
+def read_parquet(path: Path, where: str, columns: Columns) -> Iterator[Entry]:
+    """The rows of the file at `path`, called `where`, some thousands in memory at a time, and of them what is wanted.
+
+    Raises UserError where it cannot be read, and for a column that holds the pictures themselves.
+    """
+    with _opened(path, where) as file:
+        import pyarrow
+
+        schema = file.schema_arrow
+        names = [str(name) for name in schema.names]
+        wanted = {*columns.of_file(names), *itertools.chain(*columns.of_captions(names))}
+        wanted |= {*columns.of_class(names), *columns.of_split(names)}
+        holds = [name for name in columns.of_file(names)[:1] if not _may_be_names(schema.field(name).type)]
+        if holds:
+            raise UserError(
+                f"{where} holds the pictures themselves in its column {holds[0]!r}; write them to files, and their "
+                "names to a column file_name"
+            )
+        number = 0
+        try:
+            for batch in file.iter_batches(_ROWS_AT_ONCE, columns=sorted(wanted)):
+                for fields in batch.to_pylist():
+                    number += 1
+                    yield understood(lambda fields=fields: fields, f"{where}, row {number}", columns)  # type: ignore[misc]
+        except (pyarrow.ArrowException, OSError) as error:
+            raise UserError(f"{where}, behind row {number}: {error}; write it again") from error
+
+
+def _may_be_names(kind: Any) -> bool:
+    import pyarrow
+
+    return bool(pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind) or pyarrow.types.is_null(kind))
+
+
+def _opened(path: Path, where: str) -> Any:
+    try:
+        import pyarrow
+        from pyarrow.parquet import ParquetFile
+    except ImportError as error:
+        raise UserError(
+            f"{where} is a parquet file, which needs a package: python -m pip install 'stackgan_dist[parquet]'"
+        ) from error
+    try:
+        return ParquetFile(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UserError(f"{where} is not a parquet file ({error}); write it again") from error

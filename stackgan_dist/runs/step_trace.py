@@ -1,0 +1,70 @@
+"""A trace of some steps of a training by torch's profiler, for Perfetto or TensorBoard: `--run.profile START:STEPS`.
+
+It is written into the run's folder, on an object store as well: profile/rank-0-steps-50-59.pt.trace.json.gz.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from stackgan_dist.storage.folder import Folder
+
+
+class StepTrace:
+    """Traces `steps`, those of them that this start takes. A fault costs the trace, and no training.
+
+    Args:
+        steps: their numbers, from 0; empty: none.
+        folder: of the run.
+        rank: whose trace it is.
+        say: gets a line about where the trace is, or why there is none.
+    """
+
+    def __init__(self, steps: range, folder: Folder, rank: int, say: Callable[[str], None]) -> None:
+        self._steps, self._folder, self._rank, self._say = steps, folder, rank, say
+        self._profile: profile | None = None
+        self._first = 0
+
+    def before(self, step: int) -> None:
+        """Call it before step number `step`."""
+        if step in self._steps and self._profile is None:
+            self._attempt(lambda: self._begin(step))
+
+    def after(self, step: int) -> None:
+        """Call it after step number `step`."""
+        if self._profile is None:
+            return
+        self._attempt(self._profile.step)
+        if step + 1 not in self._steps:
+            self._attempt(lambda: self._write(step))
+
+    def _begin(self, step: int) -> None:
+        activities = [ProfilerActivity.CPU]
+        if torch.cuda.is_available():
+            activities.append(ProfilerActivity.CUDA)
+        traced = profile(activities=activities, record_shapes=True, profile_memory=True)
+        traced.start()
+        self._profile, self._first = traced, step
+
+    def _write(self, last: int) -> None:
+        traced, self._profile = self._profile, None
+        assert traced is not None
+        traced.stop()
+        name = f"profile/rank-{self._rank}-steps-{self._first}-{last}.pt.trace.json.gz"
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "trace.json.gz"
+            traced.export_chrome_trace(str(file))
+            self._folder.write(name, file.read_bytes())
+        self._say(f"trace of steps {self._first} to {last}: {self._folder.url_of(name)} (open it at ui.perfetto.dev)")
+
+    def _attempt(self, work: Callable[[], object]) -> None:
+        try:
+            work()
+        except Exception as error:
+            self._profile, self._steps = None, range(0)
+            self._say(f"the trace could not be made ({type(error).__name__}: {error}); training goes on without")

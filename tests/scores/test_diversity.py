@@ -1,0 +1,33 @@
+"""How different the pictures of one sentence are."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import torch
+
+from stackgan_dist.scores.diversity import DiversitySums, pixel_deviation
+
+
+def test_pictures_that_are_all_alike_have_none() -> None:
+    one = torch.rand(3, 1, 3, 8, 8) * 2 - 1
+    torch.testing.assert_close(pixel_deviation(one.expand(3, 5, 3, 8, 8)), torch.zeros(3, dtype=torch.float64))
+
+
+def test_its_square_is_half_of_the_mean_squared_difference_of_two_pictures() -> None:
+    # Where every pixel differs alike, the mean over pixels is that of any of them.
+    shades = torch.tensor([-0.5, 0.1, 0.3, 0.9], dtype=torch.float64)
+    pictures = shades[None, :, None, None, None].expand(1, 4, 3, 8, 8)
+    squares = [(a - b).square() for a, b in combinations(shades, 2)]
+    torch.testing.assert_close(pixel_deviation(pictures)[0].square(), torch.stack(squares).mean() / 2)
+
+
+def test_sums_of_parts_add_up_to_those_of_the_whole() -> None:
+    images = torch.rand(12, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    whole, first, second = DiversitySums(), DiversitySums(), DiversitySums()
+    whole.add(images, 3)
+    first.add(images[:3], 3)
+    second.add(images[3:], 3)
+    torch.testing.assert_close(first.tensor + second.tensor, whole.tensor)
+    assert whole.mean == pixel_deviation(images.unflatten(0, (-1, 3))).mean()
+    assert DiversitySums().mean is None
