@@ -63,6 +63,14 @@ def pack_small(folder: Path) -> None:
     pack(recipe, root=None, out=str(folder), workers=1, limit=PICTURES)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What commands keep in the user's cache is kept in a folder of the tests' own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a packed set: 38 painted birds per split in five shards, at 76 and 152 pixels.

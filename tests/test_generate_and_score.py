@@ -17,6 +17,7 @@ from distributed.forked import run_forked
 from distributed.tiny import BASELINES, gaudy, gaudy_convolutions, tiny_config, tiny_model, train_alone
 from PIL import Image
 from small_classifier import open_door_with_it, small_classifier
+from small_encoders import small_clip, small_dinov2
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from stackgan_dist import colour_agreement, generate, inception_score
@@ -30,7 +31,7 @@ from stackgan_dist.runs.folder import find_run
 from stackgan_dist.runs.trained import load_trained
 from stackgan_dist.scores import __main__ as scores
 from stackgan_dist.scores import overlap
-from stackgan_dist.scores.measure import ROWS
+from stackgan_dist.scores.rows import ROWS
 from stackgan_dist.scores.subject import Subject, open_subject
 
 FEW_PICTURES = ["--diversity-sentences", 5, "--diversity-pictures", 2]
@@ -91,9 +92,10 @@ class TestGenerate:
             assert both[f"{name}-stage1.png"] == first[f"{name}.png"]
         assert len(both) == 9
         grid = Image.open(tmp_path / "both" / "grid.png")
-        left = grid.width - 4 * (128 + 6) - 6  # four columns with margins, after the sentences
-        for column, name in enumerate(("000-000-stage1", "000-000", "000-001-stage1", "000-001")):
-            cell = grid.crop((left + column * 134, 26, left + column * 134 + 128, 26 + 128))
+        lefts = [260, 260 + 131, 260 + 131 + 143, 260 + 2 * 131 + 143]  # two pairs set apart, behind the sentences
+        assert grid.width == lefts[-1] + 128 + 6
+        for left, name in zip(lefts, ("000-000-stage1", "000-000", "000-001-stage1", "000-001"), strict=True):
+            cell = grid.crop((left, 26, left + 128, 26 + 128))
             enlarged = Image.open(tmp_path / "both" / f"{name}.png").resize((128, 128), Image.Resampling.NEAREST)
             assert cell.tobytes() == enlarged.tobytes(), name
 
@@ -233,43 +235,56 @@ def _rows(run: Path) -> list[dict[str, Any]]:
 
 def _score(patch: pytest.MonkeyPatch, module: Any, run: Path, *arguments: object) -> dict[str, Any]:
     """The row that one process adds."""
+    folder = find_run(str(run)).path
+    before = len(_rows(folder)) if (folder / "scores.jsonl").exists() else 0
     few = FEW_PICTURES if module in (scores, colour_agreement) else []
     patch.setattr("sys.argv", ["score", str(run), *map(str, [*arguments, *few])])
     module.main()
-    rows = _rows(find_run(str(run)).path)
-    return _merged(rows[-len(ROWS) :]) if module is scores else rows[-1]
+    rows = _rows(folder)
+    return _merged(rows[before:]) if module is scores else rows[-1]
 
 
 def _merged(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """One row as it is; of several, what each has of its own goes by the score's name."""
+    """One row as it is; of several, what each has of its own goes by the score's name, and another judge's."""
     if len(rows) == 1:
         return rows[0]
-    return {f"{row['score']} {name}": value for row in rows for name, value in row.items() if name != "time"}
+    judges = {row["classifier"]: f"{row['classifier']} " for row in rows} | {"efficientnet-lite0": ""}
+    return {
+        f"{judges[row['classifier']]}{row['score']} {name}": value
+        for row in rows
+        for name, value in row.items()
+        if name != "time"
+    }
 
 
 def _score_on_ranks(ranks: int, module: str, run: Path, log: Path, *arguments: object) -> dict[str, Any]:
     before = len(_rows(run))
-    added = len(ROWS) if module == "scores" else 1
     few = FEW_PICTURES if module in ("scores", "colour_agreement") else []
     run_forked(open_door_with_it, ranks, module, str(run), *map(str, [*arguments, *few]), log=log)
-    assert len(_rows(run)) == before + added  # rank 0 alone
-    return _merged(_rows(run)[-added:])
+    added = _rows(run)[before:]
+    assert module == "scores" or len(added) == 1  # rank 0 alone
+    return _merged(added)
 
 
 def _assert_same_score(one: dict[str, Any], many: dict[str, Any]) -> None:
     assert one.keys() == many.keys()
     for name in one.keys() - {"time"}:
-        if isinstance(one[name], float | list):
+        if isinstance(one[name], float | list) and not name.endswith("notes"):
             assert many[name] == pytest.approx(one[name], rel=1e-9, abs=0), name
         else:
             assert many[name] == one[name], name
 
 
+ANEW = ["--keep-real", "none"]
+"""Real pictures are measured in each call."""
 FEW_CANDIDATES = ["--map-pictures", 20, "--wrong-captions", 9, "--wrong-pool", 30]
 SCORES = {
     "inception_score": (inception_score, ["--samples", 14, "--splits", 4, "--batch-size", 8]),
     "colour_agreement": (colour_agreement, ["--samples", 50, "--batch-size", 8]),
-    "scores": (scores, ["--samples", 24, "--splits", 3, "--batch-size", 20, "--kernel-block", 12, *FEW_CANDIDATES]),
+    "scores": (
+        scores,
+        ["--samples", 24, "--splits", 3, "--batch-size", 20, "--kernel-block", 12, *FEW_CANDIDATES, *ANEW],
+    ),
 }
 """Splits do not fit the batches, nor do ranks those of the colours; the classifier is slow, so it gets two batches."""
 RANKS = [2, pytest.param(4, marks=pytest.mark.slow)]
@@ -281,7 +296,16 @@ def test_any_number_of_ranks_gives_the_same_score(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, ranks: int
 ) -> None:
     module, arguments = SCORES[name]
+    if name == "scores":
+        folders = small_clip(tmp_path / "tiny-clip"), small_dinov2(tmp_path / "tiny-dinov2")
+        arguments = [*arguments, "--encoder", *folders]
     one = _score(monkeypatch, module, run / "stage1", *arguments)
+    if name == "scores":
+        rows = {row for row in one if row.endswith(" notes")}
+        assert len(rows) == len(ROWS) + 5 + 7  # of DINOv2; and of CLIP, with CMMD and the CLIP score
+        assert 0 < one["tiny-clip clip score mean"] < 100
+        assert one["tiny-dinov2 frechet of_infinitely_many"] is None  # 24 pictures, 32 features
+        assert one["tiny-clip frechet weights_sha256"] != one["frechet weights_sha256"]
     assert one.get("std", 1) > 0.01  # equal because it is computed alike, not because all pictures are
     _assert_same_score(one, _score_on_ranks(ranks, name, run / "stage1", tmp_path / "log", *arguments))
 

@@ -36,8 +36,10 @@ from stackgan_dist.machine import cores_of_this_rank
 from stackgan_dist.models import ModelConfig, build_generator
 from stackgan_dist.models.config import Width
 from stackgan_dist.ranges import Range, check_fields
-from stackgan_dist.scores.measure import GeneratedSums, ScoreProtocol
+from stackgan_dist.scores.judges import Judges
 from stackgan_dist.scores.overlap import made_ahead
+from stackgan_dist.scores.picture_sums import PictureSums
+from stackgan_dist.scores.protocol import ScoreProtocol
 from stackgan_dist.scores.r_precision import Candidates, TextMap, candidate_captions
 
 _LONGER = 3
@@ -112,19 +114,19 @@ class Pass:
         pictures = GeneratedPictures(self._generator, self._options.model, self._captions, samples, size, seed=0)
         return pictures.batches(0, 1)
 
-    def measured(self, generated: Iterable[GeneratedBatch], batches: int) -> GeneratedSums:
+    def measured(self, generated: Iterable[GeneratedBatch], batches: int) -> PictureSums:
         """The sums of `generated`, which are so many batches."""
-        protocol = ScoreProtocol(samples=batches * self._options.batch, splits=1)
-        sums = GeneratedSums(protocol, self._classifier, self._candidates, self._map, kept=self._options.batch)
+        samples, kept = batches * self._options.batch, self._options.batch
+        sums = PictureSums(Judges(self._classifier), samples, 1, kept, partial(self._candidates.matches, self._map))
         for batch in generated:
-            sums.add(batch)
+            sums.add(batch.numbers, batch.images, batch.captions)
         return sums
 
-    def in_turns(self, batches: int) -> GeneratedSums:
+    def in_turns(self, batches: int) -> PictureSums:
         """A batch is generated, then measured."""
         return self.measured(self.generated(batches), batches)
 
-    def overlapped(self, batches: int) -> GeneratedSums:
+    def overlapped(self, batches: int) -> PictureSums:
         """As the scores do it."""
         return self.measured(made_ahead(self.generated(batches), self._device), batches)
 
@@ -192,12 +194,13 @@ def _table(options: Options, data: str, device: torch.device) -> Table:
     )
 
 
-def _equal(one: GeneratedSums, other: GeneratedSums) -> bool:
-    rows = one.kernel.count
+def _equal(one: PictureSums, other: PictureSums) -> bool:
+    (space,), (other_space,) = one.spaces, other.spaces
+    rows = space.first.count
     pairs = (
         (one.inception.tensor, other.inception.tensor),
-        (one.frechet.tensor, other.frechet.tensor),
-        (one.kernel.rows(0, rows), other.kernel.rows(0, rows)),
+        (space.frechet.tensor, other_space.frechet.tensor),
+        (space.first.rows(0, rows), other_space.first.rows(0, rows)),
         (one.matches, other.matches),
     )
     return all(torch.equal(ours, theirs) for ours, theirs in pairs)

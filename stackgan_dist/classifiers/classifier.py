@@ -69,6 +69,10 @@ class Classifier(Protocol):
         """Features (N, feature_width) of images (N, 3, S, S) in [-1, 1]."""
         ...
 
+    def resized(self, images: Tensor) -> Tensor:
+        """Images (N, 3, H, W) in [-1, 1] at the network's own size, as it would resize them itself."""
+        ...
+
     def describe(self) -> dict[str, Any]:
         """The identity that every reported score carries; JSON types."""
         ...
@@ -118,12 +122,16 @@ class NetworkClassifier:
         logits, features = self.network(self.prepared(F.pad(x, (0, 0, 0, 0, 0, 0, 0, BATCH_SIZE - n))))
         return Prediction(logits[:n, self.background :], features[:n])
 
+    def resized(self, images: Tensor) -> Tensor:
+        """Images (N, 3, H, W) in [-1, 1], float32, at the network's size and in the same range."""
+        if images.shape[2:] == (self.size, self.size):
+            return images
+        return F.interpolate(images, (self.size, self.size), mode="bilinear", antialias=True)
+
     def prepared(self, images: Tensor) -> Tensor:
         """Images (N, 3, S, S) in [-1, 1], float32 on `device`, as the network wants them."""
-        if images.shape[2:] != (self.size, self.size):
-            images = F.interpolate(images, (self.size, self.size), mode="bilinear", antialias=True)
         # channels_last is 1.4 to 1.8 times faster on a CPU.
-        return (images * self.scale + self.shift).contiguous(memory_format=torch.channels_last)
+        return (self.resized(images) * self.scale + self.shift).contiguous(memory_format=torch.channels_last)
 
     @property
     def last_layer(self) -> nn.Linear:

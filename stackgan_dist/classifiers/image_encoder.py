@@ -37,10 +37,18 @@ class ImageEncoder(Protocol):
     name: str
     feature_width: int
     is_stand_in: bool
-    comparable_with: str
+
+    @property
+    def comparable_with(self) -> str:
+        """A sentence for the report: which other scores a score of this network may stand beside."""
+        ...
 
     def features(self, images: Tensor) -> Tensor:
         """Features (N, feature_width), float32, of images (N, 3, S, S) in [-1, 1]."""
+        ...
+
+    def resized(self, images: Tensor) -> Tensor:
+        """Images (N, 3, H, W) in [-1, 1] at the network's own size, as it would resize them itself."""
         ...
 
     def describe(self) -> dict[str, Any]:
@@ -89,10 +97,15 @@ class FolderEncoder:
             return cast(Tensor, network.visual_projection(states))[:n]
         return cast(Tensor, network(pixel_values=self.prepared(x)).pooler_output)[:n]
 
+    def resized(self, images: Tensor) -> Tensor:
+        """Images (N, 3, H, W) in [-1, 1], float32, at the network's size and in the same range."""
+        if images.shape[2:] == (self.size, self.size):
+            return images
+        return F.interpolate(images, (self.size, self.size), mode="bicubic", antialias=True).clamp(-1, 1)
+
     def prepared(self, images: Tensor) -> Tensor:
         """Images (N, 3, S, S) in [-1, 1], on `device`, as the network wants them."""
-        if images.shape[2:] != (self.size, self.size):
-            images = F.interpolate(images, (self.size, self.size), mode="bicubic", antialias=True).clamp(-1, 1)
+        images = self.resized(images)
         mean, std = (torch.tensor(values, device=images.device).view(3, 1, 1) for values in (self.mean, self.std))
         return ((images + 1) / 2 - mean) / std
 

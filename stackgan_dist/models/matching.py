@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,11 @@ class MatchingAware(nn.Module):
         self.discriminator = discriminator
         self.contrastive = contrastive
         self.steepness = steepness
+
+    def compile(self, *args: Any, **options: Any) -> None:
+        """As of any module, and what the generator's update calls as well."""
+        super().compile(*args, **options)
+        self.judge = torch.compile(self.judge, *args, **options)  # type: ignore[method-assign]
 
     def forward(
         self,

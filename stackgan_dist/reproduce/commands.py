@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from stackgan_dist.config import Config, flatten
 from stackgan_dist.presets import preset
 from stackgan_dist.reproduce.cells import Cell
-from stackgan_dist.scores.measure import ScoreProtocol
+from stackgan_dist.scores.protocol import ScoreProtocol
 
 
 @dataclass(frozen=True)

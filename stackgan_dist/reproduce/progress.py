@@ -17,7 +17,8 @@ from stackgan_dist.reproduce.scale import Scale
 from stackgan_dist.runs.checkpoint import committed_steps
 from stackgan_dist.runs.folder import RunFolder
 from stackgan_dist.runs.score_rows import recorded_scores
-from stackgan_dist.scores.measure import ROWS, ScoreProtocol
+from stackgan_dist.scores.protocol import ScoreProtocol
+from stackgan_dist.scores.rows import ROWS
 from stackgan_dist.scores.subject import Subject
 from stackgan_dist.storage.files import local_path
 

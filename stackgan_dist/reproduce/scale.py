@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 
 from stackgan_dist.config import Config
 from stackgan_dist.models.config import ImageSize
-from stackgan_dist.scores.measure import ScoreProtocol
+from stackgan_dist.scores.protocol import ScoreProtocol
 
 ScaleName = Literal["smoke", "small", "paper"]
 

@@ -26,8 +26,7 @@ def cached_or_made(
     if where is None:
         return make()
     folder = Folder.at(where)
-    text = json.dumps(identity, sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:32]
+    text, digest = _named(identity)
     name = f"{digest}.pt"
     found = broadcast_bytes(_read(folder, name) if ranks.is_main else None, ranks)
     if found is not None:
@@ -43,6 +42,20 @@ def cached_or_made(
 
     main_first(write, ranks)
     return made
+
+
+def is_cached(where: FolderLike | None, identity: Mapping[str, Any], ranks: Ranks) -> bool:
+    """Whether `cached_or_made` would find the tensors of this `identity`; rank 0 looks, and all ranks call it."""
+    if where is None:
+        return False
+    found = Folder.at(where).exists(f"{_named(identity)[1]}.pt") if ranks.is_main else False
+    return broadcast_bytes(b"" if found else None, ranks) is not None
+
+
+def _named(identity: Mapping[str, Any]) -> tuple[str, str]:
+    """The identity as text, and the digest that names its files."""
+    text = json.dumps(identity, sort_keys=True)
+    return text, hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _read(folder: Folder, name: str) -> bytes | None:

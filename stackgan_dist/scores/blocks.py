@@ -20,18 +20,27 @@ BLOCK = 1_000
 
 
 class SharedFeatures:
-    """The features of the first `count` pictures of a set; rank r has the blocks r, r + world_size, ...
+    """The features of the first pictures of a set; rank r has the blocks r, r + world_size, ...
 
     A rank holds count / world_size rows and sees one more block at a time.
 
     Args:
         features: what this rank has of them, by number; all ranks' together are all.
         ranks: all of them take part in everything here.
+        count: of the pictures, from the first on; None: all that are kept.
         unit: divide every row by its length.
     """
 
-    def __init__(self, features: FirstFeatures, ranks: Ranks, *, unit: bool = False, block: int = BLOCK) -> None:
-        self.count, self.width, self.block = features.count, features.width, block
+    def __init__(
+        self,
+        features: FirstFeatures,
+        ranks: Ranks,
+        *,
+        count: int | None = None,
+        unit: bool = False,
+        block: int = BLOCK,
+    ) -> None:
+        self.count, self.width, self.block = features.count if count is None else count, features.width, block
         self._ranks = ranks
         self._own: list[tuple[int, Tensor]] = []
         for number in range(-(-self.count // block)):

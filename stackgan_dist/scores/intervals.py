@@ -25,16 +25,18 @@ _NUMBERS_AT_ONCE = 2**20
 
 
 def of_mean(values: Tensor, seed: int, what: int = 0) -> Interval | None:
-    """The interval of the mean of `values` (N,), of independent samples or blocks; None for fewer than 2.
+    """The interval of the mean of `values` (N,), of independent samples or blocks.
+
+    None for fewer than 2, and where all are alike: drawn again they say nothing about those that were not seen.
 
     Args:
         values: finite numbers; all ranks that ask must have the same.
         seed: chooses the samples that are drawn again.
         what: tells the intervals of one seed apart.
     """
-    if len(values) < _FEWEST:
-        return None
     found = np.asarray(values.detach().cpu().double())
+    if len(found) < _FEWEST or (found == found[0]).all():
+        return None
     at_once = max(1, _NUMBERS_AT_ONCE // len(found))
     means = [
         found[integers(len(found), seed, Stream.SCORE_RESAMPLE, what, some[:, None], np.arange(len(found)))].mean(

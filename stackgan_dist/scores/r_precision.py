@@ -98,8 +98,8 @@ class Candidates:
                 "more pictures, or ask for fewer with --wrong-captions"
             )
 
-    def matches(self, text_map: TextMap, numbers: Tensor, features: Tensor, captions: Sequence[Caption]) -> float:
-        """How many of N pictures are nearest to their own caption; a tie of k sentences counts 1/k.
+    def matches(self, text_map: TextMap, numbers: Tensor, features: Tensor, captions: Sequence[Caption]) -> Tensor:
+        """(N,), float64: 1 for each of N pictures that is nearest to its own caption, 1/k in a tie of k sentences.
 
         numbers (N,): of the samples; they choose the wrong sentences. features (N, features): of the pictures.
         """
@@ -107,13 +107,13 @@ class Candidates:
         text = torch.from_numpy(np.stack([caption.embedding for caption in captions]))
         own = text_map.similarity(features, text).diagonal()
         others = text_map.similarity(features, self._text)
-        found = 0.0
+        found = torch.zeros(len(captions), dtype=torch.float64)
         for row, (number, caption) in enumerate(zip(numbers.tolist(), captions, strict=True)):
             order = np.argsort(hash64(self._seed, Stream.SCORE_WRONG, number, np.arange(len(self._classes))))
             wrong = order[self._classes[order] != caption.class_name][: self._wrong]
             similarity = others[row, torch.from_numpy(wrong)]
             if similarity.max() <= own[row] + _TIE:
-                found += 1 / (1 + int((similarity >= own[row] - _TIE).sum()))
+                found[row] = 1 / (1 + int((similarity >= own[row] - _TIE).sum()))
         return found
 
 

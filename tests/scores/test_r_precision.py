@@ -48,8 +48,8 @@ def test_a_picture_matches_its_own_sentence_and_no_other() -> None:
     text = torch.eye(8)
     names = [f"class {n}" for n in range(8)]
     candidates = Candidates(text, names, wrong=7, seed=0)
-    assert candidates.matches(IDENTITY, torch.arange(8), text, captions(text, names)) == 8
-    assert candidates.matches(IDENTITY, torch.arange(8), text.roll(1, 0), captions(text, names)) == 0
+    assert candidates.matches(IDENTITY, torch.arange(8), text, captions(text, names)).sum() == 8
+    assert candidates.matches(IDENTITY, torch.arange(8), text.roll(1, 0), captions(text, names)).sum() == 0
 
 
 def test_chance_is_one_in_all_sentences() -> None:
@@ -57,15 +57,14 @@ def test_chance_is_one_in_all_sentences() -> None:
     pool, own, features = torch.randn(40, 8), torch.randn(4000, 8), torch.randn(4000, 8)
     candidates = Candidates(pool, [f"other {n}" for n in range(40)], wrong=9, seed=0)
     found = candidates.matches(IDENTITY, torch.arange(4000), features, captions(own, ["own"] * 4000))
-    assert found / 4000 == pytest.approx(0.1, abs=0.02)
+    assert found.mean().item() == pytest.approx(0.1, abs=0.02)
 
 
 def test_equal_sentences_share_the_match() -> None:
     text = torch.ones(5, 8)
     candidates = Candidates(text, list("abcde"), wrong=4, seed=0)
-    assert candidates.matches(IDENTITY, torch.arange(2), text[:2], captions(text[:2], ["own"] * 2)) == pytest.approx(
-        0.4
-    )
+    found = candidates.matches(IDENTITY, torch.arange(2), text[:2], captions(text[:2], ["own"] * 2))
+    assert found.tolist() == pytest.approx([0.2, 0.2])
 
 
 def test_wrong_sentences_are_of_other_classes_and_chosen_by_number_alone() -> None:
@@ -75,13 +74,13 @@ def test_wrong_sentences_are_of_other_classes_and_chosen_by_number_alone() -> No
     candidates = Candidates(pool, names, wrong=30, seed=0)
     # The pictures lie on the sentences of their own class in the pool, which are nearer than the one they belong to.
     own = captions(pool[:30] + 0.3 * torch.randn(30, 8), ["own"] * 30)
-    assert candidates.matches(IDENTITY, torch.arange(30), pool[:30], own) == 30
+    assert candidates.matches(IDENTITY, torch.arange(30), pool[:30], own).sum() == 30
     few = Candidates(pool, names, wrong=3, seed=0)
     features = torch.randn(30, 8)
     whole = few.matches(IDENTITY, torch.arange(30), features, own)
     single = [few.matches(IDENTITY, torch.tensor([n]), features[n : n + 1], own[n : n + 1]) for n in range(30)]
-    assert sum(single) == whole
-    assert 0 < whole < 30
+    assert torch.equal(torch.cat(single), whole)
+    assert 0 < whole.sum() < 30
 
 
 def test_too_few_sentences_or_pictures_are_user_errors() -> None:

@@ -1,0 +1,95 @@
+"""All that is kept of a set of pictures, however many they are: sums, and the features of the first of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor
+
+from stackgan_dist.data.captions import Caption
+from stackgan_dist.distributed.collectives import sum_over_ranks
+from stackgan_dist.distributed.process_group import Ranks
+from stackgan_dist.scores.frechet import FrechetSums
+from stackgan_dist.scores.inception import InceptionScoreSums
+from stackgan_dist.scores.judges import Judges
+from stackgan_dist.scores.kernel import FirstFeatures
+
+Matches = Callable[[Tensor, Tensor, Sequence[Caption]], Tensor]
+"""Numbers (N,), the classifier's features (N, width) and captions of N pictures -> (N,): 1 where the picture is nearest
+to its own sentence."""
+
+
+class Sentence(Protocol):
+    """Whatever says a sentence: a Caption does."""
+
+    @property
+    def sentence(self) -> str:
+        """It."""
+        ...
+
+
+class FeatureSums:
+    """Of one set of pictures in one feature space.
+
+    Args:
+        width: of the features.
+        kept: pictures whose features are kept.
+    """
+
+    def __init__(self, width: int, kept: int) -> None:
+        self.frechet = FrechetSums(width)
+        self.first = FirstFeatures(kept, width)
+
+    def add(self, numbers: Tensor, features: Tensor) -> None:
+        """The features (N, width) of the pictures with these numbers (N,)."""
+        self.frechet.add(features)
+        self.first.add(numbers, features)
+
+
+class PictureSums:
+    """What the judges say of `count` numbered pictures.
+
+    Args:
+        judges: who looks.
+        count: pictures, numbered from 0.
+        splits: of the Inception Score; as many as there are pictures, at most.
+        kept: the first pictures, whose features are kept.
+        matches: for R-precision; None: there are no sentences to choose among.
+    """
+
+    def __init__(self, judges: Judges, count: int, splits: int, kept: int, matches: Matches | None = None) -> None:
+        self._judges, self._matches = judges, matches
+        self.inception = InceptionScoreSums(count, min(splits, count), judges.classifier.classes)
+        self.spaces = [FeatureSums(space.feature_width, min(kept, count)) for space in judges.spaces]
+        self.per_picture = torch.zeros(2, count, dtype=torch.float64)
+        """R-precision's matches, CLIP scores."""
+
+    def add(self, numbers: Tensor, images: Tensor | Sequence[Tensor], captions: Sequence[Sentence] | None) -> None:
+        """Look at some pictures, as Judges.look takes them, and add what was seen; their captions, if they have any."""
+        look = self._judges.look(images)
+        self.inception.add(numbers, look.logits)
+        for space, features in zip(self.spaces, look.features, strict=True):
+            space.add(numbers, features)
+        places = numbers.cpu()
+        if self._matches is not None and captions is not None:
+            self.per_picture[0, places] = self._matches(numbers, look.features[0], cast(Sequence[Caption], captions))
+        if (clip := self._judges.clip) is not None and captions is not None:
+            found = clip.scores(look.features[clip.space], [caption.sentence for caption in captions])
+            self.per_picture[1, places] = found
+
+    def merge(self, ranks: Ranks) -> None:
+        """Add up what all ranks have, but for the kept features, which stay where they are."""
+        for tensor in (self.inception.tensor, self.per_picture, *(space.frechet.tensor for space in self.spaces)):
+            sum_over_ranks(tensor, ranks)
+
+    @property
+    def matches(self) -> Tensor:
+        """(count,), once merged."""
+        return self.per_picture[0]
+
+    @property
+    def clip_scores(self) -> Tensor:
+        """(count,), once merged."""
+        return self.per_picture[1]
