@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stackgan_dist.models.blocks import without_autocast
 from stackgan_dist.models.contrastive import ContrastiveHead
 from stackgan_dist.models.family import Discriminator
 from stackgan_dist.models.outputs import Judgement, Logits
@@ -55,9 +56,10 @@ class MatchingAware(nn.Module):
         """
         told = condition
         if self.steepness:
-            real, told = real.detach().requires_grad_(), condition.detach().requires_grad_()
+            # Views: torch.utils.flop_counter hooks inputs, and autograd.grad can do that with no leaf.
+            real, told = (given.detach().requires_grad_().view_as(given) for given in (real, condition))
         # A slope is differentiated twice, for which half precision is too coarse.
-        with torch.autocast(real.device.type, enabled=False) if self.steepness else nullcontext():
+        with without_autocast(real.device) if self.steepness else nullcontext():
             features = self.discriminator.features(real)
             of_real = self._score(features, told, place)
             of_wrong = self._score(features, wrong_condition, place)
