@@ -154,7 +154,7 @@ class Preset:
 
     config: Config
     what: str
-    """What --help says of it."""
+    """What --help-all says of it."""
 
 
 def _preset(name: str, data: str, model: ModelConfig, training: TrainingConfig, what: str) -> Preset:

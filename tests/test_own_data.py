@@ -128,8 +128,22 @@ def test_from_a_layout_to_a_picture(
     recipe, *options = layout(tmp_path / "mine", birds)
     monkeypatch.chdir(tmp_path)
     for line in (
-        ["pack", recipe, "--root", "mine", "--out", "data/mine", "--sizes", "76", "--workers", "1", *options],
-        ["pack", "verify", "data/mine", "--workers", "1"],
+        [
+            "pack",
+            recipe,
+            "--root",
+            "mine",
+            "--out",
+            "data/mine",
+            "--sizes",
+            "76",
+            "--encoder",
+            "ngrams",
+            "--workers",
+            "1",
+            *options,
+        ],
+        ["pack", "verify", "data/mine"],
         ["train", "--preset", "own-best-stage1", "--data.url", "data/mine", "--run.name", "mine", *TINY],
         ["generate", "runs/mine", "a small red bird with white wings", "--count", "2", "--out", "pictures"],
     ):

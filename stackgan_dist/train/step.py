@@ -78,12 +78,12 @@ class StepReport:
 
 @dataclass(frozen=True)
 class StepSettings:
-    """How the two updates of a step are made."""
+    """How the two updates of a step are made, in all steps of a run."""
 
-    learning_rate: float
-    """Of G's Adam."""
-    discriminator_learning_rate: float
-    """Of D's Adam."""
+    learning_rate: Tensor
+    """Of G's Adam: 0-dim, set anew before a step."""
+    discriminator_learning_rate: Tensor
+    """The same of D's."""
     adversarial: AdversarialLoss
     weights: LossWeights
     precision: Precision
@@ -128,7 +128,7 @@ def train_step(generator: Engine, discriminator: Engine, batch: Batch, settings:
         generator: engine of a Generator.
         discriminator: engine of a MatchingAware.
         batch: this rank's rows, on its device.
-        settings: of this step.
+        settings: of the run.
     """
     rows = _rows(batch, generator, settings.precision)
 

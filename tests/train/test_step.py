@@ -329,7 +329,13 @@ def test_a_larger_share_weighs_the_gradient_and_not_the_report() -> None:
     for share in (1.0, 2.0):
         state = _state(model)
         settings = StepSettings(
-            0.0, 0.0, NonSaturating(), LossWeights(KL_WEIGHT, 0.0, 0.0), FP64, share=share, generator_share=share
+            torch.tensor(0.0),
+            torch.tensor(0.0),
+            NonSaturating(),
+            LossWeights(KL_WEIGHT, 0.0, 0.0),
+            FP64,
+            share=share,
+            generator_share=share,
         )
         reports.append(train_step(state.generator, state.discriminator, _batch(model), settings))
     for name in METRICS:

@@ -227,7 +227,15 @@ def test_a_rank_without_rows_that_are_read_has_gradients_of_zero() -> None:
     state = _state()
     weights = LossWeights.of(TrainingConfig(**WEIGHTS))  # type: ignore[arg-type]
     settings = StepSettings(
-        RATE, RATE, NonSaturating(), weights, FP64, share=1.0, generator_share=1.0, read_first=ROWS, read_share=0.0
+        torch.tensor(RATE),
+        torch.tensor(RATE),
+        NonSaturating(),
+        weights,
+        FP64,
+        share=1.0,
+        generator_share=1.0,
+        read_first=ROWS,
+        read_share=0.0,
     )
     before = _weights(state.generator.module.reader)  # type: ignore[arg-type]
     report = train_step(state.generator, state.discriminator, _batch(), settings)
