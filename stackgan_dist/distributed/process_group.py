@@ -159,7 +159,7 @@ def main_first(work: Callable[[], object], ranks: Ranks) -> None:
 
 
 def broadcast_bytes(data: bytes | None, ranks: Ranks) -> bytes | None:
-    """What rank 0 passes as `data` (bytes or None), on every rank."""
+    """What rank 0 passes as `data` (bytes or None), on every rank; rank 0 gets its own back and makes no copy of it."""
     if not ranks.distributed:
         return data
     size = torch.tensor([-1 if data is None else len(data)], device=ranks.device)
@@ -168,11 +168,17 @@ def broadcast_bytes(data: bytes | None, ranks: Ranks) -> bytes | None:
     total = int(size)
     if total < 0:
         return None
-    buffer = torch.empty(total, dtype=torch.uint8)
-    if data is not None and ranks.is_main:
-        buffer.copy_(torch.frombuffer(bytearray(data), dtype=torch.uint8))
-    for begin in range(0, total, _CHUNK_BYTES):
-        chunk = buffer[begin : begin + _CHUNK_BYTES].to(ranks.device)
+    if total == 0:
+        return b""
+    if ranks.is_main:
+        assert data is not None
+        for begin in range(0, total, _CHUNK_BYTES):
+            part = bytearray(data[begin : begin + _CHUNK_BYTES])
+            dist.broadcast(torch.frombuffer(part, dtype=torch.uint8).to(ranks.device), src=0)
+        return data
+    received = torch.empty(total, dtype=torch.uint8)
+    for part in received.split(_CHUNK_BYTES):
+        chunk = part.to(ranks.device)
         dist.broadcast(chunk, src=0)
-        buffer[begin : begin + _CHUNK_BYTES] = chunk.cpu()
-    return buffer.numpy().tobytes()
+        part.copy_(chunk)
+    return received.numpy().tobytes()

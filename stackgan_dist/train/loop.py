@@ -9,8 +9,9 @@ import torch
 from stackgan_dist.config import Config, flatten, to_json
 from stackgan_dist.data.batch import BatchShape, blank_batch
 from stackgan_dist.data.dataset import PackedSet
-from stackgan_dist.data.loader import StepDataset, in_time, make_loader
+from stackgan_dist.data.loader import StepDataset, batches_under_way, in_time, make_loader
 from stackgan_dist.data.plan import Plan, rows_of_rank
+from stackgan_dist.data.shared_memory import note_little_memory
 from stackgan_dist.device import peak_flops
 from stackgan_dist.devices import prepare_cuda
 from stackgan_dist.distributed.process_group import Ranks, explained_peer_loss
@@ -71,6 +72,8 @@ def train(
         blank = to_device(blank_batch(rows, shape, data.index.text_dim), ranks.device)
         state.rehearse(blank)
         step, messages = resume(identity, state, folder, ranks)
+    if config.data.workers:
+        note_little_memory(batches_under_way(config.data.workers) * sum(t.nbytes for t in blank if t is not None))
     if ranks.is_main:
         folder.write_config(config, data.index)  # only now: a run that refuses to go on keeps its own
 
