@@ -41,6 +41,10 @@ class DataConfig:
     """A rank keeps at most this many gigabytes decoded in host memory, shared by its workers: the embeddings if those
     of the whole set fit, and the pictures as well if both do. A set takes samples x (2 x captions x text dim +
     3 x side^2) bytes. With 0 every picture is decoded each time. It does not change what is loaded."""
+    device_gb: Annotated[float, Range(at_least=0)] | None = None
+    """A set of at most this many gigabytes is kept in the memory of each rank's device, as many bytes as above, and
+    loader processes are not needed. The default is 4 on CUDA and 0 on CPUs; 0 keeps none there. It does not change
+    what is loaded."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,11 @@ class TrainingConfig:
     deterministic: bool = True
     """On CUDA, take kernels that give the same bits each time, so that a resumed run is that which never stopped. It
     may cost speed; a CPU is deterministic anyway."""
+    capture: Literal["auto", "on", "off"] = "auto"
+    """Record the whole step once, when the run starts, as one CUDA graph, and replay it: a small batch then no longer
+    waits for the host. auto does on a single CUDA device, but not with fp16, --engine deepspeed or
+    --training.compile. On a CPU "on" takes the same path without a graph, for tests. It changes no bit of the
+    training."""
     compile: bool = False
     """Compile both networks with torch.compile when the run starts, for CUDA devices. Experimental: it has not been run
     on one, and the last bits of a compiled run are not promised to survive a restart."""
@@ -266,7 +275,7 @@ def from_json(text: str, where: str) -> Config:
 
 _FREE_TO_CHANGE = (
     "run", "engine", "deepspeed_config", "resume", "data", "stage1", "training.epochs", "training.precision",
-    "training.compile", "training.deterministic",
+    "training.compile", "training.deterministic", "training.capture",
 )  # fmt: skip
 """What may differ when a run goes on: it changes where and how it runs, or how far, not what it computes. (The data
 are compared by the digest of their index, the Stage-I by its weights, which are in the checkpoint.)"""

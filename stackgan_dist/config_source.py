@@ -24,7 +24,7 @@ Where the flags start from, one of:
 
 
 def parse(arguments: list[str], description: str = "") -> Config:
-    """What `--preset` or `--config` names, changed by the other flags; `description` is what --help begins with.
+    """What `--preset` or `--config` names, changed by the other flags; `description` is what --help-all begins with.
 
     Raises UserError when there is no such configuration, or a value is out of its range.
     """

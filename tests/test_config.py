@@ -105,7 +105,9 @@ _OTHER = {
     "model.residual_blocks": 3,
     "model.stage1_coarse": 8,
     "training.precision": "fp64",
+    "training.capture": "on",
     "data.cache": "/elsewhere",
+    "data.device_gb": 2.5,
     "run.log": ("wandb",),
     "run.profile": "50:10",
     "run.profile_ranks": (0, 1),
@@ -119,7 +121,7 @@ _BASES = {"model.family": ModelConfig(), "model.keypoints": ModelConfig(family="
 """What those fields can be changed in; elsewhere a model that may become any stage."""
 
 
-_FREE_OF_TRAINING = ("training.epochs", "training.precision", "training.compile", "training.deterministic")
+_FREE_OF_TRAINING = tuple(f"training.{name}" for name in ("epochs", "precision", "compile", "deterministic", "capture"))
 
 
 def _other(name: str, value: Any) -> Any:
@@ -173,6 +175,7 @@ def test_what_defines_a_run_and_what_may_change_when_it_goes_on(name: str) -> No
         ("data", "cache_gb", 0.0),
         ("data", "workers", -1),
         ("data", "memory_gb", -0.1),
+        ("data", "device_gb", -0.1),
     ],
 )
 def test_impossible_numbers_are_refused_by_the_name_of_their_flag(section: str, field: str, value: Any) -> None:

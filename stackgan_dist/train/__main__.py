@@ -3,7 +3,7 @@
     torchrun --nproc-per-node 8 -m stackgan_dist.train --preset oxford102-stage1
     torchrun --nproc-per-node 8 -m stackgan_dist.train --preset oxford102-stage2 --training.batch-size 128
 
-Starting it again goes on where it stopped. --help lists every flag with the preset's value.
+Starting it again goes on where it stopped. --help-all lists every flag with the preset's value.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from stackgan_dist.config import Config
-from stackgan_dist.data.batch import Batch
+from stackgan_dist.data.batch import Batch, rows_with_partner
 from stackgan_dist.data.plan import rows_of_rank
 from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.engines import Engine
@@ -18,6 +18,7 @@ from stackgan_dist.engines.deepspeed_config import load_deepspeed_config
 from stackgan_dist.models import Generator, ModelConfig
 from stackgan_dist.models.upsampling import forms_taken
 from stackgan_dist.runs.checkpoint import to_host
+from stackgan_dist.train.captured import CapturedStep, captures
 from stackgan_dist.train.ema import MovingAverage
 from stackgan_dist.train.losses import LossWeights
 from stackgan_dist.train.networks import build_networks
@@ -84,38 +85,63 @@ class TrainingState:
             self.generator.module.compile()
             self.discriminator.module.compile()
         self._config, self._ranks, self._precision = config, ranks, precision
-        self._read = rows_read(training.batch_size, ranks.rank, ranks.world_size)
-        self._weights = LossWeights.of(training)
         self._network = generator
+        self._settings = self._step_settings()
+        self._rate = math.nan
+        """What is in the settings, so that it is written only where it changes."""
+        self._captured: CapturedStep | None = None
+
+    def _step_settings(self) -> StepSettings:
+        training, ranks = self._config.training, self._ranks
+        rows = rows_of_rank(training.batch_size, ranks.rank, ranks.world_size)
+        share = len(rows) * ranks.world_size / training.batch_size
+        more, all_more = len(rows_with_partner(rows)), training.batch_size // 2
+        with_partners = (len(rows) + more) * ranks.world_size / (training.batch_size + all_more)
+        read = rows_read(training.batch_size, ranks.rank, ranks.world_size)
+        # Fused Adam reads it on the device, in float32 there, and in full on a CPU. DeepSpeed's has to read it on the
+        # host.
+        on_device = ranks.device.type == "cuda" and self._config.engine == "ddp"
+        return StepSettings(
+            learning_rate=torch.zeros(
+                (), dtype=torch.float32 if on_device else torch.float64, device=ranks.device if on_device else "cpu"
+            ),
+            weights=LossWeights.of(training),
+            precision=self._precision,
+            share=share,
+            generator_share=with_partners if training.interpolated_texts else share,
+            read_first=read.first,
+            read_share=read.share,
+        )
 
     def step(self, batch: Batch, step: int, steps_per_epoch: int) -> StepReport:
         """Train on this rank's rows of global batch `step`."""
-        training, world_size = self._config.training, self._ranks.world_size
-        generator_rows = training.batch_size + (training.batch_size // 2 if training.interpolated_texts else 0)
-        settings = StepSettings(
-            learning_rate=learning_rate(self._config, step / steps_per_epoch),
-            weights=self._weights,
-            precision=self._precision,
-            share=len(batch.images) * world_size / training.batch_size,
-            generator_share=len(batch.text) * world_size / generator_rows,
-            read_first=self._read.first,
-            read_share=self._read.share,
-        )
-        report = train_step(self.generator, self.discriminator, batch, settings)
+        training = self._config.training
+        rate = learning_rate(self._config, step / steps_per_epoch)
+        if rate != self._rate:
+            self._rate = rate
+            self._settings.learning_rate.fill_(rate)
+        report = (self._captured or self._take)(batch)
         self.ema.update(self._network, (step + 1) * training.batch_size, training.batch_size)
         return report
 
+    def _take(self, batch: Batch) -> StepReport:
+        return train_step(self.generator, self.discriminator, batch, self._settings)
+
     def rehearse(self, batch: Batch) -> None:
-        """One step whose effects are undone.
+        """One step, or more, whose effects are undone; here the step is captured, where it is.
 
         DDP arranges its gradients anew after the first backward pass, by which sums over three or more ranks change
         in their last bit. After a rehearsal a resumed run's first step is already like any other, hence bit-equal to
         that of a run that never stopped.
         """
-        if not self.generator.rehearses:
+        captured = captures(self._config, self._ranks, self._precision)
+        if not (captured or self.generator.rehearses):
             return
         before = to_host(self.state_dict())
-        self.step(batch, 0, 1)
+        if captured:
+            self._captured = CapturedStep(self._take, batch)
+        else:
+            self._take(batch)
         self.load_state_dict(before)
 
     def up_sampling(self, batch: Batch) -> list[str]:

@@ -76,10 +76,10 @@ class StepReport:
 
 @dataclass(frozen=True)
 class StepSettings:
-    """How the two updates of a step are made."""
+    """How the two updates of a step are made, in all steps of a run."""
 
-    learning_rate: float
-    """Of Adam, for both networks."""
+    learning_rate: Tensor
+    """Of Adam, for both networks: 0-dim, set anew before a step."""
     weights: LossWeights
     precision: Precision
     share: float
@@ -123,7 +123,7 @@ def train_step(generator: Engine, discriminator: Engine, batch: Batch, settings:
         generator: engine of a Generator.
         discriminator: engine of a MatchingAware.
         batch: this rank's rows, on its device.
-        settings: of this step.
+        settings: of the run.
     """
     rows = _rows(batch, generator, settings.precision)
 

@@ -315,7 +315,9 @@ def test_a_larger_share_weighs_the_gradient_and_not_the_report() -> None:
     reports = []
     for share in (1.0, 2.0):
         state = _state(model)
-        settings = StepSettings(0.0, LossWeights(KL_WEIGHT, 0.0, 0.0), FP64, share=share, generator_share=share)
+        settings = StepSettings(
+            torch.tensor(0.0), LossWeights(KL_WEIGHT, 0.0, 0.0), FP64, share=share, generator_share=share
+        )
         reports.append(train_step(state.generator, state.discriminator, _batch(model), settings))
     for name in METRICS:
         factor = 2 if name.endswith("_gradient") else 1

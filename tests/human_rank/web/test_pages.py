@@ -125,7 +125,11 @@ def test_a_whole_study_by_two_raters(
         page.at(number)
         page.keys("c", "a", "b", Keys.ENTER)
     page.until(lambda: page.find("#done").is_displayed(), "the end")
+    assert "What comes next" in page.text("#done")
+    page.until(lambda: page.find("#next").is_displayed(), "the way on")
     page.quiet()
+    page.find("#next a").click()
+    page.until(lambda: page.text("h1") == "Try a sentence", "the try page")
 
     votes = _votes(study, report, tmp_path)
     assert len(votes) == 12
@@ -143,6 +147,49 @@ def test_a_whole_study_by_two_raters(
     assert "of 2 raters passed all they met" in text
     assert "GAWWN 1.99 ± 0.04" in text
     assert len((tmp_path / "votes.csv").read_text().splitlines()) == 13
+
+
+def test_pairs_with_ties_and_aspects_end_with_a_code(
+    page: Page, study: Path, report: Callable[..., str], tmp_path: Path
+) -> None:
+    """The better of two is one click; "=" makes them equal; what is asked changes with the page."""
+    from selenium.webdriver.common.keys import Keys
+
+    content = json.loads((study / "study.json").read_text())
+    protocol = {"at_once": 2, "ties": True, "aspects": ["alignment", "realism"], "completion": "unique"}
+    (study / "study.json").write_text(json.dumps({**content, "schema": 2, "protocol": protocol}))
+    with serving(tmp_path / "log", study) as server:
+        page.open(server.url)
+        page.until(lambda: page.find("#join").is_displayed(), "the study is offered")
+        page.find("#join").click()
+        prompts = set()
+        for number in range(1, 13):
+            page.until(lambda at=number: page.text("#count").startswith(f"{at} of 12"), f"question {number}")
+            page.until(lambda: len(page.all(".set")) == 2, "two sets")
+            prompts.add(page.text("#prompt"))
+            if number == 1:
+                page.all(".set")[1].click()
+                assert [chip.text for chip in page.all(".place .chip")] == ["B", "A"]
+                page.find(".tie").click()
+                assert page.find(".tie").get_attribute("aria-pressed") == "true"
+                page.find("#confirm").click()
+            elif number == 2:
+                page.keys("a", "=", "=", Keys.ENTER)
+            else:
+                page.keys("b", Keys.ENTER)
+        page.until(lambda: page.find("#done").is_displayed(), "the end")
+        code = page.text("#code")
+        assert len(code) == 10
+        page.quiet()
+    assert prompts == {
+        "Which pictures fit this sentence best, however real they look?",
+        "Which pictures look most real, whatever the sentence says?",
+    }
+    votes = _votes(study, report, tmp_path)
+    assert votes[0]["ranking"] in ([votes[0]["shown"]], [votes[0]["shown"][::-1]])
+    assert votes[1]["ranking"] == votes[1]["shown"]
+    assert all(vote["ranking"] == vote["shown"][::-1] for vote in votes[2:])
+    assert f"rater 0: {code}" in report(study, "--codes")
 
 
 def test_drag_and_swap(page: Page, server: Server) -> None:
@@ -241,6 +288,7 @@ def test_a_phone(server: Server) -> None:
         page = Page(driver)
         page.join(server)
         page.until(page.pictures_are_there, "the pictures")
+        assert page.text("#hint") == "Tap the best set first, or drag sets to places by their dots."
         width = driver.execute_script("return document.documentElement.scrollWidth")
         assert width <= PHONE[0]
         assert min(cell.size["width"] for cell in page.all(".cell")) >= 80
@@ -249,6 +297,7 @@ def test_a_phone(server: Server) -> None:
         for letter in ("A", "B", "C"):
             _tap(driver, page.all(".set")[ord(letter) - 65])
         assert [chip.text for chip in page.all(".place .chip")] == ["A", "B", "C"]
+        assert page.text("#hint") == "Tap Confirm, or a place to take its set back."
         _tap(driver, page.find("#confirm"))
         page.at(2)
         page.open(server.url + "/try")
@@ -288,6 +337,8 @@ def test_try_a_sentence(page: Page, server: Server) -> None:
     captions = [caption.text.split() for caption in page.all("figcaption")]
     assert captions[:2] == [["Stage-I", "download"], ["Stage-II", "download"]]
     assert page.find("#sheet").is_displayed()
+    assert page.text("#prompt") == "<img src=x onerror=alert(1)> bird"
+    assert page.find("#prompt").rect["y"] < page.find("#pictures").rect["y"]
 
     page.find("#two").click()
     page.find("#other").send_keys("a blue bird <b>")
@@ -299,6 +350,7 @@ def test_try_a_sentence(page: Page, server: Server) -> None:
     assert len(before) == 4
     assert page.text("#from") == "<img src=x onerror=alert(1)> bird"
     assert page.text("#to") == "a blue bird <b>"
+    assert page.text("#prompt") == "<img src=x onerror=alert(1)> bird → a blue bird <b>"
     page.browser.execute_script(
         "arguments[0].value = 8; arguments[0].dispatchEvent(new Event('input'))", page.find("#slider")
     )
@@ -311,8 +363,27 @@ def test_try_a_sentence(page: Page, server: Server) -> None:
     page.find("#number").send_keys("9")
     generate()
     assert "must be a whole number from 1 to 8" in page.text("#message")
+    dimmed = "return getComputedStyle(document.getElementById('result')).opacity"
+    page.until(lambda: float(page.browser.execute_script(dimmed)) < 0.5, "the old pictures are dimmed")
+    page.find("#number").clear()
+    page.find("#number").send_keys("1")
+    generate()
+    page.until(lambda: float(page.browser.execute_script(dimmed)) == 1, "the new ones are not")
     # What the server refused is told; nothing else may be in the console.
     assert [entry for entry in page.browser.get_log("browser") if "422" not in entry["message"]] == []
+
+
+def test_pages_are_dark_where_that_is_preferred(page: Page, server: Server) -> None:
+    def lightness(what: str) -> int:
+        script = f"return getComputedStyle(document.body).{what}.match(/\\d+/g).map(Number)"
+        return sum(page.browser.execute_script(script)[:3])
+
+    for scheme, is_dark in (("dark", True), ("light", False)):
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        page.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        page.open(server.url + "/try")
+        assert (lightness("backgroundColor") < 120) is is_dark
+        assert (lightness("color") > 600) is is_dark
 
 
 def test_pages_run_no_script_but_their_own(page: Page, server: Server) -> None:
