@@ -12,6 +12,7 @@ import torch
 from stackgan_dist.config import Config, from_json
 from stackgan_dist.data.words import WORDS_NAME
 from stackgan_dist.errors import UserError
+from stackgan_dist.importable import check_allowed
 from stackgan_dist.models import Discriminator, Generator, ModelConfig, build_discriminator, build_generator
 from stackgan_dist.runs.checkpoint import (
     FoundCheckpoint,
@@ -45,6 +46,11 @@ class Trained:
     discriminator_weights: dict[str, torch.Tensor]
     """Of the discriminator that it was trained against; none in an exported folder."""
 
+    def check_allowed(self) -> None:
+        """Raises UserError where its family is a user's own, and importing it is not allowed."""
+        if self.config.model.is_own:
+            check_allowed(self.config.model.family, f"the checkpoint {self.checkpoint}")
+
     def encoder(self, given: str | None = None) -> TextEncoder:
         """The encoder of the texts that it was trained on, or that very one as it is `given` anew, e.g. hf:FOLDER.
 
@@ -63,6 +69,7 @@ class Trained:
 
     def generator(self, device: torch.device) -> Generator:
         """The generator in eval mode on `device`, in float32."""
+        self.check_allowed()
         network = build_generator(self.config.model, self.data.text_dim, self.stage1_model)
         network.load_state_dict(self.weights)
         return network.float().to(device).eval().requires_grad_(False)
@@ -143,6 +150,7 @@ def load_discriminator(trained: Trained, device: torch.device) -> Discriminator:
     """
     if not trained.discriminator_weights:
         raise UserError(f"{trained.checkpoint} is an exported generator, without its discriminator; give the run")
+    trained.check_allowed()
     network = build_discriminator(trained.config.model, trained.data.text_dim)
     network.load_state_dict(trained.discriminator_weights)
     return network.float().to(device).eval().requires_grad_(False)
