@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from stackgan_dist.errors import UserError
-from stackgan_dist.models.config import ModelConfig
+from stackgan_dist.importable import is_importable
+from stackgan_dist.models.config import LOSSES, ModelConfig
 from stackgan_dist.ranges import Range, Seed, Timeout, check_fields
 
 PrecisionName = Literal["auto", "fp32", "tf32", "bf16", "fp16", "fp64"]
@@ -60,6 +61,8 @@ class TrainingConfig:
     """The length of the run; an epoch is floor(samples / batch size) steps."""
     learning_rate: Annotated[float, Range(above=0)] = 2e-4
     """The learning rate of Adam at the first step, for both networks."""
+    discriminator_learning_rate: Annotated[float, Range(above=0)] | None = None
+    """The same for the discriminator alone, which falls as the other does; None stands for --training.learning-rate."""
     halve_every_epochs: Annotated[int, Range(at_least=0)] = 100
     """The learning rate is halved each time this many epochs are over; 0 keeps it as it is."""
     linear_decay: Annotated[float, Range(at_least=0, at_most=1)] = 0.0
@@ -70,6 +73,9 @@ class TrainingConfig:
     """Adam's decay rate of the first moment."""
     adam_beta2: Annotated[float, Range(at_least=0, below=1)] = 0.999
     """Adam's decay rate of the second moment."""
+    loss: str | None = None
+    """The adversarial loss: non-saturating (StackGAN's), hinge, matching-aware-hinge (DF-GAN's: D pays for being steep
+    at real pictures), or MODULE:CLASS, one of your own (docs/extending.md). None takes that of the family."""
     kl_weight: Annotated[float, Range(at_least=0)] = 2.0
     """The weight of KL(N(mu, sigma) || N(0, 1)), a mean over rows and dimensions as in the authors' code, where 2.0
     made the published numbers; the summed KL of the paper's formula with lambda = 1 would be 128."""
@@ -197,6 +203,11 @@ class Config:
     """auto goes on from the newest good checkpoint of the run, if there is one; never refuses to start if there is
     one."""
 
+    @property
+    def own_parts(self) -> list[str]:
+        """The importable names in it, of a family and a loss of the user's own."""
+        return [name for name in (self.model.family, self.training.loss) if name and is_importable(name)]
+
     def validate(self, world_size: int) -> None:
         """Refuse, before anything starts, what cannot work on `world_size` ranks; raises UserError."""
         check_fields(self)
@@ -230,6 +241,11 @@ class Config:
     def _check_terms(self) -> None:
         """Refuse terms of the loss that this model cannot have."""
         model, training = self.model, self.training
+        if training.loss is not None and training.loss not in LOSSES and not is_importable(training.loss):
+            raise UserError(
+                f"--training.loss is {training.loss!r}, it must be one of {', '.join(LOSSES)}, or your own as "
+                "MODULE:CLASS (docs/extending.md)"
+            )
         for flag, weight in (
             ("--training.contrastive-weight", training.contrastive_weight),
             ("--training.reading-weight", training.reading_weight),

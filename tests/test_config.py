@@ -99,6 +99,9 @@ _OTHER = {
     "run.min_write_s": 2.0,
     "model.family": "gan-int-cls",
     "model.keypoints": ("beak",),
+    "model.options": ("depth=2",),
+    "training.loss": "hinge",
+    "training.discriminator_learning_rate": 1e-3,
     "model.recipe": "pytorch",
     "model.stage": 2,
     "model.image_size": 128,
@@ -117,7 +120,11 @@ _OTHER = {
 }
 
 
-_BASES = {"model.family": ModelConfig(), "model.keypoints": ModelConfig(family="gawwn-keypoints", image_size=128)}
+_BASES = {
+    "model.family": ModelConfig(),
+    "model.keypoints": ModelConfig(family="gawwn-keypoints", image_size=128),
+    "model.options": ModelConfig(family="my_package:MyFamily"),
+}
 """What those fields can be changed in; elsewhere a model that may become any stage."""
 
 

@@ -21,7 +21,7 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.rel
 
 SUBCOMMANDS = {
     "pack": ("verify", "reshard"),
-    "human_rank": ("build", "serve", "report"),
+    "human_rank": ("build", "serve", "report", "plan"),
     "bench": ("step", "loader", "checkpoint", "score", "scaling"),
     "reproduce": ("table1", "table2", "terms"),
 }

@@ -83,7 +83,8 @@ def attngan_cub(root: Path, birds: Sequence[Bird]) -> list[str]:
     lines = [f"{number} {name}.jpg" for number, name in enumerate(names, 1)]
     (top / "images.txt").write_text("\n".join(lines))
     (top / "bounding_boxes.txt").write_text("\n".join(f"{number} 4 4 60 60" for number in range(1, len(names) + 1)))
-    for split, some in (("train", names[8:]), ("test", names[:8])):
+    unseen = [name for name in names if name < "002"]  # the splits of CUB share no class
+    for split, some in (("train", [name for name in names if name not in unseen]), ("test", unseen)):
         (root / "birds" / split).mkdir()
         (root / "birds" / split / "filenames.pickle").write_bytes(pickle.dumps(some, protocol=0))
     return ["cub"]

@@ -56,6 +56,8 @@ def step_cost(config: Config, text_dim: int, stage1: ModelConfig | None, rows: r
         batch = blank_batch(rows, BatchShape.of(config), text_dim)
     settings = StepSettings(
         learning_rate=torch.tensor(config.training.learning_rate),
+        discriminator_learning_rate=torch.tensor(config.training.learning_rate),
+        adversarial=networks.loss,
         weights=LossWeights.of(config.training),
         precision=Precision(torch.float32, None, "cpu"),
         share=1.0,

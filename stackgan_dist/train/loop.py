@@ -25,7 +25,6 @@ from stackgan_dist.storage.files import join
 from stackgan_dist.train.costs import step_cost
 from stackgan_dist.train.feed import Feed
 from stackgan_dist.train.identity import RunIdentity
-from stackgan_dist.train.losses import LossWeights
 from stackgan_dist.train.precision import resolve_precision
 from stackgan_dist.train.samples import FixedSamples
 from stackgan_dist.train.state import TrainingState, learning_rate
@@ -73,7 +72,7 @@ def train(
         cost = step_cost(config, data.index.text_dim, stage1[0] if stage1 else None, feed.rows, ranks.device.type)
         return Work(cost.flop, peak_flops(ranks.device, precision.autocast_to or precision.weights))
 
-    metrics = metrics_of(StepReport, LossWeights.of(training).present)
+    metrics = metrics_of(StepReport, state.terms)
     kept = Training(
         title=config.model.title,
         last_step=last_step,

@@ -49,7 +49,7 @@ class TrainingState:
     ) -> None:
         training = config.training
         torch.manual_seed(training.seed)
-        generator, trained, discriminator = build_networks(config, text_dim, stage1[0] if stage1 else None)
+        generator, trained, discriminator, self._loss = build_networks(config, text_dim, stage1[0] if stage1 else None)
         if stage1 is not None:
             generator.stage1.load_state_dict(stage1[1])  # type: ignore[union-attr]
         # cuDNN's half-precision convolutions want channels last; on CPUs it gains nothing (docs/speed.md), and ZeRO
@@ -101,10 +101,16 @@ class TrainingState:
         # Fused Adam reads it on the device, in float32 there, and in full on a CPU. DeepSpeed's has to read it on the
         # host.
         on_device = ranks.device.type == "cuda" and self._config.engine == "ddp"
-        return StepSettings(
-            learning_rate=torch.zeros(
+        rate, discriminator_rate = (
+            torch.zeros(
                 (), dtype=torch.float32 if on_device else torch.float64, device=ranks.device if on_device else "cpu"
-            ),
+            )
+            for _ in range(2)
+        )
+        return StepSettings(
+            learning_rate=rate,
+            discriminator_learning_rate=discriminator_rate,
+            adversarial=self._loss,
             weights=LossWeights.of(training),
             precision=self._precision,
             share=share,
@@ -120,6 +126,9 @@ class TrainingState:
         if rate != self._rate:
             self._rate = rate
             self._settings.learning_rate.fill_(rate)
+            self._settings.discriminator_learning_rate.fill_(
+                learning_rate(self._config, step / steps_per_epoch, discriminator=True)
+            )
         report = (self._captured or self._take)(batch)
         self.ema.update(self._network, (step + 1) * training.batch_size, training.batch_size)
         return report
@@ -165,6 +174,11 @@ class TrainingState:
         self.ema.network.load_state_dict(state["ema"])
 
     @property
+    def terms(self) -> frozenset[str]:
+        """The names of the loss's terms, which are reported one by one."""
+        return self._settings.weights.present | ({"penalty"} if self._loss.penalty is not None else set())
+
+    @property
     def sample_generators(self) -> dict[str, Generator]:
         """The generators that show samples, by name."""
         return {"ema": self.ema.network, "raw": self._network}  # type: ignore[dict-item]
@@ -189,15 +203,18 @@ _LAST_RATE = 0.05
 """Where a linear decay ends, as a share of where it begins."""
 
 
-def learning_rate(config: Config, epochs: float) -> float:
-    """Adam's learning rate after so many `epochs`.
+def learning_rate(config: Config, epochs: float, *, discriminator: bool = False) -> float:
+    """Adam's learning rate after so many `epochs`, of the generator or of the discriminator.
 
     It is halved at every multiple of `halve_every_epochs`, and falls linearly over the last part of the run by
     `linear_decay`.
     """
     training = config.training
     every, decay = training.halve_every_epochs, training.linear_decay
-    rate = training.learning_rate * 0.5 ** (epochs // every if every else 0)
+    first = training.learning_rate
+    if discriminator and training.discriminator_learning_rate is not None:
+        first = training.discriminator_learning_rate
+    rate = first * 0.5 ** (epochs // every if every else 0)
     if decay:
         fallen = max(0.0, 1 - (1 - epochs / training.epochs) / decay)
         rate *= 1 - (1 - _LAST_RATE) * fallen

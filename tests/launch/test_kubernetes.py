@@ -49,7 +49,7 @@ def test_it_is_valid(manifest: Any) -> None:
 @pytest.mark.parametrize(
     "spoil",
     [
-        lambda m: _job(m).update(paralellism=4),
+        lambda m: _job(m).update(parallel=4),
         lambda m: _job(m).update(backoffLimit="0"),
         lambda m: _job(m)["podFailurePolicy"]["rules"][0].update(action="Fail"),
         lambda m: _pod(m).update(restartPolicy="Always"),
