@@ -33,6 +33,8 @@ from stackgan_dist.models.config import Placement
 
 _SHARDS_OPEN = 64
 """At least so many are kept open, where a set has them: opening one reads all its headers."""
+_AHEAD = 4
+"""Batches that each loader process makes before they are asked for."""
 _LOOK_S = 1.0
 """How often a rank that waits for a batch looks whether it is to stop."""
 _STOPPING_S = 10.0
@@ -151,9 +153,14 @@ def make_loader(dataset: StepDataset, first_step: int, last_step: int, workers: 
         batch_size=None,  # the dataset already makes whole batches
         sampler=range(first_step, last_step),
         num_workers=workers,
-        prefetch_factor=4 if workers else None,
+        prefetch_factor=_AHEAD if workers else None,
         worker_init_fn=_shield_from_signals,
     )
+
+
+def batches_under_way(workers: int) -> int:
+    """How many may be in shared memory at once: what is made ahead, and one that the rank reads."""
+    return workers * _AHEAD + 1
 
 
 def in_time(

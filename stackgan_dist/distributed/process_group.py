@@ -161,7 +161,7 @@ def main_first(work: Callable[[], object], ranks: Ranks) -> None:
 
 
 def broadcast_bytes(data: bytes | None, ranks: Ranks, *, source: int = 0) -> bytes | None:
-    """What rank `source` passes as `data` (bytes or None), on every rank."""
+    """What rank `source` passes as `data` (bytes or None), on every rank; that one gets its own back, not a copy."""
     if not ranks.distributed:
         return data
     size = torch.tensor([-1 if data is None else len(data)], device=ranks.device)
@@ -170,11 +170,17 @@ def broadcast_bytes(data: bytes | None, ranks: Ranks, *, source: int = 0) -> byt
     total = int(size)
     if total < 0:
         return None
-    buffer = torch.empty(total, dtype=torch.uint8)
-    if data is not None and ranks.rank == source:
-        buffer.copy_(torch.frombuffer(bytearray(data), dtype=torch.uint8))
-    for begin in range(0, total, _CHUNK_BYTES):
-        chunk = buffer[begin : begin + _CHUNK_BYTES].to(ranks.device)
+    if total == 0:
+        return b""
+    if ranks.rank == source:
+        assert data is not None
+        for begin in range(0, total, _CHUNK_BYTES):
+            part = bytearray(data[begin : begin + _CHUNK_BYTES])
+            dist.broadcast(torch.frombuffer(part, dtype=torch.uint8).to(ranks.device), src=source)
+        return data
+    received = torch.empty(total, dtype=torch.uint8)
+    for piece in received.split(_CHUNK_BYTES):
+        chunk = piece.to(ranks.device)
         dist.broadcast(chunk, src=source)
-        buffer[begin : begin + _CHUNK_BYTES] = chunk.cpu()
-    return buffer.numpy().tobytes()
+        piece.copy_(chunk)
+    return received.numpy().tobytes()

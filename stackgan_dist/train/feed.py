@@ -7,12 +7,13 @@ from collections.abc import Iterator
 import torch
 
 from stackgan_dist.config import Config, DataConfig
-from stackgan_dist.data.batch import Batch, BatchShape
+from stackgan_dist.data.batch import Batch, BatchShape, blank_batch
 from stackgan_dist.data.dataset import PackedSet
 from stackgan_dist.data.device_batches import DeviceBatches
 from stackgan_dist.data.device_set import DeviceSet, set_bytes
-from stackgan_dist.data.loader import StepDataset, in_time, make_loader
+from stackgan_dist.data.loader import StepDataset, batches_under_way, in_time, make_loader
 from stackgan_dist.data.plan import Plan, rows_of_rank
+from stackgan_dist.data.shared_memory import note_little_memory
 from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.distributed.stop import StopRequest
 from stackgan_dist.errors import UserError
@@ -45,6 +46,8 @@ class Feed:
         self._config, self._ranks, self._stop = config, ranks, stop
         self.rows = rows_of_rank(config.training.batch_size, ranks.rank, ranks.world_size)
         self.shape = BatchShape.of(config)
+        blank = blank_batch(self.rows, self.shape, data.index.text_dim)
+        self._batch_bytes = sum(tensor.nbytes for tensor in blank if tensor is not None)
         self._gb = set_bytes(data.index) / 1e9
         self._limit_gb = device_gb(config.data, ranks.device)
         self._on_device: DeviceBatches | None = None
@@ -78,6 +81,8 @@ class Feed:
                     yield error
             return
         assert self._dataset is not None
+        if data.workers:
+            note_little_memory(batches_under_way(data.workers) * self._batch_bytes)
         loader = make_loader(self._dataset, first_step, last_step, data.workers)
         # Alone, a rank that waits for data may stop; with peers it has to take the step that they are in.
         coming = in_time(
