@@ -109,7 +109,11 @@ class HuggingFaceEncoder:
             model.vision_model = None  # of CLIP, for its pictures
         self._device = _device()
         self._model = model.eval().requires_grad_(False).to(self._device)
-        self._pool, self._dense, self._prompt = (None, [], "") if tower else _pooling(folder)
+        self._pool: Pool | None = None
+        self._dense: list[nn.Module] = []
+        self._prompt = ""
+        if not tower:
+            self._pool, self._dense, self._prompt = _pooling(folder)
         self._dense = [layer.to(self._device) for layer in self._dense]
         self._longest = self._longest_sentence(folder, config)
         self.dim = self._encode_batch(["a bird"]).shape[1]
