@@ -129,6 +129,8 @@ def test_the_readme_keeps_the_commands_that_people_know() -> None:
 def test_commands_exist_and_know_their_flags(page: Path) -> None:
     for code in code_of(page):
         for name, arguments in calls_in(code):
+            if name == "help":  # stackgan's own
+                continue
             assert name in COMMANDS, f"`{code}`: there is no command {name}"
             sub = [word for word in arguments[:1] if word in SUBCOMMANDS.get(name, ())]
             sub += ["--pictures"] if name == "scores" and "--pictures" in arguments else []
