@@ -12,7 +12,10 @@ import sys
 from stackgan_dist import __version__
 from stackgan_dist.doors import COMMANDS, command_main, front_door
 from stackgan_dist.errors import UserError
+from stackgan_dist.near_names import did_you_mean
+from stackgan_dist.short_help import short_help
 
+_OPTIONS = ("--help", "--version", "--ranks")
 _USAGE = "usage: stackgan [-h] [--version] [--ranks N] COMMAND [OPTIONS]"
 
 
@@ -23,23 +26,33 @@ def main() -> None:
     ranks = None
     while arguments and arguments[0].startswith("-"):
         flag, _, value = arguments.pop(0).partition("=")
-        if flag in ("-h", "--help"):
+        if flag in ("-h", "--help", "--help-all"):
             _show_help()
             return
         if flag == "--version":
             print(__version__)
             return
         if flag != "--ranks":
-            raise UserError(f"{flag} stands before the command and is no option of stackgan itself; {_USAGE}")
+            raise UserError(
+                f"{flag} stands before the command and is no option of stackgan itself."
+                f"{did_you_mean(flag, _OPTIONS)} {_USAGE}"
+            )
         ranks = value or (arguments.pop(0) if arguments else "")
         if not ranks.isdecimal() or int(ranks) < 1:
             raise UserError(f"--ranks is {ranks!r}, it must be a number of processes from 1 on, as in --ranks 2")
+    if arguments[:1] == ["help"]:  # `stackgan help train` is `stackgan train --help`
+        arguments = [*arguments[1:], "--help"] if arguments[1:] else []
     if not arguments:
         _show_help()
         return
     name, *rest = arguments
     if name not in COMMANDS:
-        raise UserError(f"there is no command {name!r}; choose one of {', '.join(COMMANDS)}")
+        raise UserError(
+            f"there is no command {name!r}.{did_you_mean(name, COMMANDS)} The commands are {', '.join(COMMANDS)}"
+        )
+    if (shown := short_help(name, rest)) is not None:
+        print(shown)
+        return
     if ranks is not None:
         _become_torchrun(ranks, name, rest)
     sys.argv = [f"stackgan {name}", *rest]
@@ -50,7 +63,7 @@ def _show_help() -> None:
     print(f"{_USAGE}\n\n{(__doc__ or '').strip()}\n")
     width = max(map(len, COMMANDS)) + 2
     print("\n".join(f"  {name:<{width}}{what}" for name, what in COMMANDS.items()))
-    print("\nOptions of a command: stackgan COMMAND --help")
+    print("\nA command's examples: stackgan COMMAND --help; all of its options: stackgan COMMAND --help-all")
 
 
 def _become_torchrun(ranks: str, name: str, arguments: list[str]) -> None:

@@ -14,7 +14,7 @@ from stackgan_dist.errors import UserError
 from stackgan_dist.models.config import ModelConfig
 from stackgan_dist.ranges import Range, Seed, Timeout, check_fields
 
-PrecisionName = Literal["auto", "fp32", "bf16", "fp16", "fp64"]
+PrecisionName = Literal["auto", "fp32", "tf32", "bf16", "fp16", "fp64"]
 LoggerName = Literal["wandb", "mlflow"]
 """A service that shows a run's curves beside TensorBoard."""
 
@@ -104,8 +104,11 @@ class TrainingConfig:
     """The half-life of the generator's moving average, in images; it is shorter at first (a 20th of the images seen).
     0 switches the average off."""
     precision: PrecisionName = "auto"
-    """auto is bf16 autocast on CUDA and fp32 on CPU. fp16 uses one loss scaler per optimizer. fp64 is for equality
-    tests."""
+    """auto is bf16 autocast on CUDA and fp32 on CPU. tf32 is fp32 whose products CUDA rounds to TF32. fp16 uses one
+    loss scaler per optimizer. fp64 is for equality tests."""
+    deterministic: bool = True
+    """On CUDA, take kernels that give the same bits each time, so that a resumed run is that which never stopped. It
+    may cost speed; a CPU is deterministic anyway."""
     compile: bool = False
     """Compile both networks with torch.compile when the run starts, for CUDA devices. Experimental: it has not been run
     on one, and the last bits of a compiled run are not promised to survive a restart."""
@@ -131,6 +134,12 @@ class RunConfig:
     """The number of steps between two grids of pictures."""
     sample_captions: Annotated[int, Range(at_least=1)] = 8
     """The number of captions in a grid; they and their noise stay the same throughout a run."""
+    min_tick_s: Annotated[float, Range(at_least=0)] | None = None
+    """At least this many seconds lie between two status lines, however short the steps are. The default is 1 on CUDA
+    and 0 on a CPU."""
+    min_write_s: Annotated[float, Range(at_least=0)] | None = None
+    """At least this many seconds lie between two checkpoints, and between two grids, however short the steps are; those
+    of milestones and of the end are always written. The default is 30 on CUDA and 0 on a CPU."""
     timeout_s: Timeout = 300.0
     """A rank that does not answer for this many seconds is taken for lost, and the run stops (to be restarted)."""
     log: tuple[LoggerName, ...] = ()
@@ -257,7 +266,7 @@ def from_json(text: str, where: str) -> Config:
 
 _FREE_TO_CHANGE = (
     "run", "engine", "deepspeed_config", "resume", "data", "stage1", "training.epochs", "training.precision",
-    "training.compile",
+    "training.compile", "training.deterministic",
 )  # fmt: skip
 """What may differ when a run goes on: it changes where and how it runs, or how far, not what it computes. (The data
 are compared by the digest of their index, the Stage-I by its weights, which are in the checkpoint.)"""

@@ -27,6 +27,7 @@ from stackgan_dist.errors import EXIT_PREEMPTED, EXIT_USER_ERROR, RankError, Use
 from stackgan_dist.interruption import Interrupted, interruptible
 from stackgan_dist.machine import check_open_files, raise_open_files_limit
 from stackgan_dist.ranges import check_fields
+from stackgan_dist.short_help import short_help
 
 T = TypeVar("T")
 
@@ -75,18 +76,27 @@ def parse_options(
     """The command line of `python -m stackgan_dist.COMMAND` (`arguments`: another one), with every field checked.
 
     `options` is a dataclass, or a union of one for each subcommand; `default` an instance whose values the flags
-    change. With `run_first` the run may be given as `RUN` or `--run RUN`: torchrun under Python 3.11 stops at `--run`,
-    even behind the module's name, because it might abbreviate one of its own flags.
+    change. With `run_first` the class has a positional `run`, which may be given as `--run RUN` too. (torchrun under
+    Python 3.11 stops at `--run`, even behind the module's name, because it might abbreviate one of its own flags.)
+
+    --help ends the process with the command's short help, --help-all with all of its options.
 
     Raises UserError for a value out of its range. What is no flag at all ends the process, with a message of rank 0.
     """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    name, _, sub = command.partition(" ")
+    if (shown := short_help(name, [*sub.split(), *given])) is not None:
+        if is_main_rank():
+            print(shown)
+        sys.exit(0)
+
     import tyro  # only here: the list of commands is shown without it
 
     from stackgan_dist.help_texts import REGISTRY, wrapped
 
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if run_first and given and not given[0].startswith("-"):
-        given = ["--run", *given]
+    given = ["--help" if word == "--help-all" else word for word in given]
+    if run_first:
+        given = _run_in_front(given)
     # tyro says what cannot be a number even without console_outputs.
     with nullcontext() if is_main_rank() else redirect_stderr(io.StringIO()):
         parsed: T = tyro.cli(
@@ -100,6 +110,16 @@ def parse_options(
         )
     check_fields(parsed)
     return parsed
+
+
+def _run_in_front(arguments: list[str]) -> list[str]:
+    """`arguments` with what --run names as the first of them, where it is given so."""
+    for number, word in enumerate(arguments):
+        if word == "--run" and arguments[number + 1 :]:
+            return [arguments[number + 1], *arguments[:number], *arguments[number + 2 :]]
+        if word.startswith("--run="):
+            return [word.removeprefix("--run="), *arguments[:number], *arguments[number + 1 :]]
+    return arguments
 
 
 def front_door(main: Callable[[], None]) -> Callable[[], None]:

@@ -8,6 +8,7 @@ from typing import Final
 from stackgan_dist.config import Config, DataConfig, RunConfig, TrainingConfig
 from stackgan_dist.errors import UserError
 from stackgan_dist.models.config import ImageSize, ModelConfig
+from stackgan_dist.near_names import did_you_mean
 
 PAINTED_PARTS = ("crown", "eye", "neck", "breast", "belly", "wing", "back", "tail", "feet", "beak")
 """The keypoints of painted birds."""
@@ -188,5 +189,5 @@ DEFAULT_PRESET = "painted-stage1"
 def preset(name: str) -> Config:
     """The configuration of the preset called `name`; UserError when there is none."""
     if name not in PRESETS:
-        raise UserError(f"unknown preset {name!r}; known presets: {', '.join(PRESETS)}")
+        raise UserError(f"unknown preset {name!r}.{did_you_mean(name, PRESETS)} Known presets: {', '.join(PRESETS)}")
     return PRESETS[name].config

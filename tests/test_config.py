@@ -95,6 +95,8 @@ def test_the_json_of_another_version_is_a_user_error(text: str) -> None:
 
 
 _OTHER = {
+    "run.min_tick_s": 2.0,
+    "run.min_write_s": 2.0,
     "model.family": "gan-int-cls",
     "model.keypoints": ("beak",),
     "model.recipe": "pytorch",
@@ -117,7 +119,7 @@ _BASES = {"model.family": ModelConfig(), "model.keypoints": ModelConfig(family="
 """What those fields can be changed in; elsewhere a model that may become any stage."""
 
 
-_FREE_OF_TRAINING = ("training.epochs", "training.precision", "training.compile")
+_FREE_OF_TRAINING = ("training.epochs", "training.precision", "training.compile", "training.deterministic")
 
 
 def _other(name: str, value: Any) -> Any:

@@ -35,7 +35,7 @@ BEHIND_SCRIPTS = {
 }
 """Scripts that hand their arguments on to a command."""
 OF_OTHER_PROGRAMS = {
-    "--ranks", "--version",  # stackgan itself, before the command
+    "--ranks", "--version", "--help", "--help-all",  # stackgan itself, before the command
     "--nnodes", "--nproc-per-node", "--standalone", "--max-restarts",  # torchrun
     "--nodes", "--time", "--signal", "--array", "--gpus-per-node",  # sbatch
 }  # fmt: skip
@@ -79,7 +79,7 @@ def known_flags(*command: str) -> frozenset[str]:
     shown = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(shown):
         patch.setenv("COLUMNS", "200")
-        patch.setattr("sys.argv", [*command, "--help"])
+        patch.setattr("sys.argv", [*command, "--help-all"])
         with contextlib.suppress(SystemExit):
             command_main(command[0])()
     return frozenset(re.findall(r"--[a-z][\w.-]*", shown.getvalue()))
@@ -134,7 +134,7 @@ def test_commands_exist_and_know_their_flags(page: Path) -> None:
             sub += ["--pictures"] if name == "scores" and "--pictures" in arguments else []
             # `runs folder` takes the flags of train.
             known = known_flags("train") if name == "runs" else known_flags(name, *sub)
-            unknown = flags_among(arguments) - known - {"--help"}
+            unknown = flags_among(arguments) - known - {"--help", "--help-all"}
             assert not unknown, f"`{code}`: {' '.join([name, *sub])} knows no {', '.join(sorted(unknown))}"
 
 

@@ -74,7 +74,7 @@ def test_other_pipes_that_break_are_told(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_help_shows_commands_one_a_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "130")
     for arguments in ((), ("verify",), ("reshard",)):
-        assert run(monkeypatch, "pack", *arguments, "--help") == 0
+        assert run(monkeypatch, "pack", *arguments, "--help-all") == 0
         shown = capsys.readouterr().out
         assert shown.lstrip().startswith(" ".join(["usage: python -m stackgan_dist.pack", *arguments, "[-h]"]))
         if not arguments:
@@ -207,7 +207,7 @@ class TestTrain:
 
     @pytest.mark.parametrize("arguments", [["--preset", "cub"], ["--preset=cub"], ["--preset"]])
     def test_an_unknown_preset(self, train: Door, arguments: list[str]) -> None:
-        assert "; known presets: painted-stage1, painted-stage2" in train(*arguments)
+        assert " Known presets: painted-stage1, painted-stage2" in train(*arguments)
 
     def test_an_unknown_option(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         assert run(monkeypatch, "train", "--training.batchsize", "8") == EXIT_USER_ERROR

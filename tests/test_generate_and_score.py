@@ -91,9 +91,10 @@ class TestGenerate:
             assert both[f"{name}-stage1.png"] == first[f"{name}.png"]
         assert len(both) == 9
         grid = Image.open(tmp_path / "both" / "grid.png")
-        left = grid.width - 4 * (128 + 6) - 6  # four columns with margins, after the sentences
-        for column, name in enumerate(("000-000-stage1", "000-000", "000-001-stage1", "000-001")):
-            cell = grid.crop((left + column * 134, 26, left + column * 134 + 128, 26 + 128))
+        lefts = [260, 260 + 131, 260 + 131 + 143, 260 + 2 * 131 + 143]  # two pairs set apart, behind the sentences
+        assert grid.width == lefts[-1] + 128 + 6
+        for left, name in zip(lefts, ("000-000-stage1", "000-000", "000-001-stage1", "000-001"), strict=True):
+            cell = grid.crop((left, 26, left + 128, 26 + 128))
             enlarged = Image.open(tmp_path / "both" / f"{name}.png").resize((128, 128), Image.Resampling.NEAREST)
             assert cell.tobytes() == enlarged.tobytes(), name
 

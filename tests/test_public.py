@@ -9,6 +9,7 @@ import sys
 import pytest
 
 IMPORT = "import stackgan_dist"
+SHORT = "import sys; sys.argv = ['stackgan', 'generate', '--help']; from stackgan_dist.__main__ import main; main()"
 HELP = "import sys; sys.argv = ['stackgan', '--help']; from stackgan_dist.__main__ import main; main()"
 
 
@@ -17,7 +18,7 @@ def _cpu_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-@pytest.mark.parametrize(("code", "at_most_s"), [(IMPORT, 0.3), (HELP, 1.0)])
+@pytest.mark.parametrize(("code", "at_most_s"), [(IMPORT, 0.3), (HELP, 1.0), (SHORT, 1.0)])
 def test_it_is_quick_and_loads_no_torch(code: str, at_most_s: float) -> None:
     """In a fresh interpreter; CPU seconds, so that a busy machine does not count."""
     ask = "import sys; print('loaded:', *{'torch', 'numpy', 'stackgan_dist'} & set(sys.modules))"

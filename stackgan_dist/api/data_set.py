@@ -130,7 +130,7 @@ class DataSet:
             config.data.lookahead_steps,
             pool=self._packed.text_pool(config.training),
         )
-        return _raised(make_loader(dataset, first_step, first_step + steps, workers, pin_memory=False))
+        return _raised(make_loader(dataset, first_step, first_step + steps, workers))
 
     def _config(self, config: Config | None, batch_size: int | None, seed: int | None) -> Config:
         if config is None:

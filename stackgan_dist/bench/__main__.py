@@ -11,6 +11,7 @@ from typing import Any
 
 from stackgan_dist.doors import front_door, parse_options
 from stackgan_dist.errors import UserError
+from stackgan_dist.near_names import did_you_mean
 
 BENCHMARKS = {
     "step": "the plain training step beside the fast one",
@@ -27,14 +28,16 @@ BENCHMARKS = {
 def main() -> None:
     """Find the benchmark, parse its options, run it, print."""
     name, *rest = sys.argv[1:] or ["--help"]
-    if name in ("-h", "--help"):
+    if name in ("-h", "--help", "--help-all"):
         print("usage: python -m stackgan_dist.bench NAME [OPTIONS]\n")
         print(__doc__)
         print("\n".join(f"  {known:<12}{what}" for known, what in BENCHMARKS.items()))
         print("\nOptions: python -m stackgan_dist.bench NAME --help")
         sys.exit(0)
     if name not in BENCHMARKS:
-        raise UserError(f"there is no benchmark called {name}; choose one of {', '.join(BENCHMARKS)}")
+        raise UserError(
+            f"there is no benchmark called {name}.{did_you_mean(name, BENCHMARKS)} There are {', '.join(BENCHMARKS)}"
+        )
     benchmark = importlib.import_module(f"stackgan_dist.bench.{name}")
     options: Any = parse_options(benchmark.Options, f"bench {name}", benchmark.__doc__, arguments=rest)
 

@@ -170,7 +170,7 @@ def _waiting(dataset: StepDataset, steps: range, step_s: float) -> float:
     Measured over the second half of twice as many steps: in the first the worker starts and opens its shards.
     """
     waited, begin = 0.0, 0.0
-    loader = iter(make_loader(dataset, steps.start, steps.start + 2 * len(steps), 1, pin_memory=False))
+    loader = iter(make_loader(dataset, steps.start, steps.start + 2 * len(steps), 1))
     for number in range(2 * len(steps)):
         asked = time.perf_counter()
         if number == len(steps):

@@ -128,14 +128,14 @@ class Span(NamedTuple):
     shape: tuple[int, ...]
 
 
-def joined(tensors: Sequence[Tensor | None]) -> tuple[Tensor, list[Span | None]]:
-    """A copy of all of them, uint8 of one dimension, and where each is in it."""
+def joined(tensors: Sequence[Tensor | None], *, pinned: bool = False) -> tuple[Tensor, list[Span | None]]:
+    """A copy of all of them, uint8 of one dimension, and where each is in it; in `pinned` memory on its way to CUDA."""
     spans: list[Span | None] = []
     end = 0
     for tensor in tensors:
         spans.append(None if tensor is None else Span(end, tensor.dtype, tuple(tensor.shape)))
         end += 0 if tensor is None else -(-tensor.nbytes // _ALIGNED) * _ALIGNED
-    piece = torch.empty(end, dtype=torch.uint8)
+    piece = torch.empty(end, dtype=torch.uint8, pin_memory=pinned)
     for tensor, span in zip(tensors, spans, strict=True):
         if tensor is not None and span is not None:
             piece[span.begin : span.begin + tensor.nbytes].view(span.dtype).view(span.shape).copy_(tensor)

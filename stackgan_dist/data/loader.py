@@ -159,9 +159,7 @@ class StepDataset(Dataset["Batch | UserError"]):
         return place_in_view(reader.meta(sample), placement, view)
 
 
-def make_loader(
-    dataset: StepDataset, first_step: int, last_step: int, workers: int, *, pin_memory: bool
-) -> DataLoader[Batch | UserError]:
+def make_loader(dataset: StepDataset, first_step: int, last_step: int, workers: int) -> DataLoader[Batch | UserError]:
     """Batches of the steps [first_step, last_step) in order, made by `workers` processes (0: in this one)."""
     return DataLoader(
         dataset,
@@ -170,7 +168,6 @@ def make_loader(
         num_workers=workers,
         prefetch_factor=4 if workers else None,
         worker_init_fn=_shield_from_signals,
-        pin_memory=pin_memory,
     )
 
 

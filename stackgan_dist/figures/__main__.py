@@ -1,4 +1,4 @@
-"""The figures of a run: `python -m stackgan_dist.figures --run runs/demo`.
+"""The figures of a run: `python -m stackgan_dist.figures runs/demo`.
 
 Stage-I beside Stage-II; one sentence with many noises; from one sentence to another; one word changed; the training
 pictures nearest to what is generated. Writes a PNG for each and index.html with all of them, into a folder of this
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
+import tyro
 
 from stackgan_dist.config import DataConfig
 from stackgan_dist.data.dataset import open_packed
@@ -50,9 +51,9 @@ _FILES = frozenset({"stages.png", "noises.png", "interpolation.png", "word.png",
 class Options:
     """What to show."""
 
-    run: str
+    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
     """The run that generates: its folder, a folder with the runs of both stages (the last stage is taken), or a
-    checkpoint."""
+    checkpoint. It may be given as --run RUN as well."""
     sentences: tuple[str, ...] = ()
     """The sentences to show, two or more, each in quotes. By default they are captions of the data set."""
     words: str | None = None
@@ -85,7 +86,7 @@ class Options:
 @front_door
 def main() -> None:
     """Parse, load, make each figure, write."""
-    options = parse_options(Options, "figures", __doc__)
+    options = parse_options(Options, "figures", __doc__, run_first=True)
     if len(options.sentences) == 1:
         raise UserError("--sentences has 1 sentence, it needs 2 or more: a figure goes from one to another")
     out = None if options.out is None else Folder.at(options.out)

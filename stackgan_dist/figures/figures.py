@@ -73,7 +73,7 @@ def stages(painter: Painter, sentences: Sequence[Sentence], count: int) -> Figur
         "stages",
         "Stage-I beside Stage-II",
         "Each pair has the same sentence and the same noise: Stage-II starts from the picture to its left.",
-        labelled_grid(rows, [s.words for s in sentences], ["Stage-I", "Stage-II"] * count, painter.cell),
+        labelled_grid(rows, [s.words for s in sentences], ["Stage-I", "Stage-II"] * count, painter.cell, together=2),
     )
 
 

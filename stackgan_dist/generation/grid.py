@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import io
-import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from stackgan_dist.generation.fonts import font_for, wrapped
+
 _MARGIN = 6
+_WITHIN, _BETWEEN = 3, 15
+"""Pixels between columns that belong together, and between others; and between rows."""
 _LABEL_WIDTH = 260
 _FONT_SIZE = 14
-_INK = (40, 40, 40)
+_INK, _LINE = (40, 40, 40), (225, 225, 225)
 
 
 def to_pixels(images: Tensor) -> Tensor:
@@ -43,30 +46,44 @@ def side_by_side(pictures: Sequence[Image.Image]) -> Image.Image:
 
 
 def labelled_grid(
-    rows: Sequence[Sequence[Image.Image]], labels: Sequence[str], headings: Sequence[str], cell: int
+    rows: Sequence[Sequence[Image.Image]],
+    labels: Sequence[str],
+    headings: Sequence[str],
+    cell: int,
+    *,
+    together: int = 1,
 ) -> Image.Image:
     """Rows of pictures, each scaled to `cell` pixels, with a sentence to the left and a heading over each column.
 
-    Small pictures are enlarged without smoothing, so that nobody is deceived about their sharpness.
+    Small pictures are enlarged without smoothing, so that nobody is deceived about their sharpness. So many columns as
+    `together` says belong together, such as the two stages of a picture, and are set apart from the next.
     """
-    font = ImageFont.load_default(_FONT_SIZE)
-    columns = max(len(row) for row in rows)
+    lefts = [
+        _LABEL_WIDTH + column * (cell + _WITHIN) + column // together * (_BETWEEN - _WITHIN)
+        for column in range(_most(rows))
+    ]
     top = _FONT_SIZE + 2 * _MARGIN
-    width = _LABEL_WIDTH + columns * (cell + _MARGIN) + _MARGIN
-    sheet = Image.new("RGB", (width, top + len(rows) * (cell + _MARGIN)), "white")
+    sheet = Image.new("RGB", (lefts[-1] + cell + _MARGIN, top + len(rows) * (cell + _BETWEEN)), "white")
     draw = ImageDraw.Draw(sheet)
-    for column, heading in enumerate(headings):
-        draw.text((_LABEL_WIDTH + column * (cell + _MARGIN), _MARGIN), heading, _INK, font)
-    lines_that_fit = max(1, cell // (_FONT_SIZE + 4))
+    for left, heading in zip(lefts, headings, strict=False):
+        draw.text((left, _MARGIN), heading, _INK, font_for(heading, _FONT_SIZE))
+    most_lines = max(1, cell // (_FONT_SIZE + 4))
     for number, (row, label) in enumerate(zip(rows, labels, strict=True)):
-        y = top + number * (cell + _MARGIN)
-        text = textwrap.fill(label, 34, max_lines=lines_that_fit, placeholder=" ...")
-        draw.multiline_text((_MARGIN, y + _MARGIN), text, _INK, font)
-        for column, picture in enumerate(row):
+        y = top + number * (cell + _BETWEEN)
+        if number:
+            draw.line((_MARGIN, y - _BETWEEN // 2, sheet.width - _MARGIN, y - _BETWEEN // 2), _LINE)
+        font = font_for(label, _FONT_SIZE)
+        text = wrapped(label, font, _LABEL_WIDTH - _MARGIN - _BETWEEN, most_lines)
+        draw.multiline_text((_MARGIN, y), text, _INK, font)
+        for left, picture in zip(lefts, row, strict=False):
             method = Image.Resampling.NEAREST if picture.width < cell else Image.Resampling.LANCZOS
             scaled = picture.resize((cell, cell), method) if picture.width != cell else picture
-            sheet.paste(scaled, (_LABEL_WIDTH + column * (cell + _MARGIN), y))
+            sheet.paste(scaled, (left, y))
     return sheet
+
+
+def _most(rows: Sequence[Sequence[Image.Image]]) -> int:
+    return max(len(row) for row in rows)
 
 
 def to_png(picture: Image.Image, text: Mapping[str, str] | None = None) -> bytes:

@@ -60,7 +60,7 @@ class Serve:
     """Show the pages to raters, or let anyone try sentences on a run."""
 
     study: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="[STUDY]")] = None
-    """The folder of the study to rank."""
+    """The folder of the study to rank. A run to try sentences on may stand here as well."""
     run: str | None = None
     """The run to try sentences on."""
     host: str = "127.0.0.1"
@@ -169,9 +169,12 @@ def serve(options: Serve) -> None:
         raise UserError(f"the pages need the study extra ({error}): pip install 'stackgan_dist[study]'") from error
     if options.study is None and options.run is None:
         raise UserError("there is nothing to serve; give the folder of a study, or a run to try sentences on (--run)")
+    study, run = options.study, options.run
+    if study is not None and run is None and _is_run(study):
+        study, run = None, study
     serve_pages(
-        None if options.study is None else Path(options.study),
-        options.run,
+        None if study is None else Path(study),
+        run,
         raw=options.weights == "raw",
         device=options.device,
         host=options.host,
@@ -202,6 +205,20 @@ def report(options: Report) -> None:
             except OSError as error:
                 raise UserError(f"cannot write {file}: {error.strerror}; give another name") from error
     print(reporting.report(study, votes, attentive_only=options.attentive_only))
+
+
+def _is_run(where: str) -> bool:
+    """Whether a run lies there, and not a study."""
+    from stackgan_dist.human_rank.study.folder import StudyFolder
+    from stackgan_dist.runs.folder import find_run
+
+    if StudyFolder(Path(where)).study_file.exists():
+        return False
+    try:
+        find_run(where)
+    except UserError:
+        return False
+    return True
 
 
 def _check(options: Build) -> None:

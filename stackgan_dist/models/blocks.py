@@ -81,8 +81,21 @@ def residual(channels: int) -> Residual:
 
 
 def tile(vector: Tensor, features: Tensor) -> Tensor:
-    """Append `vector` (N, D) to `features` (N, C, H, W) at every place: (N, C + D, H, W)."""
-    return torch.cat([features, vector[:, :, None, None].expand(-1, -1, *features.shape[2:])], dim=1)
+    """Append `vector` (N, D) to `features` (N, C, H, W) at every place: (N, C + D, H, W), laid out as `features`."""
+    tiled = vector[:, :, None, None].expand(-1, -1, *features.shape[2:])
+    if _is_channels_last(features):  # else what is joined would lie as neither of them, and be copied back
+        tiled = tiled.contiguous(memory_format=torch.channels_last)
+    return torch.cat([features, tiled], dim=1)
+
+
+def layout_of(network: nn.Module) -> torch.memory_format:
+    """How the kernels of `network` lie in memory, and so what its convolutions want pictures to lie like."""
+    kernels = (weight for weight in network.parameters() if weight.dim() == 4)
+    return torch.channels_last if any(map(_is_channels_last, kernels)) else torch.contiguous_format
+
+
+def _is_channels_last(tensor: Tensor) -> bool:
+    return not tensor.is_contiguous() and tensor.is_contiguous(memory_format=torch.channels_last)
 
 
 def initialise(network: nn.Module, recipe: RecipeName) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 
 from stackgan_dist.models import Discriminator, Logits
@@ -24,6 +27,11 @@ class MatchingAware(nn.Module):
         super().__init__()
         self.discriminator = discriminator
         self.contrastive = contrastive
+
+    def compile(self, *args: Any, **options: Any) -> None:
+        """As of any module, and what the generator's update calls as well."""
+        super().compile(*args, **options)
+        self.judge = torch.compile(self.judge, *args, **options)  # type: ignore[method-assign]
 
     def forward(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from stackgan_dist.models.blocks import bottleneck, normalised, relu, to_image, upsample
+from stackgan_dist.models.blocks import bottleneck, layout_of, normalised, relu, to_image, upsample
 from stackgan_dist.models.conditioning import ConditioningAugmentation
 from stackgan_dist.models.config import ModelConfig
 from stackgan_dist.models.outputs import Fakes
@@ -46,6 +46,7 @@ class Stage1Generator(nn.Module):
         condition = self.conditioning(text, eps[:, 0])
         code = [condition.c, z] if self.recipe == "paper" else [z, condition.c]
         features = self.project(torch.cat(code, dim=1)).view(-1, self.channels, 4, 4)
+        features = features.contiguous(memory_format=layout_of(self.body))
         with text_for_layers(self._text_layers, text):
             image = self.body(features)
         return Fakes(image, condition.mu, condition.log_sigma, low_resolution=None)

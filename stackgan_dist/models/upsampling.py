@@ -17,6 +17,7 @@ configuration have to be equal bit for bit. `bench step` measures the rule again
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
@@ -117,6 +118,13 @@ class _Minimal(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, input: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(input, weight)
+        kind = input.device.type
+        # As autograd's own layers, gradients are computed under the autocast of the forward pass.
+        ctx.autocast = (
+            torch.autocast(kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
+            if torch.amp.is_autocast_available(kind)
+            else nullcontext()
+        )
         pixels = input.permute(0, 2, 3, 1)
         n, height, width, _ = pixels.shape
         products = torch.bmm(_differences(pixels), _combined(weight).transpose(1, 2)).view(3, 3, n, height, width, -1)
@@ -132,10 +140,15 @@ class _Minimal(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
-        input, weight = ctx.saved_tensors
+        with ctx.autocast:
+            input, weight = ctx.saved_tensors
+            return _Minimal._gradients(input, weight, grads[0])
+
+    @staticmethod
+    def _gradients(input: Tensor, weight: Tensor, output_grad: Tensor) -> tuple[Tensor, Tensor]:
         pixels = input.permute(0, 2, 3, 1)
         n, height, width, inputs = pixels.shape
-        grad = grads[0].permute(0, 2, 3, 1).contiguous().view(n, height, 2, width, 2, -1)
+        grad = output_grad.permute(0, 2, 3, 1).contiguous().view(n, height, 2, width, 2, -1)
         above, below = grad[:, :, 0], grad[:, :, 1]
         products = grad.new_empty(3, 3, n, height, width, grad.shape[-1])
         for number, row in enumerate((above + below, above, below)):

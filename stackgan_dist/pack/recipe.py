@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from stackgan_dist.errors import UserError
 from stackgan_dist.importable import is_importable
+from stackgan_dist.near_names import did_you_mean
 from stackgan_dist.ranges import Range, Seed, check_fields
 from stackgan_dist.text import PUBLISHED, check_encoder
 
@@ -88,7 +89,10 @@ def _find(name: str) -> Path:
         if (folder / f"{name}.toml").is_file():
             return folder / f"{name}.toml"
     known = sorted({path.stem for folder in RECIPE_FOLDERS for path in folder.glob("*.toml")})
-    raise UserError(f"there is no recipe called {name!r}; known: {', '.join(known)}; or give the path of a .toml file")
+    raise UserError(
+        f"there is no recipe called {name!r}; known: {', '.join(known)}; or give the path of a .toml file."
+        f"{did_you_mean(name, known)}"
+    )
 
 
 def _parse(content: dict[str, Any], path: Path) -> Recipe:

@@ -3,6 +3,8 @@
 folder [FLAGS OF train]  prints where that run would be written
 ending RUN MARKER        prints what DONE or PREEMPTED in it says; exit code 1 when there is no such marker
 forget RUN MARKER        removes the marker
+
+RUN may be given as --run RUN as well.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ _MARKERS = ("DONE", "PREEMPTED")
 @front_door
 def main() -> None:
     """Find the command, answer."""
-    match sys.argv[1:]:
-        case [] | ["-h" | "--help", *_]:
+    match _run_behind(sys.argv[1:]):
+        case [] | ["-h" | "--help" | "--help-all", *_]:
             print(f"usage: python -m stackgan_dist.runs COMMAND ...\n\n{__doc__}")
         case ["folder", *flags]:
             run = parse(flags).run
@@ -38,6 +40,16 @@ def main() -> None:
                 f"{' '.join(found)!r} is no command; give folder [FLAGS], ending RUN MARKER or forget RUN MARKER, with "
                 f"{' or '.join(_MARKERS)} for MARKER"
             )
+
+
+def _run_behind(arguments: list[str]) -> list[str]:
+    """`arguments` of ending and forget, with a run that is given as --run behind their name."""
+    match arguments:
+        case [("ending" | "forget") as command, "--run", run, marker]:
+            return [command, run, marker]
+        case [("ending" | "forget") as command, marker, "--run", run]:
+            return [command, run, marker]
+    return arguments
 
 
 if __name__ == "__main__":

@@ -11,12 +11,14 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import IntFlag
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
 import torch
 from PIL import Image
 
+from stackgan_dist.config import RunConfig
 from stackgan_dist.device import Probe, peak_memory_of
 from stackgan_dist.distributed.collectives import sum_over_ranks
 from stackgan_dist.distributed.process_group import Ranks, broadcast_bytes, explained_peer_loss
@@ -75,6 +77,35 @@ class WritePolicy:
     """Checkpoints at multiples of this are kept for good; 0: none."""
     picture_steps: int = 0
     """Between two pictures; 0: none."""
+    tick_s: float = 0.0
+    """At least so many seconds lie between two ticks."""
+    write_s: float = 0.0
+    """At least so many lie between two checkpoints, and between two pictures."""
+
+    @classmethod
+    def of(cls, run: RunConfig, device: torch.device) -> WritePolicy:
+        """That of a GAN's training on `device`."""
+        quick = device.type == "cuda"  # a step takes milliseconds there
+        return cls(
+            run.tick_steps,
+            run.checkpoint_steps,
+            run.keep_last,
+            run.milestone_steps,
+            picture_steps=run.sample_steps,
+            tick_s=run.min_tick_s if run.min_tick_s is not None else 1.0 * quick,
+            write_s=run.min_write_s if run.min_write_s is not None else 30.0 * quick,
+        )
+
+
+class May(IntFlag):
+    """What may be done after a step, by rank 0's clock; it travels with the step's report, so that all ranks do it."""
+
+    TICK = 1
+    SAVE = 2
+    SHOW = 4
+
+
+ALL = May.TICK | May.SAVE | May.SHOW
 
 
 @dataclass(frozen=True)
@@ -155,6 +186,8 @@ class Keeper:
         self.stopped = False
         """Whether any rank was asked to stop, which all of them know from the same step on."""
         self._reported: set[str] = set()
+        self._may = ALL
+        self._last = dict.fromkeys(May, time.monotonic())
         self._ending: Ending | None = None
         self._begin = time.monotonic()
         self._work: Work | None = None
@@ -226,6 +259,17 @@ class Keeper:
         every = (writes.tick_steps, writes.checkpoint_steps, writes.picture_steps)
         return any(self._is_due(step, steps) for steps in every)
 
+    @property
+    def may(self) -> May:
+        """What may be done after the step that is under way, by this rank's clock; rank 0's counts."""
+        now, writes = time.monotonic(), self._training.writes
+        pauses = {May.TICK: writes.tick_s, May.SAVE: writes.write_s, May.SHOW: writes.write_s}
+        may = May(0)
+        for what, pause_s in pauses.items():
+            if self._ranks.is_main and now - self._last[what] >= pause_s:
+                may |= what
+        return may
+
     def own_numbers(self, step: int) -> RankNumbers | None:
         """What this rank measured by itself, for the exchange of the last of `step` steps; None where no tick is due.
 
@@ -238,10 +282,19 @@ class Keeper:
         probe_s = 0.0 if self._probe is None else self._probe.lap()
         return RankNumbers(self._clock.waited, probe_s, float(peak_memory_of(self._ranks.device)))
 
-    def take(self, step: int, means: Mapping[str, float], *, stop: bool, of_ranks: Sequence[RankNumbers] = ()) -> None:
+    def take(
+        self,
+        step: int,
+        means: Mapping[str, float],
+        *,
+        stop: bool,
+        may: May = ALL,
+        of_ranks: Sequence[RankNumbers] = (),
+    ) -> None:
         """Take in what all ranks measured in step number `step`, from 0, and whether any of them was asked to `stop`.
 
-        `of_ranks` is what each of them measured by itself, at the steps where `own_numbers` asks for it.
+        `may` is what rank 0's said before that step; `of_ranks` is what each of them measured by itself, at the steps
+        where `own_numbers` asks for it.
 
         Raises UserError, naming the last good checkpoint, when a loss or a gradient is not finite.
         """
@@ -254,11 +307,13 @@ class Keeper:
         self._summed += 1
         self._of_ranks = of_ranks or self._of_ranks
         self.stopped = self.stopped or stop
+        self._may = may
 
     def tick(self, step: int, learning_rate: float) -> None:
         """Report the steps since the last tick, where that is due after `step` steps."""
-        if not (self._is_due(step, self._training.writes.tick_steps) or self.stopped):
+        if not (self._is_due(step, self._training.writes.tick_steps, May.TICK) or self.stopped):
             return
+        self._last[May.TICK] = time.monotonic()
         elapsed_s, waited = self._clock.lap()
         if self._monitor is not None:
             means = {name: value / self._summed for name, value in self._sums.items()}
@@ -284,8 +339,9 @@ class Keeper:
 
     def save(self, step: int) -> None:
         """Write a checkpoint in the background, where that is due after `step` steps."""
-        if not (self._is_due(step, self._training.writes.checkpoint_steps) or self.stopped):
+        if not (self._is_due(step, self._training.writes.checkpoint_steps, May.SAVE) or self.stopped):
             return
+        self._last[May.SAVE] = time.monotonic()
         with explained_peer_loss(f"while saving step {step:,}"):
             state = self._state.state_dict()  # a collective, where ranks hold parts of it
         if self._monitor is not None:
@@ -300,7 +356,8 @@ class Keeper:
         A stop does not wait for one.
         """
         monitor = self._monitor
-        if monitor is not None and self._is_due(step, self._training.writes.picture_steps):
+        if monitor is not None and self._is_due(step, self._training.writes.picture_steps, May.SHOW):
+            self._last[May.SHOW] = time.monotonic()
             self.attempt(f"pictures ({tag}/)", lambda: monitor.picture(step, tag, make()))
 
     def stop_before(self, step: int) -> None:
@@ -322,8 +379,13 @@ class Keeper:
         self.say(f"{ending} at step {step:,} of {training.last_step:,}{reason}; checkpoint in {folder.checkpoints}")
         return ending
 
-    def _is_due(self, step: int, every: int) -> bool:
-        return every > 0 and (step % every == 0 or step == self._training.last_step)
+    def _is_due(self, step: int, every: int, what: May | None = None) -> bool:
+        """Whether it is, by the number of steps and, for `what`, by the time since the last one."""
+        last, milestones = self._training.last_step, self._training.writes.milestone_steps
+        if every == 0 or not (step % every == 0 or step == last):
+            return False
+        is_milestone = what is May.SAVE and milestones > 0 and step % milestones == 0
+        return what is None or what in self._may or step == last or is_milestone
 
     def _not_finite(self, step: int, means: Mapping[str, float]) -> str:
         self._checkpointer.wait()

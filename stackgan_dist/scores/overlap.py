@@ -33,7 +33,12 @@ def made_ahead(batches: Iterator[B], device: torch.device) -> Iterator[B]:
         yield from batches
         return
     stream = _Stream(device) if device.type == "cuda" else None
-    with ThreadPoolExecutor(1, thread_name_prefix="made-ahead") as maker:
+
+    def begin() -> None:
+        if stream is not None:  # a thread begins on the first GPU, where ranks on others would leave a context each
+            torch.cuda.set_device(device)
+
+    with ThreadPoolExecutor(1, thread_name_prefix="made-ahead", initializer=begin) as maker:
         coming = maker.submit(_make, batches, stream, None)
         used = None
         while (batch := coming.result()) is not None:

@@ -6,6 +6,8 @@ import datetime
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
+import tyro
+
 from stackgan_dist.data.dataset import PackedSet, open_packed
 from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.errors import UserError
@@ -18,9 +20,9 @@ from stackgan_dist.runs.trained import Trained, load_trained
 class Subject:
     """What to measure."""
 
-    run: str
+    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
     """The run to measure: its folder, a folder with the runs of both stages (the last stage is taken), or a
-    checkpoint."""
+    checkpoint. It may be given as --run RUN as well."""
     data: str | None = None
     """The packed data set with the captions. The default is the run's own."""
     split: str = "test"

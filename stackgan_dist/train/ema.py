@@ -23,19 +23,30 @@ class MovingAverage:
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         """The averaged network, ready to generate."""
         self._half_life_images = half_life_images
+        self._pairs: _Pairs | None = None
 
     @torch.no_grad()
     def update(self, network: nn.Module, images_seen: int, batch_size: int) -> None:
         """Take in `network` after `images_seen` images, the last `batch_size` of them since the last call."""
         half_life = min(self._half_life_images, _RAMP_UP * images_seen)
         decay = 0.5 ** (batch_size / half_life) if half_life > 0 else 0.0
-        averaged = self.network.state_dict(keep_vars=True)
-        moving: list[torch.Tensor] = []
-        targets: list[torch.Tensor] = []
-        for name, value in network.state_dict(keep_vars=True).items():
-            if value.is_floating_point():
-                moving.append(averaged[name])
-                targets.append(value)
-            else:  # batch norm's counters
-                averaged[name].copy_(value)
-        torch._foreach_lerp_(moving, targets, 1.0 - decay)
+        if self._pairs is None or self._pairs.network is not network:
+            self._pairs = _Pairs(network, self.network)
+        torch._foreach_lerp_(self._pairs.averaged, self._pairs.followed, 1.0 - decay)
+        if self._pairs.counts:
+            torch._foreach_copy_(self._pairs.averaged_counts, self._pairs.counts)
+
+
+class _Pairs:
+    """What a network has, and its average of it: kept, since walking through both takes as long as the average itself.
+
+    Training changes all of these tensors in place.
+    """
+
+    def __init__(self, network: nn.Module, average: nn.Module) -> None:
+        self.network = network
+        ours, theirs = average.state_dict(keep_vars=True), network.state_dict(keep_vars=True)
+        moving = [name for name, value in theirs.items() if value.is_floating_point()]
+        others = [name for name in theirs if name not in set(moving)]  # batch norm's counters
+        self.averaged, self.followed = [ours[name] for name in moving], [theirs[name] for name in moving]
+        self.averaged_counts, self.counts = [ours[name] for name in others], [theirs[name] for name in others]

@@ -12,6 +12,7 @@ from stackgan_dist.data.dataset import PackedSet
 from stackgan_dist.data.loader import StepDataset, in_time, make_loader
 from stackgan_dist.data.plan import Plan, rows_of_rank
 from stackgan_dist.device import peak_flops
+from stackgan_dist.devices import prepare_cuda
 from stackgan_dist.distributed.process_group import Ranks, explained_peer_loss
 from stackgan_dist.distributed.stop import StopRequest
 from stackgan_dist.errors import RankError, UserError
@@ -63,6 +64,7 @@ def train(
 
     # Networks, optimizers, moving average; and on where the run stopped.
     precision = resolve_precision(training.precision, ranks.device)
+    prepare_cuda(tf32=precision.tf32, deterministic=training.deterministic)
     identity = RunIdentity(config, DataIdentity.of(data.index), stage1[0] if stage1 else None)
     with explained_peer_loss("while starting"):
         state = TrainingState(config, data.index.text_dim, stage1, ranks, precision)
@@ -83,9 +85,7 @@ def train(
         batch_size=training.batch_size,
         identity=identity,
         metrics=metrics,
-        writes=WritePolicy(
-            run.tick_steps, run.checkpoint_steps, run.keep_last, run.milestone_steps, picture_steps=run.sample_steps
-        ),
+        writes=WritePolicy.of(run, ranks.device),
         advice="Lower --training.learning-rate, or try --training.precision fp32",
         scales_loss=precision.scale_loss,
         pages=Pages(run.log, run.name, flatten(dataclasses.asdict(config))),
@@ -106,7 +106,7 @@ def train(
         )
 
         # Train.
-        loader = make_loader(dataset, step, last_step, config.data.workers, pin_memory=ranks.device.type == "cuda")
+        loader = make_loader(dataset, step, last_step, config.data.workers)
         reports = Reports(ranks, len(rows) / training.batch_size, metrics=metrics)
         trace = StepTrace(traced, folder.root, ranks.rank, print)
         # Alone, a rank that waits for data may stop; with peers it has to take the step that they are in.
@@ -117,11 +117,11 @@ def train(
             trace.before(step)
             with explained_peer_loss(f"at step {step:,}"):
                 report = state.step(batch, step, plan.steps_per_epoch)
-                reports.put(step, report, stop=stop.raised, own=keeper.own_numbers(step + 1))
+                reports.put(step, report, stop=stop.raised, may=keeper.may, own=keeper.own_numbers(step + 1))
                 step += 1
                 due = reports.read(everything=keeper.pauses_at(step))
             for agreed in due:
-                keeper.take(agreed.step, agreed.means, stop=agreed.stop, of_ranks=agreed.of_ranks)
+                keeper.take(agreed.step, agreed.means, stop=agreed.stop, may=agreed.may, of_ranks=agreed.of_ranks)
             keeper.tick(step, learning_rate(config, (step - 1) / plan.steps_per_epoch))
             keeper.save(step)
             if samples:

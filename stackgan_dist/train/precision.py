@@ -20,6 +20,8 @@ class Precision:
     autocast_to: torch.dtype | None
     """Of matrix products and convolutions, where it differs from the weights'."""
     device_type: str
+    tf32: bool = False
+    """Whether CUDA may round float32 numbers to TF32 in products."""
 
     @property
     def scale_loss(self) -> bool:
@@ -38,8 +40,8 @@ def resolve_precision(name: PrecisionName, device: torch.device) -> Precision:
     if name == "auto":
         # On CPUs without bf16 units bf16 is some 60 times slower than fp32.
         name = "bf16" if device.type == "cuda" else "fp32"
-    if name == "fp16" and device.type == "cpu":
-        raise UserError("--training.precision fp16 needs a CUDA device; on a CPU take fp32")
+    if name in ("fp16", "tf32") and device.type == "cpu":
+        raise UserError(f"--training.precision {name} needs a CUDA device; on a CPU take fp32")
     weights = torch.float64 if name == "fp64" else torch.float32
     autocast_to = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(name)
-    return Precision(weights, autocast_to, device.type)
+    return Precision(weights, autocast_to, device.type, tf32=name == "tf32")

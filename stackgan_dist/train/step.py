@@ -17,6 +17,7 @@ from torch.profiler import record_function
 from stackgan_dist.data.batch import Batch
 from stackgan_dist.engines import Engine
 from stackgan_dist.models import Fakes, Generator, Logits
+from stackgan_dist.models.blocks import layout_of
 from stackgan_dist.models.matching import MatchingAware
 from stackgan_dist.models.outputs import Judgement
 from stackgan_dist.runs.metrics import metric
@@ -223,7 +224,7 @@ def generator_step(
 
 
 def _rows(batch: Batch, generator: Engine, precision: Precision) -> Rows:
-    real = batch.images.to(precision.weights) / 127.5 - 1
+    real = batch.images.to(precision.weights, memory_format=layout_of(generator.module)) / 127.5 - 1
     text, wrong_text, z, eps = (t.to(precision.weights) for t in (batch.text, batch.wrong_text, batch.z, batch.eps))
     with precision.autocast(), torch.no_grad():
         condition = _generator(generator).discriminator_condition(text)

@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from stackgan_dist.distributed.process_group import Event, Ranks, wait_for
+from stackgan_dist.runs.keeper import ALL, May
 from stackgan_dist.runs.metrics import Metric, metrics_of
 from stackgan_dist.runs.stragglers import RankNumbers
 from stackgan_dist.train.step import StepReport
@@ -36,6 +37,8 @@ class Agreed:
     """Of the run's metrics over the global batch."""
     stop: bool
     """Whether any rank had been asked to stop when it took the step."""
+    may: May = ALL
+    """What rank 0 lets be done after it."""
     of_ranks: tuple[RankNumbers, ...] = ()
     """What each rank measured by itself, in their order, where they were asked for it."""
 
@@ -57,13 +60,16 @@ class Reports:
         self._late = (1 if ranks.device.type == "cuda" else 0) if late is None else late
         self._unread: deque[tuple[int, Tensor, Event | None]] = deque()
 
-    def put(self, step: int, report: StepReport, *, stop: bool, own: RankNumbers | None = None) -> None:
-        """Add up what the ranks have of `step`, by one collective that also carries their requests to `stop`.
+    def put(self, step: int, report: StepReport, *, stop: bool, may: May = ALL, own: RankNumbers | None = None) -> None:
+        """Add up what the ranks have of `step`, by one collective.
 
-        `own` is what this rank measured by itself, which travels along in a place of its own; given by all or by none.
+        It also carries their requests to `stop`, what rank 0 says `may` be done after the step, and what this rank
+        measured by itself, its `own`, in a place of its own; that is given by all or by none.
         """
+        said = (float(stop), float(may if self._ranks.is_main else 0))
         values = torch.stack([getattr(report, name).double() for name in self._names]) * self._weight
-        message = torch.cat([values, torch.full_like(values[:1], float(stop)), *self._in_place(own, values)])
+        flags = [torch.full_like(values[:1], value) for value in said]
+        message = torch.cat([values, *flags, *self._in_place(own, values)])
         if self._ranks.gather is not None:
             message = self._ranks.gather(message).sum(0)
         elif self._ranks.distributed:
@@ -90,9 +96,10 @@ class Reports:
                 wait_for(copied, self._ranks.timeout_s)
             values = message.tolist()
             n = len(self._names)
-            means, stop, numbers = values[:n], values[n], iter(values[n + 1 :])
+            means, (stop, may), numbers = values[:n], values[n : n + 2], iter(values[n + 2 :])
             of_ranks = tuple(map(RankNumbers._make, zip(*[numbers] * len(RankNumbers._fields), strict=True)))
-            agreed.append(Agreed(step, dict(zip(self._names, means, strict=True)), stop > 0, of_ranks))
+            named = dict(zip(self._names, means, strict=True))
+            agreed.append(Agreed(step, named, stop > 0, May(round(may)), of_ranks))
         return agreed
 
 

@@ -246,7 +246,7 @@ def test_ranks_divide_the_rows_of_one_batch(folder: Path) -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_any_number_of_workers_gives_the_same_batches(folder: Path, workers: int) -> None:
     here = [_batch(_dataset(folder), step) for step in range(3, 9)]
-    there = list(make_loader(_dataset(folder), 3, 9, workers, pin_memory=False))
+    there = list(make_loader(_dataset(folder), 3, 9, workers))
     assert len(there) == len(here)
     for ours, theirs in zip(here, there, strict=True):
         assert isinstance(theirs, Batch)
@@ -268,7 +268,7 @@ def test_batches_are_the_same_from_memory(folder: Path, workers: int, pictures: 
     rows = range(2, BATCH)
     from_files = [_batch(_dataset(folder, rows, shape), step) for step in range(15)]
     kept = _dataset(folder, rows, shape, _memory_for(folder, pictures=pictures))
-    for ours, theirs in zip(from_files, make_loader(kept, 0, 15, workers, pin_memory=False), strict=True):
+    for ours, theirs in zip(from_files, make_loader(kept, 0, 15, workers), strict=True):
         assert isinstance(theirs, Batch)
         _assert_same(ours, theirs)
 
@@ -287,7 +287,7 @@ def test_what_is_in_memory_is_decoded_once(folder: Path, monkeypatch: pytest.Mon
     for enough, expected in ((_memory_for(folder, pictures=True), once), (_memory_for(folder, pictures=True) - 1, 175)):
         decoded.zero_()
         dataset = _dataset(folder, memory_bytes=enough)
-        assert len(list(make_loader(dataset, 0, 25, workers, pin_memory=False))) == 25
+        assert len(list(make_loader(dataset, 0, 25, workers))) == 25
         # 5 of 40 samples are left over in an epoch, and may come in a later one or never.
         assert 35 <= decoded.item() <= expected
         assert (decoded.item() > once) == (expected > once)
@@ -350,7 +350,7 @@ def test_damaged_pictures_come_back_as_user_errors(
     folder: Path, tmp_path: Path, damage: Callable[[bytes], bytes], message: str, workers: int
 ) -> None:
     broken = _damaged(folder, tmp_path / "set", lambda name, data: damage(data) if name.endswith("jpg") else data)
-    found = list(make_loader(_dataset(broken), 0, 2, workers, pin_memory=False))
+    found = list(make_loader(_dataset(broken), 0, 2, workers))
     assert len(found) == 2
     for error in found:
         assert isinstance(error, UserError)
@@ -396,7 +396,7 @@ def test_a_missing_shard_is_met_where_it_is_needed(folder: Path, tmp_path: Path,
     missing = needed[-1]
     assert 0 < needed.index(missing) < 5
     (tmp_path / "set" / index.shards[missing].name).unlink()
-    loader = make_loader(_dataset(tmp_path / "set", [4]), 0, 5, workers, pin_memory=False)
+    loader = make_loader(_dataset(tmp_path / "set", [4]), 0, 5, workers)
     for shard, batch in zip(needed, loader, strict=True):
         assert isinstance(batch, UserError) == (shard == missing)
         assert isinstance(batch, Batch) or index.shards[missing].name in str(batch)

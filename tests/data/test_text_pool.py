@@ -99,7 +99,7 @@ def test_all_ranks_and_workers_have_the_same_pool(index: Index, cache: ShardCach
         assert part.excluded is not None
         assert torch.equal(part.pool, whole.pool)
         assert torch.equal(part.excluded, whole.excluded[rows.start : rows.stop])
-    (by_worker,) = make_loader(_dataset(index, cache, range(BATCH)), 4, 5, 1, pin_memory=False)
+    (by_worker,) = make_loader(_dataset(index, cache, range(BATCH)), 4, 5, 1)
     assert isinstance(by_worker, Batch)
     assert torch.equal(by_worker.pool, whole.pool)  # type: ignore[arg-type]
     assert torch.equal(by_worker.excluded, whole.excluded)  # type: ignore[arg-type]

@@ -119,7 +119,7 @@ LOAD = """
     shape = BatchShape(128, 1, 4, 1, 4)
     dataset = StepDataset(data.index, plan, data.cache(), range(32), shape, 64)
     for workers in (0, 1):
-        loader = make_loader(dataset, 0, 3, workers, pin_memory=False)
+        loader = make_loader(dataset, 0, 3, workers)
         print([int(batch.images.long().sum()) for batch in in_time(loader, 60, lambda: False)])
 """
 

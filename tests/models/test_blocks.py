@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from distributed.tiny import tiny_model
 from torch import Tensor, nn
 
 from stackgan_dist.models import ModelConfig, build_discriminator, build_generator
-from stackgan_dist.models.blocks import tile
+from stackgan_dist.models.blocks import layout_of, tile
 from stackgan_dist.models.config import RecipeName
 
 
@@ -53,3 +56,30 @@ def test_the_callers_seed_decides_the_weights() -> None:
         made.append(build_generator(config, 8).state_dict())
     assert all(torch.equal(made[0][name], made[1][name]) for name in made[0])
     assert not torch.equal(made[0]["body.1.0.weight"], made[2]["body.1.0.weight"])
+
+
+@pytest.mark.parametrize("recipe", ["paper", "pytorch"])
+@pytest.mark.parametrize("stage", [1, 2])
+def test_pictures_lie_as_the_kernels_want_them(recipe: RecipeName, stage: int) -> None:
+    """As on CUDA, where every picture that lies otherwise costs a kernel that copies it."""
+    model = tiny_model(recipe=recipe, stage=stage, image_size=64 * stage)
+    stage1 = tiny_model(recipe=recipe) if stage == 2 else None
+    generator, discriminator = build_generator(model, 6, stage1), build_discriminator(model, 6)
+    found: list[str] = []
+
+    def note(layer: nn.Module, given: Any) -> None:
+        assert isinstance(layer, nn.Conv2d)
+        picture = given[0]
+        if not picture.is_contiguous(memory_format=torch.channels_last):
+            found.append(f"{layer} of {tuple(picture.shape)}")
+
+    for network in (generator, discriminator):
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for layer in network.modules():
+            if isinstance(layer, nn.Conv2d):
+                layer.register_forward_pre_hook(note)
+    assert layout_of(generator) is torch.channels_last
+    text, z, eps = torch.randn(2, 6), torch.randn(2, model.noise_dim), torch.randn(2, stage, model.condition_dim)
+    fakes = generator(text, z, eps)
+    discriminator(fakes.image, generator.discriminator_condition(text))
+    assert not found

@@ -102,3 +102,18 @@ def test_what_is_taken_can_be_told() -> None:
 
 def test_the_weight_stays_a_3x3_one() -> None:
     assert {name: tuple(w.shape) for name, w in UpsampleConv(5, 3).state_dict().items()} == {"weight": (3, 5, 3, 3)}
+
+
+@each_form
+def test_gradients_are_computed_under_the_autocast_of_the_forward_pass(form: Form) -> None:
+    torch.manual_seed(0)
+    x, weight = torch.randn(2, 8, 4, 4), torch.randn(6, 8, 3, 3)
+
+    def forward(x: Tensor, weight: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return FORMS[form](x, weight)
+
+    upstream = torch.randn(2, 6, 8, 8).bfloat16()
+    exact = _gradients(_enlarge_and_convolve, x, weight, upstream.float())
+    for ours, theirs in zip(_gradients(forward, x, weight, upstream), exact, strict=True):
+        assert (ours.float() - theirs).norm() < 0.02 * theirs.norm()

@@ -12,12 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
+from stackgan_dist.config import RunConfig
 from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.distributed.stop import StopRequest
 from stackgan_dist.errors import UserError
 from stackgan_dist.runs.checkpoint import committed_steps, from_bytes, read_checkpoint
 from stackgan_dist.runs.folder import RunFolder
-from stackgan_dist.runs.keeper import Keeper, Training, WritePolicy, resume
+from stackgan_dist.runs.keeper import Keeper, May, Training, WritePolicy, resume
 from stackgan_dist.runs.metrics import metric, metrics_of
 from stackgan_dist.storage.folder import Folder
 
@@ -215,3 +216,37 @@ def test_other_ranks_write_nothing(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_pauses_are_at_all_that_is_due(tmp_path: Path) -> None:
     with Keeper(TRAINING, _Counter(), 0, RunFolder(tmp_path), ALONE, StopRequest()) as keeper:
         assert [step for step in range(1, 8) if keeper.pauses_at(step)] == [2, 3, 4, 6, 7]
+
+
+@pytest.mark.parametrize(("tick_s", "write_s"), [(3600.0, 0.0), (0.0, 3600.0)])
+def test_what_is_due_waits_for_its_seconds_but_milestones_and_the_end_do_not(
+    tmp_path: Path, tick_s: float, write_s: float
+) -> None:
+    """Rank 0's clock decides, and what it says comes back with the step."""
+    writes = replace(TRAINING.writes, checkpoint_steps=1, milestone_steps=3, tick_s=tick_s, write_s=write_s)
+    counter, run, shown = _Counter(), RunFolder(tmp_path), []
+    with Keeper(replace(TRAINING, writes=writes), counter, 0, run, ALONE, StopRequest()) as keeper:
+        other = Keeper(replace(TRAINING, writes=writes), counter, 0, run, OTHER, StopRequest())
+        for step in range(1, 8):
+            assert other.may == May(0)
+            keeper.take(step - 1, {"error": 0.0, "gradient": 1.0}, stop=False, may=keeper.may | other.may)
+            keeper.tick(step, 0.1)
+            keeper.save(step)
+            keeper.picture(step, "samples", lambda: Image.new("RGB", (4, 4)))
+        keeper.close(7)
+    shown = [file.name for file in (tmp_path / "samples").iterdir()]
+    rows = [row["step"] for row in _rows(tmp_path)]
+    if tick_s:
+        assert (rows, len(shown)) == ([7], 2)
+        assert committed_steps(run.checkpoints) == [1, 2, 3, 4, 5, 6, 7]
+    else:
+        assert (rows, shown) == ([2, 4, 6, 7], ["step-000000007.png"])
+        assert committed_steps(run.checkpoints) == [3, 6, 7]
+
+
+def test_a_step_of_milliseconds_has_pauses_by_default_and_that_of_a_cpu_has_none() -> None:
+    cpu, cuda = (WritePolicy.of(RunConfig(), torch.device(kind)) for kind in ("cpu", "cuda"))
+    assert (cpu.tick_s, cpu.write_s, cuda.tick_s, cuda.write_s) == (0, 0, 1, 30)
+    assert WritePolicy.of(RunConfig(min_tick_s=0, min_write_s=5), torch.device("cuda")) == replace(
+        cuda, tick_s=0.0, write_s=5.0
+    )

@@ -6,6 +6,7 @@ import os
 import threading
 import weakref
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import pytest
@@ -113,3 +114,27 @@ def test_ranks_of_a_machine_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> 
     for ranks, cores in ((1, 8), (3, 2), (8, 1), (16, 1)):
         monkeypatch.setenv("LOCAL_WORLD_SIZE", str(ranks))
         assert cores_of_this_rank() == cores
+
+
+def test_the_thread_that_makes_is_on_the_rank_s_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread begins on the first one."""
+    device, current = torch.device("cuda", 3), []
+
+    class Stream:
+        making = None
+
+        def __init__(self, _: torch.device) -> None:
+            pass
+
+        def mark(self) -> None:
+            return None
+
+    monkeypatch.setattr(overlap, "_Stream", Stream)
+    monkeypatch.setattr(overlap, "hand_over", lambda *_: None)
+    monkeypatch.setattr(torch.cuda, "stream", lambda _: nullcontext())
+    monkeypatch.setattr(torch.cuda, "set_device", lambda to: current.append((threading.current_thread(), to)))
+    maker = Maker(2)
+    assert [batch.number for batch in made_ahead(maker.batches(), device)] == [0, 1]
+    ((thread, to),) = current
+    assert maker.threads == {thread}
+    assert to == device

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -87,3 +89,21 @@ def test_the_type_is_kept(dtype: torch.dtype) -> None:
     average = MovingAverage(network, 100)
     average.update(network, FULL_LENGTH, BATCH)
     assert average.network.weight.dtype == dtype
+
+
+def test_a_network_is_walked_through_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    walks: list[nn.Module] = []
+    walk = nn.Module.state_dict
+
+    def counted(self: nn.Module, *args: Any, **options: Any) -> Any:
+        walks.append(self)
+        return walk(self, *args, **options)
+
+    network = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    average = MovingAverage(network, 100.0)
+    monkeypatch.setattr(nn.Module, "state_dict", counted)
+    for number in range(3):
+        network(torch.randn(4, 3))
+        average.update(network, FULL_LENGTH + number * BATCH, BATCH)
+    assert sum(one is network for one in walks) == 1
+    assert average.network[1].num_batches_tracked == network[1].num_batches_tracked == 3  # type: ignore[index]

@@ -25,6 +25,7 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
         ("bf16", CPU, torch.float32, torch.bfloat16, False),
         ("bf16", CUDA, torch.float32, torch.bfloat16, False),
         ("fp16", CUDA, torch.float32, torch.float16, True),
+        ("tf32", CUDA, torch.float32, None, False),
         ("fp64", CPU, torch.float64, None, False),
     ],
 )
@@ -38,6 +39,7 @@ def test_names(
     found = resolve_precision(name, device)
     assert (found.weights, found.autocast_to, found.scale_loss) == (weights, autocast_to, scale_loss)
     assert found.device_type == device.type
+    assert found.tf32 == (name == "tf32")
 
 
 def test_fp16_on_a_cpu_is_a_user_error() -> None:
@@ -45,7 +47,7 @@ def test_fp16_on_a_cpu_is_a_user_error() -> None:
         resolve_precision("fp16", CPU)
 
 
-@pytest.mark.parametrize("name", [name for name in get_args(PrecisionName) if name != "fp16"])
+@pytest.mark.parametrize("name", [name for name in get_args(PrecisionName) if name not in ("fp16", "tf32")])
 def test_products_have_the_type_and_weights_keep_theirs(name: PrecisionName) -> None:
     precision = resolve_precision(name, CPU)
     weight = torch.ones(4, 4, dtype=precision.weights, requires_grad=True)

@@ -10,10 +10,11 @@ from stackgan_dist.data.batch import Batch
 from stackgan_dist.distributed.gather import gather_alone
 from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.errors import UserError
+from stackgan_dist.runs.keeper import May
 from stackgan_dist.runs.stragglers import RankNumbers
 from stackgan_dist.train.step import StepReport
 from stackgan_dist.train.step_metrics import METRICS, Reports
-from stackgan_dist.train.to_device import batches_on
+from stackgan_dist.train.to_device import batches_on, to_device
 
 ALONE = Ranks(0, 1, torch.device("cpu"), gather_alone)
 
@@ -60,13 +61,14 @@ def test_ranks_add_up_and_any_of_them_stops() -> None:
 
     def gather(part: Tensor) -> Tensor:
         other = torch.full_like(part, 10 * 0.25)
-        other[-1] = 1
+        other[-2:] = torch.tensor([1, 0])
         return torch.stack([part, other])
 
     reports = Reports(Ranks(0, 2, torch.device("cpu"), gather), 0.75)
-    reports.put(7, _report(2), stop=False)
+    reports.put(7, _report(2), stop=False, may=May.SAVE | May.SHOW)
     (agreed,) = reports.read()
     assert agreed.stop
+    assert agreed.may == May.SAVE | May.SHOW
     assert agreed.means["discriminator_loss"] == pytest.approx(0.75 * 2 + 2.5, rel=1e-12)
 
 
@@ -78,8 +80,8 @@ def test_what_each_rank_measured_by_itself_travels_along() -> None:
     def gather(part: Tensor) -> Tensor:
         parts = [part]
         for rank, numbers in others.items():
-            other = torch.zeros(len(METRICS) + 1 + 9, dtype=part.dtype)
-            other[len(METRICS) + 1 + 3 * rank :][:3] = torch.tensor(numbers, dtype=part.dtype)
+            other = torch.zeros(len(METRICS) + 2 + 9, dtype=part.dtype)
+            other[len(METRICS) + 2 + 3 * rank :][:3] = torch.tensor(numbers, dtype=part.dtype)
             parts.append(other)
         return torch.stack(parts)
 
@@ -110,3 +112,32 @@ def test_batches_and_errors_come_in_order() -> None:
     assert isinstance(first, Batch)
     assert first.place is None
     assert second is error
+
+
+def test_other_ranks_do_not_say_what_may_be_done() -> None:
+    reports = Reports(Ranks(1, 2, torch.device("cpu"), gather_alone), 0.5)
+    reports.put(0, _report(0), stop=False, may=May.SAVE)
+    (agreed,) = reports.read()
+    assert agreed.may == May(0)
+
+
+def test_a_batch_reaches_a_device_by_one_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device that keeps shapes and no numbers stands for CUDA."""
+    copies: list[int] = []
+    move = Tensor.to
+
+    def counted(self: Tensor, *args: object, **options: object) -> Tensor:
+        copies.append(self.nbytes)
+        return move(self, *args, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Tensor, "to", counted)
+    batch = Batch(
+        torch.zeros(2, 3, 4, 4, dtype=torch.uint8), *(torch.zeros(2, n) for n in (5, 5, 7)), torch.zeros(2, 1, 3),
+        torch.zeros(2, 2, dtype=torch.int64), excluded=torch.zeros(2, 4, dtype=torch.bool),
+    )  # fmt: skip
+    found = to_device(batch, torch.device("meta"))
+    assert len(copies) == 1
+    for ours, theirs in zip(found, batch, strict=True):
+        assert (ours is None) == (theirs is None)
+        if ours is not None and theirs is not None:
+            assert (ours.device.type, ours.shape, ours.dtype) == ("meta", theirs.shape, theirs.dtype)

@@ -100,8 +100,9 @@ class TryRoutes:
                 labels.append(prompt.sentence)
             else:
                 labels.append(prompt.other if step == prompt.steps - 1 else f"{step} of {prompt.steps - 1}")
-        headings = self._generator.headings * prompt.count
-        return to_png(labelled_grid(rows, labels, headings, max(_SHEET_CELL, rows[0][-1].width)))
+        headings = self._generator.headings
+        cell = max(_SHEET_CELL, rows[0][-1].width)
+        return to_png(labelled_grid(rows, labels, headings * prompt.count, cell, together=len(headings)))
 
     async def _check(self, sentence: str) -> None:
         try:

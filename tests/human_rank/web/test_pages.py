@@ -125,7 +125,11 @@ def test_a_whole_study_by_two_raters(
         page.at(number)
         page.keys("c", "a", "b", Keys.ENTER)
     page.until(lambda: page.find("#done").is_displayed(), "the end")
+    assert "What comes next" in page.text("#done")
+    page.until(lambda: page.find("#next").is_displayed(), "the way on")
     page.quiet()
+    page.find("#next a").click()
+    page.until(lambda: page.text("h1") == "Try a sentence", "the try page")
 
     votes = _votes(study, report, tmp_path)
     assert len(votes) == 12
@@ -241,6 +245,7 @@ def test_a_phone(server: Server) -> None:
         page = Page(driver)
         page.join(server)
         page.until(page.pictures_are_there, "the pictures")
+        assert page.text("#hint") == "Tap the best set first, or drag sets to places by their dots."
         width = driver.execute_script("return document.documentElement.scrollWidth")
         assert width <= PHONE[0]
         assert min(cell.size["width"] for cell in page.all(".cell")) >= 80
@@ -249,6 +254,7 @@ def test_a_phone(server: Server) -> None:
         for letter in ("A", "B", "C"):
             _tap(driver, page.all(".set")[ord(letter) - 65])
         assert [chip.text for chip in page.all(".place .chip")] == ["A", "B", "C"]
+        assert page.text("#hint") == "Tap Confirm, or a place to take its set back."
         _tap(driver, page.find("#confirm"))
         page.at(2)
         page.open(server.url + "/try")
@@ -288,6 +294,8 @@ def test_try_a_sentence(page: Page, server: Server) -> None:
     captions = [caption.text.split() for caption in page.all("figcaption")]
     assert captions[:2] == [["Stage-I", "download"], ["Stage-II", "download"]]
     assert page.find("#sheet").is_displayed()
+    assert page.text("#prompt") == "<img src=x onerror=alert(1)> bird"
+    assert page.find("#prompt").rect["y"] < page.find("#pictures").rect["y"]
 
     page.find("#two").click()
     page.find("#other").send_keys("a blue bird <b>")
@@ -299,6 +307,7 @@ def test_try_a_sentence(page: Page, server: Server) -> None:
     assert len(before) == 4
     assert page.text("#from") == "<img src=x onerror=alert(1)> bird"
     assert page.text("#to") == "a blue bird <b>"
+    assert page.text("#prompt") == "<img src=x onerror=alert(1)> bird → a blue bird <b>"
     page.browser.execute_script(
         "arguments[0].value = 8; arguments[0].dispatchEvent(new Event('input'))", page.find("#slider")
     )
@@ -311,8 +320,27 @@ def test_try_a_sentence(page: Page, server: Server) -> None:
     page.find("#number").send_keys("9")
     generate()
     assert "must be a whole number from 1 to 8" in page.text("#message")
+    dimmed = "return getComputedStyle(document.getElementById('result')).opacity"
+    page.until(lambda: float(page.browser.execute_script(dimmed)) < 0.5, "the old pictures are dimmed")
+    page.find("#number").clear()
+    page.find("#number").send_keys("1")
+    generate()
+    page.until(lambda: float(page.browser.execute_script(dimmed)) == 1, "the new ones are not")
     # What the server refused is told; nothing else may be in the console.
     assert [entry for entry in page.browser.get_log("browser") if "422" not in entry["message"]] == []
+
+
+def test_pages_are_dark_where_that_is_preferred(page: Page, server: Server) -> None:
+    def lightness(what: str) -> int:
+        script = f"return getComputedStyle(document.body).{what}.match(/\\d+/g).map(Number)"
+        return sum(page.browser.execute_script(script)[:3])
+
+    for scheme, is_dark in (("dark", True), ("light", False)):
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        page.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        page.open(server.url + "/try")
+        assert (lightness("backgroundColor") < 120) is is_dark
+        assert (lightness("color") > 600) is is_dark
 
 
 def test_pages_run_no_script_but_their_own(page: Page, server: Server) -> None:

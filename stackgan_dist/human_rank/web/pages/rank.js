@@ -2,6 +2,8 @@
 
 import { $, ask, element, say } from "./page.js";
 
+// Where there is no mouse, there is hardly a keyboard.
+const touch = matchMedia("(hover: none) and (pointer: coarse)").matches;
 const here = location.pathname.replace(/\/$/, "");
 const letter = (slot) => String.fromCharCode(65 + slot);
 let turn = null;
@@ -35,7 +37,11 @@ function show(next) {
   $("done").hidden = !done;
   $("sets").replaceChildren();
   $("places").replaceChildren();
-  if (done) return;
+  if (done) {
+    // The run that the same server has, if any: something to go on with.
+    ask("GET", "../about").then((about) => ($("next").hidden = !about.run), () => {});
+    return;
+  }
   $("sentence").textContent = turn.sentence;
   for (let slot = 0; slot < turn.sets; slot++) {
     const set = element(
@@ -87,9 +93,13 @@ function paint() {
   $("confirm").disabled = !complete || busy;
   const next = places.indexOf(null);
   $("hint").textContent = complete
-    ? "Press Enter to confirm, Backspace to change."
+    ? touch
+      ? "Tap Confirm, or a place to take its set back."
+      : "Press Enter to confirm, Backspace to change."
     : next === 0
-      ? `Click the best set, drag sets to places, or type their letters (A to ${letter(turn.sets - 1)}), best first.`
+      ? touch
+        ? "Tap the best set first, or drag sets to places by their dots."
+        : `Click the best set, drag sets to places, or type their letters (A to ${letter(turn.sets - 1)}), best first.`
       : `Now the ${next === turn.sets - 1 ? "last" : "next best"} one.`;
   if (complete) $("confirm").focus({ preventScroll: true });
 }

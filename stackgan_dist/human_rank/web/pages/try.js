@@ -46,6 +46,7 @@ $("form").addEventListener("submit", async (event) => {
     $("sheet").hidden = false;
     say(`${job.total} pictures generated.`);
   } catch (error) {
+    $("result").classList.add("old"); // what is still shown is not what was asked for
     say(error.message, true);
   } finally {
     $("working").hidden = true;
@@ -55,6 +56,8 @@ $("form").addEventListener("submit", async (event) => {
 
 function begin() {
   $("working").hidden = $("result").hidden = false;
+  $("result").classList.remove("old");
+  $("prompt").textContent = prompt.other === null ? prompt.sentence : `${prompt.sentence} → ${prompt.other}`;
   $("sheet").hidden = true;
   $("between").hidden = job.steps === 1;
   $("slider").max = job.steps - 1;
