@@ -28,8 +28,14 @@ on_every_node() {
   RUN_ID=$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}
   export MASTER_ADDR MASTER_PORT RUN_ID NNODES=$SLURM_NNODES
   export -f node_address
-  # srun does not take --cpus-per-task from the job by itself.
-  srun --kill-on-bad-exit=0 --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" bash -c '
+  # srun does not take --cpus-per-task from the job by itself, and gives one core where none are asked for. A job has as
+  # many on each node as SLURM_JOB_CPUS_PER_NODE says, "64(x2),32".
+  local cores gpus
+  cores=${SLURM_CPUS_PER_TASK:-$(tr ',' '\n' <<<"${SLURM_JOB_CPUS_PER_NODE:-1}" | sed 's/(.*//' | sort -n | head -n 1)}
+  gpus=${SLURM_GPUS_ON_NODE:-$(source "$root/launch/gpus.sh"; visible_gpus | wc -l)}
+  [ "$cores" -ge $((4 * gpus)) ] ||
+    say "note: $cores core(s) for $gpus GPU(s) on a node; loaders and NCCL want 4 for each: sbatch --cpus-per-task=$((4 * gpus))"
+  srun --kill-on-bad-exit=0 --cpus-per-task="$cores" bash -c '
     export NODE_RANK=$SLURM_NODEID LOCAL_ADDR=$(node_address "$SLURMD_NODENAME")
     exec bash "$root/launch/torchrun.sh" -m "$@"' torchrun "$@" &
   step=$!

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from stackgan_dist.errors import UserError
-from stackgan_dist.models.config import ModelConfig
+from stackgan_dist.importable import is_importable
+from stackgan_dist.models.config import LOSSES, ModelConfig
 from stackgan_dist.ranges import Range, Seed, Timeout, check_fields
 
 PrecisionName = Literal["auto", "fp32", "tf32", "bf16", "fp16", "fp64"]
@@ -41,6 +42,10 @@ class DataConfig:
     """A rank keeps at most this many gigabytes decoded in host memory, shared by its workers: the embeddings if those
     of the whole set fit, and the pictures as well if both do. A set takes samples x (2 x captions x text dim +
     3 x side^2) bytes. With 0 every picture is decoded each time. It does not change what is loaded."""
+    device_gb: Annotated[float, Range(at_least=0)] | None = None
+    """A set of at most this many gigabytes is kept in the memory of each rank's device, as many bytes as above, and
+    loader processes are not needed. The default is 4 on CUDA and 0 on CPUs; 0 keeps none there. It does not change
+    what is loaded."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,8 @@ class TrainingConfig:
     """The length of the run; an epoch is floor(samples / batch size) steps."""
     learning_rate: Annotated[float, Range(above=0)] = 2e-4
     """The learning rate of Adam at the first step, for both networks."""
+    discriminator_learning_rate: Annotated[float, Range(above=0)] | None = None
+    """The same for the discriminator alone, which falls as the other does; None stands for --training.learning-rate."""
     halve_every_epochs: Annotated[int, Range(at_least=0)] = 100
     """The learning rate is halved each time this many epochs are over; 0 keeps it as it is."""
     linear_decay: Annotated[float, Range(at_least=0, at_most=1)] = 0.0
@@ -66,6 +73,9 @@ class TrainingConfig:
     """Adam's decay rate of the first moment."""
     adam_beta2: Annotated[float, Range(at_least=0, below=1)] = 0.999
     """Adam's decay rate of the second moment."""
+    loss: str | None = None
+    """The adversarial loss: non-saturating (StackGAN's), hinge, matching-aware-hinge (DF-GAN's: D pays for being steep
+    at real pictures), or MODULE:CLASS, one of your own (docs/extending.md). None takes that of the family."""
     kl_weight: Annotated[float, Range(at_least=0)] = 2.0
     """The weight of KL(N(mu, sigma) || N(0, 1)), a mean over rows and dimensions as in the authors' code, where 2.0
     made the published numbers; the summed KL of the paper's formula with lambda = 1 would be 128."""
@@ -109,6 +119,11 @@ class TrainingConfig:
     deterministic: bool = True
     """On CUDA, take kernels that give the same bits each time, so that a resumed run is that which never stopped. It
     may cost speed; a CPU is deterministic anyway."""
+    capture: Literal["auto", "on", "off"] = "auto"
+    """Record the whole step once, when the run starts, as one CUDA graph, and replay it: a small batch then no longer
+    waits for the host. auto does on a single CUDA device, but not with fp16, --engine deepspeed or
+    --training.compile. On a CPU "on" takes the same path without a graph, for tests. It changes no bit of the
+    training."""
     compile: bool = False
     """Compile both networks with torch.compile when the run starts, for CUDA devices. Experimental: it has not been run
     on one, and the last bits of a compiled run are not promised to survive a restart."""
@@ -188,6 +203,11 @@ class Config:
     """auto goes on from the newest good checkpoint of the run, if there is one; never refuses to start if there is
     one."""
 
+    @property
+    def own_parts(self) -> list[str]:
+        """The importable names in it, of a family and a loss of the user's own."""
+        return [name for name in (self.model.family, self.training.loss) if name and is_importable(name)]
+
     def validate(self, world_size: int) -> None:
         """Refuse, before anything starts, what cannot work on `world_size` ranks; raises UserError."""
         check_fields(self)
@@ -221,6 +241,11 @@ class Config:
     def _check_terms(self) -> None:
         """Refuse terms of the loss that this model cannot have."""
         model, training = self.model, self.training
+        if training.loss is not None and training.loss not in LOSSES and not is_importable(training.loss):
+            raise UserError(
+                f"--training.loss is {training.loss!r}, it must be one of {', '.join(LOSSES)}, or your own as "
+                "MODULE:CLASS (docs/extending.md)"
+            )
         for flag, weight in (
             ("--training.contrastive-weight", training.contrastive_weight),
             ("--training.reading-weight", training.reading_weight),
@@ -266,7 +291,7 @@ def from_json(text: str, where: str) -> Config:
 
 _FREE_TO_CHANGE = (
     "run", "engine", "deepspeed_config", "resume", "data", "stage1", "training.epochs", "training.precision",
-    "training.compile", "training.deterministic",
+    "training.compile", "training.deterministic", "training.capture",
 )  # fmt: skip
 """What may differ when a run goes on: it changes where and how it runs, or how far, not what it computes. (The data
 are compared by the digest of their index, the Stage-I by its weights, which are in the checkpoint.)"""

@@ -11,6 +11,7 @@ from typing import Any
 from stackgan_dist.config import Config, from_json
 from stackgan_dist.doors import parse_options
 from stackgan_dist.errors import UserError
+from stackgan_dist.importable import check_allowed
 from stackgan_dist.presets import DEFAULT_PRESET, PRESETS, preset
 from stackgan_dist.ranges import check_fields
 from stackgan_dist.storage.files import read_bytes
@@ -24,7 +25,7 @@ Where the flags start from, one of:
 
 
 def parse(arguments: list[str], description: str = "") -> Config:
-    """What `--preset` or `--config` names, changed by the other flags; `description` is what --help begins with.
+    """What `--preset` or `--config` names, changed by the other flags; `description` is what --help-all begins with.
 
     Raises UserError when there is no such configuration, or a value is out of its range.
     """
@@ -74,7 +75,10 @@ def _from_run(file: str) -> Config:
         raise UserError(f"--config {file} cannot be read: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"--config {file} is not the config.json of a run") from error
-    return from_json(json.dumps(fields), f"--config {file}")
+    config = from_json(json.dumps(fields), f"--config {file}")
+    for name in config.own_parts:
+        check_allowed(name, f"--config {file}")
+    return config
 
 
 def _from_python(file: str) -> Config:

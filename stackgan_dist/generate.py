@@ -65,6 +65,11 @@ class Options:
 def main() -> None:
     """Parse, load, generate, write."""
     options = parse_options(Options, "generate", __doc__, run_first=True)
+    if not options.sentences:
+        raise UserError(
+            f"there is nothing to generate; give one or more sentences behind the run, here {options.run!r}, e.g. "
+            'stackgan generate runs/demo "a small red bird"'
+        )
     check_sentences(options.sentences)
     trained = load_trained(options.run, print, raw=options.weights == "raw")
     place = _place(trained.config.model, options.place)

@@ -1,4 +1,4 @@
-"""What --help says: of the command its own words, and of each flag the docstring under its field, default and range."""
+"""What --help-all says: a command's own words, and of each flag the docstring under its field, default and range."""
 
 from __future__ import annotations
 

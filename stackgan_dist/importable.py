@@ -13,6 +13,7 @@ import inspect
 import os
 import re
 import sys
+import sysconfig
 import tomllib
 import traceback
 from collections.abc import Iterable
@@ -96,9 +97,11 @@ def source_digest(name: str) -> str:
 
 
 def describe_failure(error: BaseException) -> str:
-    """What went wrong in a user's code, and in which line: "ValueError: no width (my_package.py:12)"."""
+    """What went wrong in a user's code, and in which line of it: "ValueError: no width (my_package.py:12)"."""
     frames = traceback.extract_tb(error.__traceback__)
-    where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    installed = (str(Path(__file__).parent), sysconfig.get_path("purelib"), sysconfig.get_path("stdlib"))
+    theirs = [frame for frame in frames if not frame.filename.startswith((*installed, "<"))] or frames
+    where = f" ({theirs[-1].filename}:{theirs[-1].lineno})" if theirs else ""
     return f"{type(error).__name__}: {error}{where}"
 
 

@@ -49,7 +49,7 @@ def main() -> None:
         one_thread_per_rank(ranks)
         classifier = load_classifier(options.classifier, ranks.device)
         # On the device: nothing waits for it.
-        sums = InceptionScoreSums(options.samples, options.splits, classifier.classes, ranks.device)
+        sums = InceptionScoreSums(options.samples, options.splits, classifier.classes)
         pictures = subject.generated(options.samples, ranks)
         batches = made_ahead(pictures.batches(ranks.rank, ranks.world_size), ranks.device)
         for batch in with_progress(batches, "inception score", options.samples, ranks):

@@ -20,6 +20,7 @@ INT_CLS = ModelConfig(family="gan-int-cls")
 BOX = ModelConfig(family="gawwn-box", image_size=128, discriminator_width=128)
 CUB_POINTS = ModelConfig(family="gawwn-keypoints", image_size=128, discriminator_width=128)
 PAINTED_POINTS = replace(CUB_POINTS, keypoints=PAINTED_PARTS)
+DF_GAN = ModelConfig(family="df-gan", image_size=256, generator_width=32, discriminator_width=32)
 
 
 def _coco(stage: ModelConfig) -> ModelConfig:
@@ -58,6 +59,10 @@ COCO1 = TrainingConfig(batch_size=128, epochs=120, halve_every_epochs=20, captio
 COCO2 = replace(COCO1, batch_size=160)  # 40 on each of 4 GPUs
 INT = TrainingConfig(interpolated_texts=True)
 GAWWN = TrainingConfig(batch_size=16)
+DEEP = TrainingConfig(
+    batch_size=24, halve_every_epochs=0, learning_rate=1e-4, discriminator_learning_rate=4e-4, adam_beta1=0.0,
+    adam_beta2=0.9, captions_per_text=1,
+)  # fmt: skip
 
 # The picture recipe's terms. A weak KL term lets the text through early. On photographs, whose texts are hard to pick,
 # the generator has a smaller share of the contrastive term.
@@ -114,6 +119,9 @@ _TABLE: Final[tuple[tuple[str, str, ModelConfig, TrainingConfig, str], ...]] = (
     ("painted-gawwn-keypoints", "painted",  PAINTED_POINTS, GAWWN,  "Painted birds, GAWWN, 10 keypoints."),
     ("cub-gawwn-box",          "cub",       BOX,            GAWWN,  "CUB-200-2011 birds, GAWWN, boxes."),
     ("cub-gawwn-keypoints",    "cub",       CUB_POINTS,     GAWWN,  "CUB-200-2011 birds, GAWWN, 15 keypoints."),
+    ("painted-df-gan",         "painted",   DF_GAN,         DEEP,   "Painted birds, DF-GAN of 256 pixels."),
+    ("oxford102-df-gan",       "oxford102", DF_GAN,         DEEP,   "Oxford-102 flowers, DF-GAN."),
+    ("cub-df-gan",             "cub",       DF_GAN,         DEEP,   "CUB-200-2011 birds, DF-GAN."),
     # Table 2 of the paper, in its order, with the pixels; CA is conditioning augmentation.
     ("ablation-stage1-64-no-ca",        "cub", _stage1(64, ca=False),     PAPER, "Table 2: Stage-I 64, no CA."),
     ("ablation-stage1-64",              "cub", _stage1(64),               PAPER, "Table 2: Stage-I 64."),
@@ -146,7 +154,7 @@ class Preset:
 
     config: Config
     what: str
-    """What --help says of it."""
+    """What --help-all says of it."""
 
 
 def _preset(name: str, data: str, model: ModelConfig, training: TrainingConfig, what: str) -> Preset:

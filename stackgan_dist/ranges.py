@@ -4,7 +4,7 @@
 
 `check_fields` holds every field against its annotation: numbers against their range, choices against their Literal.
 Whatever the range, a whole number has to fit 64 bits, another number has to be finite, and a text must not be empty.
-`help_texts` writes the ranges into --help. Loads neither torch nor tyro.
+`help_texts` writes the ranges into --help-all. Loads neither torch nor tyro.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from stores.server import BUCKET, Server, s3_server, variables
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-from stackgan_dist.models import build
+from stackgan_dist.models import stackgan
 from stackgan_dist.pack.data_set import pack
 from stackgan_dist.pack.recipe import load_recipe
 from stackgan_dist.runs.trained import load_trained
@@ -123,7 +123,7 @@ def three_runs(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     """Stage-I without conditioning augmentation, Stage-I, Stage-II; five steps each, with gaudy pictures."""
     folder = tmp_path_factory.mktemp("three")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "initialise", gaudy)
+        patch.setattr(stackgan, "initialise", gaudy)
         plain = tiny_model(conditioning_augmentation=False)
         without = train_alone(tiny_config(str(packed), folder, "stage1-no-ca", model=plain), None)
         first = train_alone(tiny_config(str(packed), folder, "stage1"), None)

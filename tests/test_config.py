@@ -99,13 +99,18 @@ _OTHER = {
     "run.min_write_s": 2.0,
     "model.family": "gan-int-cls",
     "model.keypoints": ("beak",),
+    "model.options": ("depth=2",),
+    "training.loss": "hinge",
+    "training.discriminator_learning_rate": 1e-3,
     "model.recipe": "pytorch",
     "model.stage": 2,
     "model.image_size": 128,
     "model.residual_blocks": 3,
     "model.stage1_coarse": 8,
     "training.precision": "fp64",
+    "training.capture": "on",
     "data.cache": "/elsewhere",
+    "data.device_gb": 2.5,
     "run.log": ("wandb",),
     "run.profile": "50:10",
     "run.profile_ranks": (0, 1),
@@ -115,11 +120,15 @@ _OTHER = {
 }
 
 
-_BASES = {"model.family": ModelConfig(), "model.keypoints": ModelConfig(family="gawwn-keypoints", image_size=128)}
+_BASES = {
+    "model.family": ModelConfig(),
+    "model.keypoints": ModelConfig(family="gawwn-keypoints", image_size=128),
+    "model.options": ModelConfig(family="my_package:MyFamily"),
+}
 """What those fields can be changed in; elsewhere a model that may become any stage."""
 
 
-_FREE_OF_TRAINING = ("training.epochs", "training.precision", "training.compile", "training.deterministic")
+_FREE_OF_TRAINING = tuple(f"training.{name}" for name in ("epochs", "precision", "compile", "deterministic", "capture"))
 
 
 def _other(name: str, value: Any) -> Any:
@@ -173,6 +182,7 @@ def test_what_defines_a_run_and_what_may_change_when_it_goes_on(name: str) -> No
         ("data", "cache_gb", 0.0),
         ("data", "workers", -1),
         ("data", "memory_gb", -0.1),
+        ("data", "device_gb", -0.1),
     ],
 )
 def test_impossible_numbers_are_refused_by_the_name_of_their_flag(section: str, field: str, value: Any) -> None:

@@ -25,7 +25,8 @@ from stackgan_dist.classifiers import classifier
 from stackgan_dist.data.index import load_index
 from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.generation import generate as generation
-from stackgan_dist.models import build
+from stackgan_dist.models import stackgan
+from stackgan_dist.models.baselines import deconvolution
 from stackgan_dist.runs.folder import find_run
 from stackgan_dist.runs.trained import load_trained
 from stackgan_dist.scores import __main__ as scores
@@ -49,7 +50,7 @@ def run(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with runs of both stages, five steps each, whose pictures are not grey but gaudy."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "initialise", gaudy)
+        patch.setattr(stackgan, "initialise", gaudy)
         train_alone(tiny_config(str(packed), folder, "stage1"), None)
         first = load_trained(str(folder / "stage1"), print)
         model = tiny_model(stage=2, image_size=128)
@@ -176,7 +177,7 @@ def baseline(request: pytest.FixtureRequest, packed: Path, tmp_path_factory: pyt
     """A run of a model that StackGAN is compared with, of five steps, whose pictures are gaudy too."""
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "initialise_convolutions", gaudy_convolutions)
+        patch.setattr(deconvolution, "initialise_convolutions", gaudy_convolutions)
         train_alone(tiny_config(str(packed), folder, request.param, model=BASELINES[request.param]), None)
     return folder / request.param
 
@@ -189,6 +190,7 @@ class TestBaselines:
             "gan-int-cls": [[]],
             "gawwn-box": [["0.1", "0.2", "0.3", "0.3"], ["0.5", "0.2", "0.3", "0.3"]],
             "gawwn-keypoints": [["beak=0.2,0.4", "tail=0.6,0.5"], ["beak=0.8,0.4"]],
+            "df-gan": [[]],
         }[baseline.name]
         written = []
         for number, place in enumerate(places):
@@ -206,6 +208,7 @@ class TestBaselines:
     ) -> None:
         wrong, message = {
             "gan-int-cls": (["--place", "0", "0", "1", "1"], "gan-int-cls is not"),
+            "df-gan": (["--place", "0", "0", "1", "1"], "df-gan is not"),
             "gawwn-box": ([], "this model needs LEFT TOP WIDTH HEIGHT"),
             "gawwn-keypoints": (["--place", "knee=0,0"], "--place names 'knee'; this model knows crown, eye"),
         }[baseline.name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -159,3 +160,18 @@ def test_a_run_of_runs_too(tmp_path: Any, monkeypatch: pytest.MonkeyPatch, capsy
     ):
         assert _stackgan(monkeypatch, "runs", *map(str, line)) == 0
         assert capsys.readouterr().out == "step 7\n"
+
+
+@pytest.mark.parametrize("line", [["RUN"], ["--run", "RUN"], ["STUDY", "--run", "RUN"], ["STUDY"], ["NOWHERE"]])
+def test_serve_takes_a_run_where_a_study_stands(
+    line: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = []
+    monkeypatch.setattr("stackgan_dist.human_rank.web.serve.serve_pages", lambda *given, **_: served.append(given[:2]))
+    for name, file in (("RUN/stage2", "config.json"), ("STUDY", "study.json")):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / file).touch()
+    monkeypatch.chdir(tmp_path)
+    assert _stackgan(monkeypatch, "human_rank", "serve", *line) == 0
+    study = next((Path(word) for word in line if word in ("STUDY", "NOWHERE")), None)
+    assert served == [(study, "RUN" if "RUN" in line else None)]

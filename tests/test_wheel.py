@@ -21,7 +21,7 @@ OPEN_DOORS = """
 import runpy, sys
 for door in sys.argv[1:]:
     print("door", door, flush=True)
-    sys.argv = [door, "--help"]
+    sys.argv = [door, "--help-all"]
     try:
         runpy.run_module(f"stackgan_dist.{door}", run_name="__main__", alter_sys=True)
         print("exit 0", flush=True)

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from stackgan_dist.config import TrainingConfig
 from stackgan_dist.data.batch import Batch
-from stackgan_dist.models import ModelConfig, build_discriminator, build_generator
+from stackgan_dist.models import Judgement, ModelConfig, build_discriminator, build_generator
+from stackgan_dist.models.build import open_family
 from stackgan_dist.models.upsampling import UpsampleConv
 from stackgan_dist.train.ema import MovingAverage
-from stackgan_dist.train.losses import discriminator_loss, generator_loss, kl_divergence
+from stackgan_dist.train.losses import kl_divergence
 from stackgan_dist.train.precision import Precision
 
 
@@ -41,6 +42,7 @@ class PlainStep:
             for network in (generator, discriminator)
         )
         self._training, self._precision, self._steps = training, precision, 0
+        self._loss = open_family(model).loss
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """One update of both networks on `batch`; the losses of D and of G."""
@@ -54,14 +56,14 @@ class PlainStep:
             real_scores = self.discriminator(real, condition)
             wrong_scores = self.discriminator(real, wrong_condition)
             fake_scores = self.discriminator(fakes.image.detach(), condition)
-        d_loss = discriminator_loss(real_scores, wrong_scores, fake_scores)
+        d_loss = self._loss.discriminator(Judgement(real_scores, wrong_scores, fake_scores, texts=None))
         self._adam_d.zero_grad()
         d_loss.backward()
         self._adam_d.step()
 
         with precision.autocast():
             scores = self.discriminator(fakes.image, condition)
-        g_loss = generator_loss(scores)
+        g_loss = self._loss.generator(scores, fakes, real)
         self._adam_g.zero_grad()
         (g_loss + self._training.kl_weight * kl_divergence(fakes.mu, fakes.log_sigma)).backward()
         self._adam_g.step()

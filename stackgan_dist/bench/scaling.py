@@ -23,7 +23,9 @@ from stackgan_dist.errors import UserError
 from stackgan_dist.machine import usable_cores
 from stackgan_dist.ranges import Range
 
-_MODELLED = (1, 2, 4, 8, 16, 64, 256, 1024)
+_MODELLED = (1, 2, 4, 8, 16, 32, 64, 256, 1024)
+_WAITS_PER_NORM = 3
+"""Of the host in each forward pass of torch's SyncBatchNorm, which reads the size of a mask."""
 _TIMEOUT_S = 1800
 
 
@@ -50,6 +52,13 @@ class Options:
     compute_ms: Annotated[float, Range(above=0)] | None = None
     """The model takes this many milliseconds as the compute time of a step on the devices to be modelled. The default
     is what was measured here."""
+    host_ms: Annotated[float, Range(above=0)] | None = None
+    """The model takes this many milliseconds for launching a step kernel by kernel. The default is what it took here:
+    on a CPU, which computes while it launches, all of the step."""
+    wait_us: Annotated[float, Range(at_least=0)] = 50.0
+    """The model leaves the device idle for this many microseconds where the host waits for it."""
+    device: Literal["cpu", "cuda"] | None = None
+    """The device of each rank. The default is cuda where there is one."""
     json: str | None = None
     """Also write the tables to this file."""
 
@@ -64,9 +73,10 @@ def run(options: Options) -> Report:
         width=options.width,
         repeats=options.repeats,
         threads=options.threads,
+        device=options.device,
     )
     found = [_group(size, of_step) for size in options.ranks]
-    return Report(describe_machine(pick_device()), [_measured(found, of_step), _modelled(found, options)])
+    return Report(describe_machine(pick_device(options.device)), [_measured(found, of_step), _modelled(found, options)])
 
 
 def _group(ranks: int, options: step_benchmark.Options) -> dict[str, Any]:
@@ -78,6 +88,8 @@ def _group(ranks: int, options: step_benchmark.Options) -> dict[str, Any]:
             "-m", "stackgan_dist.bench.scaling_rank", json.dumps(dataclasses.asdict(options)), str(out),
         ]  # fmt: skip
         environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
+        if options.device == "cpu":
+            environment["CUDA_VISIBLE_DEVICES"] = ""
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_S)
         if done.returncode != 0:
             raise UserError(f"a group of {ranks} rank(s) failed; the end of what it said:\n{done.stderr[-2000:]}")
@@ -87,7 +99,7 @@ def _group(ranks: int, options: step_benchmark.Options) -> dict[str, Any]:
 
 def _measured(found: list[dict[str, Any]], options: step_benchmark.Options) -> Table:
     cores = usable_cores()
-    on_cpu = pick_device().type == "cpu"
+    on_cpu = pick_device(options.device).type == "cpu"
     rows = []
     for group in found:
         ranks, joint, alone, beside = (group[key] for key in ("ranks", "joint_s", "alone_s", "beside_s"))
@@ -132,11 +144,20 @@ def _modelled(found: list[dict[str, Any]], options: Options) -> Table:
     most = max(found, key=lambda group: group["ranks"])
     measured = statistics.median(second for group in found for second in group["alone_s"])
     compute_s = measured if options.compute_ms is None else options.compute_ms / 1e3
-    step = Step(compute_s, tuple(most["gradient_bytes"]), tuple(most["gather_bytes"]))
+    launching_s = statistics.median(most["launching_s"]) if options.host_ms is None else options.host_ms / 1e3
+    exchanges = most["exchanged_bytes"]
+    step = Step(
+        compute_s,
+        tuple(most["gradient_bytes"]),
+        tuple(exchanges),
+        launching_s,
+        _WAITS_PER_NORM * most["forward_exchanges"],
+    )
     network = Network(options.latency_us / 1e6, options.bandwidth_gb_s * 1e9)
     rows = []
+    rows_each = most["rows"]
     for ranks in _MODELLED:
-        guess = estimate(step, network, ranks)
+        guess = estimate(step, network, ranks, options.wait_us / 1e6)
         rows.append(
             {
                 "devices": ranks,
@@ -145,6 +166,9 @@ def _modelled(found: list[dict[str, Any]], options: Options) -> Table:
                 "of them not hidden ms": guess.exposed_s * 1e3,
                 "statistics ms": guess.statistics_s * 1e3,
                 "share of linear": guess.share_of_linear(compute_s),
+                "images/s": ranks * rows_each / guess.total_s,
+                "launched one by one ms": guess.launched_s * 1e3,
+                "images/s so": ranks * rows_each / guess.launched_s,
             }
         )
     origin = "measured here" if options.compute_ms is None else "stated by --compute-ms"
@@ -155,11 +179,16 @@ def _modelled(found: list[dict[str, Any]], options: Options) -> Table:
             f"Assumed: {compute_s * 1e3:,.1f} ms of compute ({origin}); {sum(step.gradient_bytes) / 1e6:,.1f} MB of "
             f"gradients in {len(step.gradient_bytes)} x {BUCKETS} buckets; {len(step.statistics)} exchanges of "
             f"{sum(step.statistics) / 1e3:,.1f} kB in all from each device for batch norm and its gradients, each "
-            f"waited for; {options.latency_us:g} us latency and {options.bandwidth_gb_s:g} GB/s between any two "
+            f"waited for, as counted from the layers; {options.latency_us:g} us latency and "
+            f"{options.bandwidth_gb_s:g} GB/s between any two "
             "devices, as if each had a node of its own.",
             f"All-reduce: 2 log2(devices) latencies for a bucket and 2 (n - 1) / n of its bytes. {BACKWARD_SHARE:.0%} "
             "of the compute time is backward passes, which hide the gradients of all buckets but the last. All-gather "
             "of statistics: log2(devices) latencies and n - 1 contributions. No stragglers, no congestion, data always "
             "there.",
+            f"Launched one by one: by a host that takes {launching_s * 1e3:,.1f} ms to launch the step's kernels, and "
+            f"that torch's SyncBatchNorm has wait {step.host_waits} times, for {options.wait_us:g} us each. The others "
+            "are of a step that is captured in a graph, with batch norm that has no host wait; on several "
+            "devices that is a bound, since a step is captured on a single one.",
         ],
     )

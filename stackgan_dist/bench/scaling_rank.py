@@ -17,12 +17,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from stackgan_dist.bench.exchanges import counted_exchanges
 from stackgan_dist.bench.step import TEXT_DIM, Options, made_up_batch
 from stackgan_dist.bench.timing import wait_for
+from stackgan_dist.data.batch import Batch
 from stackgan_dist.distributed.gather import Gather, gather_alone
 from stackgan_dist.distributed.process_group import Ranks, process_group
 from stackgan_dist.train.precision import resolve_precision
 from stackgan_dist.train.state import TrainingState
+from stackgan_dist.train.step_metrics import METRICS
 
 
 class CountedGather:
@@ -54,19 +57,22 @@ def measure(options: Options) -> dict[str, Any]:
     """Seconds of a step in each of the three ways, and what a joint one exchanges."""
     torch.set_num_threads(options.threads)
     with process_group(600) as ranks:
-        counted = None if ranks.gather is None else CountedGather(ranks.gather)
-        joint = build(options, dataclasses.replace(ranks, gather=counted))
-        alone_ranks = Ranks(0, 1, ranks.device, None if ranks.gather is None else gather_alone)
+        on_cpu = ranks.device.type == "cpu"
+        counted = CountedGather(ranks.gather) if on_cpu and ranks.gather is not None else None
+        joint = build(options, dataclasses.replace(ranks, gather=counted or ranks.gather))
+        alone_ranks = Ranks(0, 1, ranks.device, gather_alone if on_cpu else None)
         alone = build(options, alone_ranks)
         batch = made_up_batch(options.config.model, options.rows, ranks.device)
         taken: dict[str, list[float]] = {"joint": [], "alone": [], "beside": []}
         gathering: list[float] = []
+        exchanged, forward = exchanged_bytes(joint, batch)
         sizes: list[int] = []
+        launching: list[float] = []
         for number in range(options.repeats + 2):  # two that arrange and allocate
             if ranks.distributed:
                 dist.barrier()
             if ranks.is_main:
-                taken["alone"].append(_seconds(alone, 2 * number, batch, ranks))
+                taken["alone"].append(_seconds(alone, 2 * number, batch, ranks, launching))
             if ranks.distributed:
                 dist.barrier()
                 taken["beside"].append(_seconds(alone, 2 * number + 1, batch, ranks))
@@ -83,6 +89,10 @@ def measure(options: Options) -> dict[str, Any]:
             "joint_s": taken["joint"][2:],
             "alone_s": taken["alone"][2:],
             "beside_s": taken["beside"][2:],
+            "launching_s": launching[2:],
+            "rows": options.rows,
+            "exchanged_bytes": exchanged,
+            "forward_exchanges": forward,
             "gathering_s": gathering[2:],
             "gather_bytes": sizes,
             "gradient_bytes": [
@@ -92,10 +102,23 @@ def measure(options: Options) -> dict[str, Any]:
         }
 
 
-def _seconds(state: TrainingState, number: int, batch: Any, ranks: Ranks) -> float:
+def exchanged_bytes(state: TrainingState, batch: Batch) -> tuple[list[int], int]:
+    """What a rank contributes to each exchange of a step, its report's last, and how many are forward ones."""
+    width = next(state.generator.module.parameters()).element_size()
+    with counted_exchanges([state.generator.module, state.discriminator.module]) as numbers:
+        state.step(batch, 0, 1_000_000)
+    return [*(width * count for count in numbers), 8 * (len(METRICS) + 1)], sum(count % 2 for count in numbers)
+
+
+def _seconds(
+    state: TrainingState, number: int, batch: Batch, ranks: Ranks, launching: list[float] | None = None
+) -> float:
+    """Of a step; what it took the host to launch it is added to `launching`."""
     wait_for(ranks.device)
     begin = time.perf_counter()
     state.step(batch, number, 1_000_000)
+    if launching is not None:
+        launching.append(time.perf_counter() - begin)
     wait_for(ranks.device)
     return time.perf_counter() - begin
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Literal
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from stackgan_dist.bench.launches import count_launches
 from stackgan_dist.bench.machine import (
     Threads,
     describe_machine,
@@ -39,6 +40,8 @@ TEXT_DIM = 1024
 """Of the char-CNN-RNN embeddings, the paper's."""
 
 WAYS = ("plain", "fast")
+CAPTURED = "captured"
+"""The fast one as one CUDA graph."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +104,12 @@ def run(options: Options) -> Report:
 
 
 def build_ways(options: Options, device: torch.device) -> dict[str, Callable[[], tuple[Tensor, Tensor]]]:
-    """The two ways, from the same weights and on the same batch; each call takes a step, returning D's and G's loss."""
-    return {way: _build(way, options, device) for way in WAYS}
+    """The ways, from the same weights and on the same batch; each call takes a step, returning D's and G's loss.
+
+    On CUDA the fast step is there a second time, captured.
+    """
+    ways = [*WAYS, *([CAPTURED] if device.type == "cuda" and options.precision != "fp16" else [])]
+    return {way: _build(way, options, device) for way in ways}
 
 
 def made_up_batch(model: ModelConfig, rows: int, device: torch.device) -> Batch:
@@ -131,7 +138,10 @@ def _build(way: str, options: Options, device: torch.device) -> Callable[[], tup
     if way == "plain":
         return partial(PlainStep(config.model, TEXT_DIM, config.training, device, precision), batch)
     ranks = Ranks(0, 1, device, gather_alone if device.type == "cpu" else None)
-    state = TrainingState(config, TEXT_DIM, None, ranks, precision)
+    training = replace(config.training, capture="on" if way == CAPTURED else "off")
+    state = TrainingState(replace(config, training=training), TEXT_DIM, None, ranks, precision)
+    if way == CAPTURED:
+        state.rehearse(batch)
     return partial(_fast_step, state, batch, [0])
 
 
@@ -148,10 +158,13 @@ def _steps(options: Options, device: torch.device) -> Table:
         with FlopCounterMode(display=False) as counter:
             losses[name] = [float(loss) for loss in way()]
         flop[name] = counter.get_total_flops()
+    if CAPTURED in flop:
+        flop[CAPTURED] = flop["fast"]  # a replay calls nothing that could be counted
     timings = in_turns(ways, repeats=options.repeats, device=device)
     precision = resolve_precision(options.precision, device)
     peak = peak_flops(device, precision.autocast_to or precision.weights)
     rows = []
+    slowest: dict[str, tuple[tuple[str, float], ...]] = {}
     for name, timing in timings.items():
         row = {"step": name, **timing.cells(options.rows), "times plain": timing.times_faster_than(timings["plain"])}
         if device.type == "cpu":
@@ -164,6 +177,9 @@ def _steps(options: Options, device: torch.device) -> Table:
             "share of peak": flop[name] / seconds / peak,
             "of plain's GFLOP": flop["plain"] / seconds / peak,
         }
+        launches = count_launches(ways[name], device)
+        row |= {"launches": launches.from_host, "kernels": launches.kernels, "busy": launches.busy}
+        slowest[name] = launches.longest
         if options.memory:
             row["peak MB"] = in_own_process(_peak_of, name, options) / 1e6
         rows.append(row)
@@ -180,6 +196,13 @@ def _steps(options: Options, device: torch.device) -> Table:
             "it and GFLOP/s are by CPU time, which says the same while others use the machine; images/s do not.",
             f"Both begin with the same weights: the first step's losses are D {plain_d:.6f} and {fast_d:.6f}, "
             f"G {plain_g:.6f} and {fast_g:.6f}.",
+            "Launches: of kernels, copies and graphs by the host in a step (on CPUs the operations of torch that it "
+            "calls); busy: the share of the time in which a kernel runs. Longest in a step: "
+            + "; ".join(
+                f"{name}: " + ", ".join(f"{kernel[:60]} {ms:.3g} ms" for kernel, ms in longest)
+                for name, longest in slowest.items()
+            )
+            + ".",
             *(["Peaks are of whole processes that do nothing else."] if options.memory else []),
         ],
     )

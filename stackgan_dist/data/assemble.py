@@ -5,19 +5,17 @@ Pictures are cropped and mirrored; a text is a mean of embeddings, of the row's 
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+from torch import Tensor
 
 from stackgan_dist.data.decoded import SampleDecoder, SampleStore
 from stackgan_dist.data.index import Index
-from stackgan_dist.data.rows import RowDraws
+from stackgan_dist.data.planned_rows import PlannedRows
 from stackgan_dist.data.shard import ShardReader
-from stackgan_dist.randomness import Stream, pick
+from stackgan_dist.data.text_means import mean_texts
 
 _BLOCK_BYTES = 2**20
 """Of pictures that are mirrored at once: in a core's cache, and many enough for a call's own time not to count."""
@@ -82,55 +80,30 @@ class BatchPictures:
 
 
 class BatchTexts:
-    """Collects the embeddings for some rows of one step: their own, mismatched ones, and partners to lie between.
+    """Collects the embeddings for the rows of one step: their own, mismatched ones, and partners to lie between.
 
     Args:
         index: of the data set.
         decoder: reads embeddings.
         store: keeps them, where it has room.
-        captions_per_text: a text is the mean of so many.
-        drawn: what the n rows draw.
-        with_partner: which of them, counted from 0, also draw a text between two, m in all.
-        drawn_between: what these draw for it.
+        planned: the rows.
     """
 
-    def __init__(
-        self,
-        index: Index,
-        decoder: SampleDecoder,
-        store: SampleStore,
-        captions_per_text: int,
-        drawn: RowDraws,
-        with_partner: Sequence[int] = (),
-        drawn_between: RowDraws | None = None,
-    ) -> None:
-        self._decoder, self._kept, self._with_partner = decoder, store.texts, list(with_partner)
-        of_captions = index.captions_per_image, captions_per_text
-        own, wrong = drawn.captions((Stream.CAPTION, Stream.WRONG_CAPTION), *of_captions)
-        self._wrong = drawn.points(Stream.WRONG_SAMPLE)
-        self._partner: dict[int, tuple[int, float]] = {}  # n-th row -> place of its partner's text, and its point
-        if drawn_between is not None:
-            own = np.concatenate([own, *drawn_between.captions((Stream.PARTNER_CAPTION,), *of_captions)])
-            points = zip(itertools.count(len(wrong)), drawn_between.points(Stream.PARTNER_SAMPLE), strict=False)
-            self._partner = dict(zip(with_partner, points, strict=True))
-        self._chosen = np.concatenate([own, wrong])
-        n, m = len(wrong), len(self._with_partner)
-        self._rows, self._texts = n, n + m
+    def __init__(self, index: Index, decoder: SampleDecoder, store: SampleStore, planned: PlannedRows) -> None:
+        self._decoder, self._kept, self._planned = decoder, store.texts, planned
+        texts = len(planned.captions)
         # Where they are kept, their numbers; else the embeddings themselves.
-        self._numbers = [0] * (2 * n + m) if store.texts is not None else list(range(2 * n + m))
-        shape = (2 * n + m, index.captions_per_image, index.text_dim)
+        self._numbers = [0] * texts if store.texts is not None else list(range(texts))
+        shape = (texts, index.captions_per_image, index.text_dim)
         self._found = np.empty(shape, np.float16) if store.texts is None else store.texts.content
 
-    def read(self, n: int, reader: ShardReader, first: int, sample: int) -> None:
-        """Read the texts of the n-th row, whose picture is `sample` of `reader`.
+    def read(self, n: int, reader: ShardReader, first: int) -> None:
+        """Read the texts of the n-th row, whose picture is in `reader`.
 
         `first` is the number of that shard's first sample in the whole set.
         """
-        self._read(n, reader, first, sample)
-        self._read(self._texts + n, reader, first, reader.other(sample, self._wrong[n]))
-        if n in self._partner:
-            place, point = self._partner[n]
-            self._read(place, reader, first, pick(point, len(reader.keys)))
+        for place, sample in self._planned.texts_of(n, reader.classes):
+            self._read(place, reader, first, sample)
 
     def _read(self, place: int, reader: ShardReader, first: int, sample: int) -> None:
         kept = self._kept
@@ -142,20 +115,12 @@ class BatchTexts:
             self._decoder.embeddings(reader, sample, kept.content[number])
             kept.set(number)
 
-    def means(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def means(self) -> tuple[Tensor, Tensor]:
         """The matching texts (n + m, dim) of all that was read, and the mismatched ones (n, dim), in float32.
 
-        The last m matching texts are half-way to a partner's. Captions are summed in the order of their choice.
+        The last m matching texts are half-way to a partner's.
         """
         _, captions, dim = self._found.shape
-        lines = np.array(self._numbers)[:, None] * captions + self._chosen
+        lines = np.array(self._numbers)[:, None] * captions + self._planned.captions
         chosen = self._found.reshape(-1, dim).take(lines.T, axis=0)  # (captions per text, 2n + m, dim)
-        texts = torch.from_numpy(chosen).float().numpy()  # five times as fast as numpy
-        means = texts[0] + np.float32(0)  # which turns -0 into 0, as numpy.mean does
-        for more in texts[1:]:
-            means += more
-        means /= np.float32(len(texts))
-        if self._with_partner:
-            between = slice(self._rows, self._texts)
-            means[between] = (means[self._with_partner] + means[between]) / 2
-        return means[: self._texts], means[self._texts :]
+        return mean_texts(torch.from_numpy(chosen), self._planned.texts, self._planned.with_partner)

@@ -18,22 +18,23 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from stackgan_dist.data.assemble import BatchPictures, BatchTexts
-from stackgan_dist.data.batch import Batch, BatchShape, rows_with_partner
+from stackgan_dist.data.batch import Batch, BatchShape
 from stackgan_dist.data.cache import Prefetcher, ShardCache
 from stackgan_dist.data.decoded import SampleDecoder, SampleStore
 from stackgan_dist.data.index import Index
 from stackgan_dist.data.placement import View, check_places, place_in_view
 from stackgan_dist.data.plan import Plan
-from stackgan_dist.data.rows import OF_ROWS, OF_TEXTS_BETWEEN, RowDraws
+from stackgan_dist.data.planned_rows import PlannedRows
 from stackgan_dist.data.shard import OpenShards, ShardReader
 from stackgan_dist.data.shared_memory import describe_shared_memory
 from stackgan_dist.data.text_pool import TextPool
 from stackgan_dist.errors import RankError, UserError
 from stackgan_dist.models.config import Placement
-from stackgan_dist.randomness import Stream
 
 _SHARDS_OPEN = 64
 """At least so many are kept open, where a set has them: opening one reads all its headers."""
+_AHEAD = 4
+"""Batches that each loader process makes before they are asked for."""
 _LOOK_S = 1.0
 """How often a rank that waits for a batch looks whether it is to stop."""
 _STOPPING_S = 10.0
@@ -81,43 +82,40 @@ class StepDataset(Dataset["Batch | UserError"]):
 
     def _make(self, step: int) -> Batch:
         self._look_ahead(step)
-        plan, shape, rows, index = self._plan, self._shape, self._rows, self._index
-        places = plan.locate(step, rows)
-        samples = np.array(places, np.int64).reshape(-1, 2)
-        drawn = RowDraws(plan.seed, step, rows, OF_ROWS)
-        crops, flips = drawn.crops_and_flips(index.image_size - shape.image_size)
-        more = rows_with_partner(rows) if shape.interpolate else []
-        with_partner = [rows.index(row) for row in more]
-        between = RowDraws(plan.seed, step, more, OF_TEXTS_BETWEEN) if more else None
-        firsts = self._store.first[samples[:, 0]]
-        pictures = BatchPictures(self._decoder, self._store, shape.image_size, crops, flips, firsts + samples[:, 1])
-        texts = BatchTexts(index, self._decoder, self._store, shape.captions_per_text, drawn, with_partner, between)
-        places_seen = np.empty((len(rows), *shape.placement.shape), np.float32) if shape.placement else None
-        classes = [""] * len(rows)
+        shape, index = self._shape, self._index
+        planned = PlannedRows(index, self._plan, shape, step, self._rows)
+        firsts = self._store.first[planned.samples[:, 0]]
+        numbers = firsts + planned.samples[:, 1]
+        pictures = BatchPictures(
+            self._decoder, self._store, shape.image_size, planned.crops, planned.flips, numbers
+        )  # fmt: skip
+        texts = BatchTexts(index, self._decoder, self._store, planned)
+        places_seen = np.empty((len(numbers), *shape.placement.shape), np.float32) if shape.placement else None
+        classes = [""] * len(numbers)
         self._shards.close_removed()
         # Shard by shard, so that a cache of hardly any shards fetches each of them once a step.
         first = firsts.tolist()
-        for n in np.argsort(samples[:, 0], kind="stable").tolist():
-            number, sample = places[n]
+        for n in np.argsort(planned.samples[:, 0], kind="stable").tolist():
+            number, sample = planned.places[n]
             reader = self._shards[number]
             pictures.read(n, reader, sample)
-            texts.read(n, reader, first[n], sample)
-            classes[n] = reader.class_names[sample]
+            texts.read(n, reader, first[n])
+            classes[n] = reader.classes.names[sample]
             if places_seen is not None and shape.placement is not None:
-                places_seen[n] = self._place(reader, sample, shape.placement, crops[n], bool(flips[n]))
+                places_seen[n] = self._place(reader, sample, shape.placement, planned.crops[n], bool(planned.flips[n]))
         images = pictures.seen()
         text, wrong_text = texts.means()
-        z, eps = self._noise(drawn, between)
-        if places_seen is not None and more:
-            places_seen = np.concatenate([places_seen, places_seen[with_partner]])
+        z, eps = planned.noise()
+        if places_seen is not None and planned.with_partner:
+            places_seen = np.concatenate([places_seen, places_seen[planned.with_partner]])
         pool, excluded = self._drawn_pool(step, classes)
         return Batch(
             images=torch.from_numpy(images),
-            text=torch.from_numpy(text),
-            wrong_text=torch.from_numpy(wrong_text),
+            text=text,
+            wrong_text=wrong_text,
             z=torch.from_numpy(z),
-            eps=torch.from_numpy(eps).reshape(len(eps), shape.stages, shape.condition_dim),
-            samples=torch.from_numpy(samples),
+            eps=torch.from_numpy(eps),
+            samples=torch.from_numpy(planned.samples),
             place=None if places_seen is None else torch.from_numpy(places_seen),
             pool=pool,
             excluded=excluded,
@@ -130,23 +128,13 @@ class StepDataset(Dataset["Batch | UserError"]):
             self._prefetcher = Prefetcher(self._cache)
         self._prefetcher.want(self._plan.shards_ahead(step, self._lookahead, self._rows))
 
-    def _noise(self, drawn: RowDraws, between: RowDraws | None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """z and eps of the rows, and then of those that draw a text between two: (n + m, dim)."""
-        shape, condition_dim = self._shape, self._shape.stages * self._shape.condition_dim
-        z, eps = drawn.gaussians({Stream.NOISE: shape.noise_dim, Stream.CONDITIONING: condition_dim})
-        if between is None:
-            return z, eps
-        dims = {Stream.BETWEEN_NOISE: shape.noise_dim, Stream.BETWEEN_CONDITIONING: condition_dim}
-        more_z, more_eps = between.gaussians(dims)
-        return np.concatenate([z, more_z]), np.concatenate([eps, more_eps])
-
     def _drawn_pool(self, step: int, classes: Sequence[str]) -> tuple[Tensor | None, Tensor | None]:
         """See Batch.pool and Batch.excluded, for rows of these classes."""
         if self._pool is None:
             return None, None
         texts, of_texts = self._pool.draw(step, self._shape.pool)
         excluded = self._pool.numbers(classes)[:, None] == of_texts
-        return torch.from_numpy(texts), torch.from_numpy(excluded)
+        return texts, torch.from_numpy(excluded)
 
     def _place(
         self, reader: ShardReader, sample: int, placement: Placement, crop: NDArray[np.int64], flip: bool
@@ -154,8 +142,7 @@ class StepDataset(Dataset["Batch | UserError"]):
         if reader.name not in self._with_places:
             check_places([reader.meta(number) for number in range(len(reader.keys))], placement, reader.name)
             self._with_places.add(reader.name)
-        stored = self._index.image_size
-        view = View(float(crop[0] / stored), float(crop[1] / stored), self._shape.image_size / stored, flip)
+        view = View.of_crop(crop, self._shape.image_size, self._index.image_size, flip)
         return place_in_view(reader.meta(sample), placement, view)
 
 
@@ -166,9 +153,14 @@ def make_loader(dataset: StepDataset, first_step: int, last_step: int, workers: 
         batch_size=None,  # the dataset already makes whole batches
         sampler=range(first_step, last_step),
         num_workers=workers,
-        prefetch_factor=4 if workers else None,
+        prefetch_factor=_AHEAD if workers else None,
         worker_init_fn=_shield_from_signals,
     )
+
+
+def batches_under_way(workers: int) -> int:
+    """How many may be in shared memory at once: what is made ahead, and one that the rank reads."""
+    return workers * _AHEAD + 1
 
 
 def in_time(

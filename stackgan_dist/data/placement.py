@@ -29,6 +29,11 @@ class View:
     flipped: bool = False
 
     @classmethod
+    def of_crop(cls, crop: NDArray[np.int64], size: int, stored: int, flipped: bool) -> View:
+        """The crop of `size` pixels whose left and top are `crop`, (2,), in a square of `stored` pixels."""
+        return cls(float(crop[0] / stored), float(crop[1] / stored), size / stored, flipped)
+
+    @classmethod
     def centre(cls, side: float) -> View:
         """The middle of the square."""
         return cls((1 - side) / 2, (1 - side) / 2, side)

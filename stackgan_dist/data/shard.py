@@ -10,7 +10,6 @@ import io
 import json
 import os
 import tarfile
-from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -20,9 +19,9 @@ from numpy.typing import NDArray
 
 from stackgan_dist.data.cache import ShardCache
 from stackgan_dist.data.index import Index
+from stackgan_dist.data.shard_classes import ShardClasses
 from stackgan_dist.errors import UserError
 from stackgan_dist.machine import open_files_limit
-from stackgan_dist.randomness import pick
 
 _BLOCK = 512
 """Bytes; a tar is made of such."""
@@ -53,15 +52,9 @@ class ShardReader:
         self._scan()
         if len(self.keys) != samples:
             raise UserError(f"{name} holds {len(self.keys)} samples, its index says {samples}; pack the set again")
-        self.class_names = [str(self.meta(sample).get("class", key)) for sample, key in enumerate(self.keys)]
-        """Class of each sample, in the order of the tar; its key where the source knows no classes."""
-        classes = np.unique(self.class_names, return_inverse=True)[1]
-        self._class_of: list[int] = classes.tolist()  # numbers mean nothing outside this shard
-        # Of each class, how many samples of other classes come before each of its own.
-        self._others_before = [
-            (members - np.arange(len(members))).tolist()
-            for members in (np.flatnonzero(classes == number) for number in range(classes.max(initial=-1) + 1))
-        ]
+        names = [str(self.meta(sample).get("class", key)) for sample, key in enumerate(self.keys)]
+        self.classes = ShardClasses(name, names)
+        """Of its samples."""
 
     def _scan(self) -> None:
         by_key: dict[str, dict[str, tuple[int, int]]] = {}
@@ -120,21 +113,6 @@ class ShardReader:
     def members(self, sample: int) -> dict[str, bytes]:
         """All members of a sample, {extension: content}, in the order of the tar."""
         return {extension: self._read(sample, extension) for extension in self._members[sample]}
-
-    def other(self, sample: int, point: float) -> int:
-        """A sample of this shard that is of another class than `sample`: the one that `point`, in (0, 1), stands for.
-
-        Raises UserError when there is none: mismatched texts are drawn from the shard at hand.
-        """
-        before = self._others_before[self._class_of[sample]]
-        others = len(self.keys) - len(before)
-        if others == 0:
-            raise UserError(
-                f"{self.name} holds a single class, but matching-aware training needs texts of another one; "
-                "pack the set again with more --samples-per-shard"
-            )
-        number = pick(point, others)
-        return number + bisect_right(before, number)
 
     def close(self) -> None:
         """Close the tar."""

@@ -18,6 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stackgan_dist.machine import ranks_of_this_machine
+
 _LONGEST_PATH = 107
 """Bytes that a Unix socket's path may have."""
 _NAMES_BYTES = len("/pymp-xxxxxxxx/listener-xxxxxxxx")
@@ -56,6 +58,23 @@ def describe_shared_memory() -> str:
     except OSError as error:
         return f"/dev/shm: {error.strerror}"
     return f"/dev/shm has {usage.total / 2**20:,.0f} MB, {usage.free / 2**20:,.0f} MB of them free"
+
+
+def note_little_memory(needed_bytes: int) -> None:
+    """Say so where the ranks of this machine want more for their batches, `needed_bytes` each, than /dev/shm has."""
+    try:
+        free = shutil.disk_usage("/dev/shm").free
+    except OSError:
+        return
+    needed = needed_bytes * ranks_of_this_machine()
+    if needed > free and os.environ.get("LOCAL_RANK", "0") == "0":
+        print(
+            f"note: loader processes may have {needed / 2**20:,.0f} MB of batches under way, and "
+            f"{describe_shared_memory()}: what does not fit goes through a pipe, which is slower. Give it more "
+            "(docker: --shm-size 2g), or take fewer with --data.workers",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _note(reason: str) -> None:

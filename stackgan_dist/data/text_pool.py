@@ -9,21 +9,34 @@ lanes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from stackgan_dist.data.cache import ShardCache
 from stackgan_dist.data.decoded import SampleDecoder
 from stackgan_dist.data.index import Index
 from stackgan_dist.data.rows import RowDraws
 from stackgan_dist.data.shard import OpenShards
+from stackgan_dist.data.text_means import mean_of_captions
 from stackgan_dist.randomness import Stream, permutation
 
 RESERVE = 4096
 """Pictures in the reserve, where a set has as many."""
+
+
+class PoolChoice(NamedTuple):
+    """The pool of one step, P texts."""
+
+    pictures: NDArray[np.int64]
+    """Of the reserve, (P,)."""
+    captions: NDArray[np.int64]
+    """Of each picture, (P, captions per text)."""
+    classes: NDArray[np.int64]
+    """The number of each picture's class, (P,)."""
 
 
 class TextPool:
@@ -37,7 +50,8 @@ class TextPool:
     """
 
     def __init__(self, texts: NDArray[np.float16], classes: Sequence[str], seed: int, captions_per_text: int) -> None:
-        self._texts = texts
+        self.texts = texts
+        """As given."""
         self._numbers = {name: number for number, name in enumerate(dict.fromkeys(classes))}
         self._classes = np.array([self._numbers[name] for name in classes], np.int64)
         self._seed, self._captions_per_text = seed, captions_per_text
@@ -59,17 +73,22 @@ class TextPool:
             reader = shards[number]
             for sample in range(min(len(reader.keys), count - len(classes))):
                 decoder.embeddings(reader, sample, texts[len(classes)])
-                classes.append(reader.class_names[sample])
+                classes.append(reader.classes.names[sample])
         shards.close()
         return cls(texts, classes, seed, captions_per_text)
 
-    def draw(self, step: int, count: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The `count` texts of the pool of `step`, (count, dim), and the number of each one's class, (count,)."""
+    def choose(self, step: int, count: int) -> PoolChoice:
+        """What the pool of `step` is made of, `count` texts."""
         drawn = RowDraws(self._seed, step, range(count), (Stream.POOL_PICTURE, Stream.POOL_CAPTION))
-        pictures = (np.array(drawn.points(Stream.POOL_PICTURE)) * len(self._texts)).astype(np.int64)
-        (captions,) = drawn.captions((Stream.POOL_CAPTION,), self._texts.shape[1], self._captions_per_text)
-        chosen = torch.from_numpy(self._texts[pictures[:, None], captions])  # faster with float16 than numpy
-        return chosen.float().mean(1).numpy(), self._classes[pictures]
+        pictures = (np.array(drawn.points(Stream.POOL_PICTURE)) * len(self.texts)).astype(np.int64)
+        (captions,) = drawn.captions((Stream.POOL_CAPTION,), self.texts.shape[1], self._captions_per_text)
+        return PoolChoice(pictures, captions, self._classes[pictures])
+
+    def draw(self, step: int, count: int) -> tuple[Tensor, NDArray[np.int64]]:
+        """The `count` texts of the pool of `step`, (count, dim), and the number of each one's class, (count,)."""
+        chosen = self.choose(step, count)
+        embeddings = self.texts[chosen.pictures, chosen.captions.T]  # (captions per text, count, dim)
+        return mean_of_captions(torch.from_numpy(embeddings)), chosen.classes
 
     def numbers(self, classes: Sequence[str]) -> NDArray[np.int64]:
         """The numbers of classes by their names, (n,); -1 of one that the reserve lacks."""

@@ -1,8 +1,9 @@
-"""Gathering small vectors from all ranks on CPUs, tens of times a step: batch norm's statistics, a step's report.
+"""Gathering small vectors from all ranks, tens of times a step: batch norm's statistics, a step's report.
 
-gloo hands every collective to threads that sleep and wake; on a busy host each wake-up may cost a scheduler's tick of
-4 ms, many times what a narrow network computes between two of them. Ranks of one host therefore talk over Unix sockets
-here and spin, for a moment, instead of sleeping. Ranks of several hosts, and of one that has no such sockets, use gloo.
+On CPUs gloo hands every collective to threads that sleep and wake; on a busy host each wake-up may cost a scheduler's
+tick of 4 ms, many times what a narrow network computes between two of them. Ranks of one host therefore talk over Unix
+sockets here and spin, for a moment, instead of sleeping. Ranks of several hosts, and of one that has no such sockets,
+use gloo. Ranks on CUDA devices have a process group for it.
 """
 
 from __future__ import annotations
@@ -35,6 +36,29 @@ Gather = Callable[[Tensor], Tensor]
 def gather_alone(part: Tensor) -> Tensor:
     """The Gather of a single rank."""
     return part.unsqueeze(0)
+
+
+class DeviceGather:
+    """Gathers small vectors of all ranks on their CUDA devices, and adds them up, without a wait of the host.
+
+    Args:
+        group: a process group for nothing else: within one, whatever is small waits for the gradients before it.
+    """
+
+    def __init__(self, group: dist.ProcessGroup) -> None:
+        self._group = group
+        self._world_size = dist.get_world_size(group)
+
+    def __call__(self, part: Tensor) -> Tensor:
+        """`part` (n,) of every rank in the order of ranks, (world size, n)."""
+        parts = part.new_empty(self._world_size * len(part))
+        dist.all_gather_into_tensor(parts, part.contiguous(), group=self._group)
+        return parts.view(self._world_size, len(part))
+
+    def add_up(self, part: Tensor) -> Tensor:
+        """The sum of all ranks' `part` (n,), which is written over."""
+        dist.all_reduce(part, group=self._group)
+        return part
 
 
 class SmallGather:

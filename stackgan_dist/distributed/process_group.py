@@ -16,7 +16,7 @@ import torch.distributed as dist
 from stackgan_dist.devices import device_of_rank, prepare_cuda
 from stackgan_dist.distributed.departure import is_broken, leave_broken
 from stackgan_dist.distributed.environment import only_gloo, ranks_from_environment
-from stackgan_dist.distributed.gather import Gather, SmallGather, gather_alone
+from stackgan_dist.distributed.gather import DeviceGather, Gather, SmallGather, gather_alone
 from stackgan_dist.distributed.missing_ranks import RollCall
 from stackgan_dist.errors import RankError, UserError
 from stackgan_dist.machine import ranks_of_this_machine
@@ -43,7 +43,7 @@ class Ranks:
     device: torch.device
     """Where this rank computes."""
     gather: Gather | None
-    """On CPUs, how small vectors are exchanged; None on CUDA, where nccl is quick."""
+    """How small vectors are exchanged; None on a single CUDA device, which has nothing to exchange."""
     timeout_s: float = math.inf
     """How long to wait for a peer."""
 
@@ -72,21 +72,23 @@ def process_group(timeout_s: float) -> Iterator[Ranks]:
     device = device_of_rank(local_rank, max(ranks_of_this_machine(), local_rank + 1), shared=by_gloo)
     by_nccl = device.type == "cuda" and not by_gloo
     roll_call = None
+    # NCCL's own watchdog ends the process without a word: it comes after what waits for the device here.
+    timeout = timedelta(seconds=timeout_s * (_WATCHDOG if by_nccl else 1))
     if world_size > 1:
-        timeout = timedelta(seconds=timeout_s)
-        store, _, _ = next(dist.rendezvous("env://", timeout=timeout))
+        store, _, _ = next(dist.rendezvous("env://", timeout=timedelta(seconds=timeout_s)))
         roll_call = RollCall(store, rank, world_size)
         dist.init_process_group(
             backend="nccl" if by_nccl else "gloo",
             store=store,
             rank=rank,
             world_size=world_size,
-            # NCCL's own watchdog ends the process without a word: it comes after what waits for the device here.
-            timeout=timeout * _WATCHDOG if by_nccl else timeout,
+            timeout=timeout,
             device_id=device if by_nccl else None,
         )
     small = SmallGather(timeout_s) if world_size > 1 and device.type == "cpu" else None
-    gather = None if device.type == "cuda" else small or gather_alone
+    gather: Gather | None = small or gather_alone
+    if device.type == "cuda":
+        gather = DeviceGather(dist.new_group(timeout=timeout)) if world_size > 1 else None
     try:
         yield Ranks(rank, world_size, device, gather, timeout_s)
     except BaseException as error:
@@ -158,21 +160,27 @@ def main_first(work: Callable[[], object], ranks: Ranks) -> None:
         raise UserError(message.decode()) from fault
 
 
-def broadcast_bytes(data: bytes | None, ranks: Ranks) -> bytes | None:
-    """What rank 0 passes as `data` (bytes or None), on every rank."""
+def broadcast_bytes(data: bytes | None, ranks: Ranks, *, source: int = 0) -> bytes | None:
+    """What rank `source` passes as `data` (bytes or None), on every rank; that one gets its own back, not a copy."""
     if not ranks.distributed:
         return data
     size = torch.tensor([-1 if data is None else len(data)], device=ranks.device)
-    dist.broadcast(size, src=0)
+    dist.broadcast(size, src=source)
     wait_for_device(ranks)
     total = int(size)
     if total < 0:
         return None
-    buffer = torch.empty(total, dtype=torch.uint8)
-    if data is not None and ranks.is_main:
-        buffer.copy_(torch.frombuffer(bytearray(data), dtype=torch.uint8))
-    for begin in range(0, total, _CHUNK_BYTES):
-        chunk = buffer[begin : begin + _CHUNK_BYTES].to(ranks.device)
-        dist.broadcast(chunk, src=0)
-        buffer[begin : begin + _CHUNK_BYTES] = chunk.cpu()
-    return buffer.numpy().tobytes()
+    if total == 0:
+        return b""
+    if ranks.rank == source:
+        assert data is not None
+        for begin in range(0, total, _CHUNK_BYTES):
+            part = bytearray(data[begin : begin + _CHUNK_BYTES])
+            dist.broadcast(torch.frombuffer(part, dtype=torch.uint8).to(ranks.device), src=source)
+        return data
+    received = torch.empty(total, dtype=torch.uint8)
+    for piece in received.split(_CHUNK_BYTES):
+        chunk = piece.to(ranks.device)
+        dist.broadcast(chunk, src=source)
+        piece.copy_(chunk)
+    return received.numpy().tobytes()

@@ -1,8 +1,7 @@
-"""Batch normalisation over the global batch.
+"""Batch normalisation over the global batch, on CPUs; device_batchnorm.py is that of CUDA devices.
 
-On CUDA torch's own SyncBatchNorm does it. torch has none for CPU tensors, so this is one: forward, backward and
-running statistics equal those of one process on the whole batch, for uneven shares of it too. A single rank uses
-it as well, so that one rank computes what many do.
+torch has none for CPU tensors. Forward, backward and running statistics equal those of one process on the whole batch,
+for uneven shares of it too. A single rank uses it as well, so that one rank computes what many do.
 """
 
 from __future__ import annotations
@@ -16,39 +15,35 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from stackgan_dist.distributed.gather import Gather
+from stackgan_dist.distributed.device_batchnorm import DeviceBatchNorm
+from stackgan_dist.distributed.gather import DeviceGather, Gather
+from stackgan_dist.distributed.joint_batchnorm import JointBatchNorm
 
 
 def synchronise_batchnorm(module: nn.Module, gather: Gather | None) -> nn.Module:
     """Replace every batch norm in `module` by one over all ranks; the state dict keeps its names.
 
-    `gather` is how ranks on CPUs exchange their statistics; None takes torch's SyncBatchNorm, which needs CUDA.
+    `gather` is how ranks exchange their statistics; None, of a single CUDA device, leaves all as it is.
     """
     if gather is None:
-        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
-        return converted
+        return module
     for name, child in list(module.named_children()):
         if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
-            setattr(module, name, _SyncBatchNormCPU(child, gather))
+            joint: JointBatchNorm = (
+                DeviceBatchNorm(child, gather) if isinstance(gather, DeviceGather) else _SyncBatchNormCPU(child, gather)
+            )
+            setattr(module, name, joint)
         else:
             synchronise_batchnorm(child, gather)
     return module
 
 
-class _SyncBatchNormCPU(_BatchNorm):
-    """Batch norm over dimension 1 of (N, C) or (N, C, H, W), with the statistics of all ranks' rows."""
+class _SyncBatchNormCPU(JointBatchNorm):
+    """JointBatchNorm of ranks on CPUs."""
 
     def __init__(self, plain: _BatchNorm, gather: Gather) -> None:
-        super().__init__(plain.num_features, plain.eps, plain.momentum, plain.affine, plain.track_running_stats)
-        self.weight, self.bias = plain.weight, plain.bias
-        self.running_mean, self.running_var = plain.running_mean, plain.running_var
-        self.num_batches_tracked = plain.num_batches_tracked
-        self.train(plain.training)
+        super().__init__(plain)
         self._gather = gather
-
-    def _check_input_dim(self, input: Tensor) -> None:
-        if input.dim() < 2:
-            raise ValueError(f"expected (N, C, ...), got {tuple(input.shape)}")
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:

@@ -20,10 +20,11 @@ class Engine(Protocol):
         """The forward pass whose backward pass averages gradients over the ranks. Once per update."""
         ...
 
-    def update(self, loss: Tensor, learning_rate: float) -> Tensor:
+    def update(self, loss: Tensor, learning_rate: float | Tensor) -> Tensor:
         """Backward, average over the ranks, optimizer step. Returns the gradient's norm, a scalar on the device.
 
-        `loss` is this rank's share of the global loss, scaled so that the mean over ranks is the global loss.
+        `loss` is this rank's share of the global loss, scaled so that the mean over ranks is the global loss. Where
+        `learning_rate` is a tensor, 0-dim, a captured step reads it anew in every replay (train/captured.py).
         """
         ...
 

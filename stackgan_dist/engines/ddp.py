@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.distributed.sync_batchnorm import synchronise_batchnorm
-from stackgan_dist.engines.moments import load_adam
+from stackgan_dist.engines.moments import load_adam, with_plain_rate
 
 # Batch norm's statistics are global already; sending them again would break two forward passes. torch renamed the
 # switch in 2.13.
@@ -39,9 +39,7 @@ class DDPEngine:
     """
 
     def __init__(self, module: nn.Module, ranks: Ranks, betas: tuple[float, float], *, scale_loss: bool) -> None:
-        if ranks.distributed or ranks.gather is not None:
-            module = synchronise_batchnorm(module, ranks.gather)
-        self.module = module
+        self.module = module = synchronise_batchnorm(module, ranks.gather)
         self._forward: nn.Module = module
         if ranks.distributed:
             _keep_strides(module)
@@ -52,7 +50,8 @@ class DDPEngine:
                 **_NO_BUFFER_BROADCAST,
             )
         self._parameters = [p for p in module.parameters() if p.requires_grad]
-        self._optimizer = torch.optim.Adam(self._parameters, betas=betas, fused=True)
+        capturable = ranks.device.type == "cuda"  # also where nothing is captured: the same kernels, the same bits
+        self._optimizer = torch.optim.Adam(self._parameters, betas=betas, fused=True, capturable=capturable)
         self._scaler = torch.amp.GradScaler(ranks.device.type, enabled=scale_loss)
 
     rehearses = True
@@ -62,7 +61,7 @@ class DDPEngine:
         """See Engine."""
         return self._forward(*inputs)
 
-    def update(self, loss: Tensor, learning_rate: float) -> Tensor:
+    def update(self, loss: Tensor, learning_rate: float | Tensor) -> Tensor:
         """See Engine."""
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
@@ -78,7 +77,7 @@ class DDPEngine:
         """See Engine."""
         return {
             "network": self.module.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
+            "optimizer": with_plain_rate(self._optimizer.state_dict()),
             "scaler": self._scaler.state_dict(),
         }
 

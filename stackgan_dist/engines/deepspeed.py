@@ -70,9 +70,7 @@ class DeepSpeedEngine:
             backend = "nccl" if ranks.device.type == "cuda" else "gloo"
             dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=timeout)
             os.environ.setdefault("LOCAL_RANK", "0")  # which it insists on
-        if ranks.distributed or ranks.gather is not None:
-            module = synchronise_batchnorm(module, ranks.gather)
-        self.module = module
+        self.module = module = synchronise_batchnorm(module, ranks.gather)
         self._parameters = [p for p in module.parameters() if p.requires_grad]
         self._is_main = ranks.is_main
         config = complete_deepspeed_config(
@@ -93,10 +91,10 @@ class DeepSpeedEngine:
         """See Engine."""
         return self._engine(*inputs)
 
-    def update(self, loss: Tensor, learning_rate: float) -> Tensor:
+    def update(self, loss: Tensor, learning_rate: float | Tensor) -> Tensor:
         """See Engine."""
         for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = float(learning_rate)
         # Not loss.backward(): the engine would not reduce the gradients at stage 0.
         self._engine.backward(loss)
         if self._partitioned:

@@ -40,6 +40,12 @@ def load_adam(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Paramete
                 value.copy_(saved[name])
 
 
+def with_plain_rate(state: dict[str, Any]) -> dict[str, Any]:
+    """The state dict of an Adam, whose learning rate may be a tensor, with numbers for it."""
+    groups = [{**group, "lr": float(group["lr"])} for group in state["param_groups"]]
+    return {**state, "param_groups": groups}
+
+
 def _fresh(parameter: Tensor) -> dict[str, Tensor]:
     """What a fused Adam has of a parameter before its first step."""
     step = torch.zeros((), dtype=torch.float32, device=parameter.device)

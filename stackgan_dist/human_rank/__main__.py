@@ -1,5 +1,6 @@
-"""People judge: `python -m stackgan_dist.human_rank build|serve|report`.
+"""People judge: `python -m stackgan_dist.human_rank plan|build|serve|report`.
 
+plan    how many raters and sentences a study needs
 build   generates every method's pictures of the same captions of the test classes (the paper's protocol)
 serve   shows them to raters, blind, and keeps their votes; or lets anyone try sentences on a run
 report  mean rank, agreement, preferences, and the paper's row beside them
@@ -8,15 +9,20 @@ report  mean rank, agreement, preferences, and the paper's row beside them
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from stackgan_dist.doors import front_door, parse_options
 from stackgan_dist.errors import UserError
 from stackgan_dist.ranges import Range, Seed, Timeout
+
+if TYPE_CHECKING:
+    from stackgan_dist.human_rank.study.folder import Study, StudyFolder
+    from stackgan_dist.human_rank.study.protocol import Protocol
 
 # What needs torch is imported where it is used: a server that shows pictures starts, and starts again, in a second.
 
@@ -27,12 +33,18 @@ _Weights = Literal["ema", "raw"]
 class Build:
     """Generate the pictures of a study. Under torchrun, ranks divide them among themselves."""
 
-    runs: tuple[str, ...]
-    """Two runs or more, as `generate --run` takes them: folders or checkpoints."""
     out: str
     """The folder for the study; ranks on several nodes must share it."""
+    runs: tuple[str, ...] = ()
+    """Two runs or more, as `generate --run` takes them: folders or checkpoints."""
+    pictures: tuple[str, ...] = ()
+    """In place of runs: two folders or more with the pictures of other systems (or of a run, by `generate`), all of
+    them of the same sentences. Captions stand in a table of the folder (captions.csv: file,caption), in a text file
+    beside each picture, or in the files' names: a_red_bird-0.png."""
+    real: str | None = None
+    """With --pictures: a folder of real pictures, for attention checks."""
     names: tuple[str, ...] | None = None
-    """The names by which the report calls the methods. The default is the runs' names."""
+    """The names by which the report calls the methods. The default is that of each run or folder."""
     data: str | None = None
     """The packed data set with the captions. The default is the first run's own."""
     split: str = "test"
@@ -47,6 +59,22 @@ class Build:
     """The number of sentences that one rater is asked to rank, dealt out evenly."""
     attention_checks: Annotated[int, Range(at_least=0)] = 0
     """The number of further questions for every rater, real pictures against noise, to tell who does not look."""
+    at_once: Annotated[int, Range(at_least=0)] = 0
+    """The number of methods that one page shows: 2 asks for the better of two. 0 shows all, as in the paper."""
+    ties: bool = False
+    """Let raters call sets equally good."""
+    aspects: tuple[Literal["overall", "alignment", "realism"], ...] = ("overall",)
+    """What is asked about, each by a page of its own: alignment is fit to the sentence. overall is the paper's one
+    question about both."""
+    adaptive: bool = False
+    """With --at-once 2: ask about the neighbours that are least clear, until the order of all methods is."""
+    certainty: Annotated[float, Range(above=0.5, below=1)] = 0.95
+    """Adaptive: the order is clear when it is right with this probability, however often one looks."""
+    most_per_pair: Annotated[int, Range(at_least=2)] = 400
+    """Adaptive: two methods that this many votes do not tell apart count as equal."""
+    completion: str | None = None
+    """A crowd platform's completion code, shown to raters who are done; `unique` gives each a code of their own, which
+    the report lists."""
     weights: _Weights = "ema"
     """ema takes the generators' moving averages, raw their weights as they were at the last step."""
     seed: Seed = 0
@@ -93,23 +121,56 @@ class Report:
     """Also write every vote to this file, one per line."""
     json: str | None = None
     """Also write the study and every vote to this file."""
+    codes: bool = False
+    """Also list the completion codes of raters who are done."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Simulate studies of several sizes, and say how often they tell neighbouring methods apart."""
+
+    methods: Annotated[int, Range(at_least=2, at_most=20)] = 3
+    """The number of methods."""
+    preference: Annotated[float, Range(above=0.5, below=1)] = 0.6
+    """The share of votes that the better of two neighbours gets; a pilot study's report shows it."""
+    at_once: Annotated[int, Range(at_least=0)] = 0
+    """As in `build`."""
+    questions_per_rater: Annotated[int, Range(at_least=1)] = 50
+    """As in `build`."""
+    raters: tuple[Annotated[int, Range(at_least=2, at_most=10_000)], ...] = (5, 10, 20, 40, 80)
+    """The numbers of raters to try."""
+    sentences: tuple[Annotated[int, Range(at_least=1, at_most=100_000)], ...] = (25, 50, 100)
+    """The numbers of sentences to try."""
+    taste: Annotated[float, Range(at_least=0)] = 0.3
+    """How far raters differ: the standard deviation of a method's log-odds over them."""
+    luck: Annotated[float, Range(at_least=0)] = 0.5
+    """How far sentences differ: the same over sentences."""
+    power: Annotated[float, Range(above=0, below=1)] = 0.8
+    """The share of neighbours that shall be told apart."""
+    studies: Annotated[int, Range(at_least=10)] = 200
+    """The number of studies to simulate of each size."""
+    seed: Seed = 0
+    """The seed of the simulated raters."""
 
 
 @front_door
 def main() -> None:
-    """Parse, and open one of the three doors."""
+    """Parse, and open one of the four doors."""
     doors: Any = (
         Annotated[Build, tyro.conf.subcommand("build", prefix_name=False)]
         | Annotated[Serve, tyro.conf.subcommand("serve", prefix_name=False)]
         | Annotated[Report, tyro.conf.subcommand("report", prefix_name=False)]
+        | Annotated[Plan, tyro.conf.subcommand("plan", prefix_name=False)]
     )
-    options: Build | Serve | Report = parse_options(
+    options: Build | Serve | Report | Plan = parse_options(
         doors, "human_rank", "People rank the pictures of several methods, blind; or try sentences in a browser."
     )
     if isinstance(options, Build):
         build(options)
     elif isinstance(options, Serve):
         serve(options)
+    elif isinstance(options, Plan):
+        plan(options)
     else:
         report(options)
 
@@ -120,14 +181,22 @@ def build(options: Build) -> None:
     from stackgan_dist.distributed.process_group import process_group
     from stackgan_dist.human_rank.study.build import Entrant, build_study, choose
     from stackgan_dist.human_rank.study.folder import Method, StudyFolder
+    from stackgan_dist.human_rank.study.protocol import Protocol
     from stackgan_dist.runs.trained import load_trained
 
     _check(options)
     folder = StudyFolder(Path(options.out))
+    protocol = Protocol(
+        options.at_once, options.ties, options.aspects, options.adaptive, options.certainty, options.most_per_pair,
+        options.completion,
+    )  # fmt: skip
+    protocol.check(len(options.runs or options.pictures))
+    if options.pictures:
+        build_of_pictures(options, folder, protocol)
+        return
     trained = [load_trained(run, lambda _: None, raw=options.weights == "raw") for run in options.runs]
     names = options.names or tuple(one.config.run.name for one in trained)
-    if len(set(names)) < len(names):
-        raise UserError(f"methods need different names, found {', '.join(names)}; give one for each run with --names")
+    _check_names(names)
     methods = [
         Method(name, one.checkpoint, one.step, options.weights, one.config.model.image_size)
         for name, one in zip(names, trained, strict=True)
@@ -152,13 +221,79 @@ def build(options: Build) -> None:
             questions_per_rater=options.questions_per_rater,
             seed=options.seed,
             ranks=ranks,
+            protocol=protocol,
         )
         if ranks.is_main:
-            print(
-                f"study of {len(methods)} methods, {study.sentences:,} sentences with {study.images} pictures each, "
-                f"in {folder.path}; open it:\n"
-                f"  python -m stackgan_dist.human_rank serve {shlex.quote(str(folder.path))}"
-            )
+            _say_built(folder, study)
+
+
+def build_of_pictures(options: Build, folder: StudyFolder, protocol: Protocol) -> None:
+    """Read the folders, choose sentences, copy their pictures, write the study."""
+    from stackgan_dist.human_rank.study.build import make_room
+    from stackgan_dist.human_rank.study.foreign import ForeignMethod, build_foreign_study
+
+    paths = [Path(each) for each in options.pictures]
+    names = options.names or tuple(path.resolve().name for path in paths)
+    _check_names(names)
+    methods = [ForeignMethod.read(path, name) for path, name in zip(paths, names, strict=True)]
+    make_room(folder)
+    study = build_foreign_study(
+        folder,
+        methods,
+        protocol,
+        sentences=options.sentences,
+        images=options.images,
+        real=None if options.real is None else Path(options.real),
+        attention_checks=options.attention_checks,
+        questions_per_rater=options.questions_per_rater,
+        seed=options.seed,
+    )
+    _say_built(folder, study)
+
+
+def _say_built(folder: StudyFolder, study: Study) -> None:
+    print(
+        f"study of {len(study.methods)} methods, {study.sentences:,} sentences with {study.images} pictures each, "
+        f"in {folder.path}; open it:\n"
+        f"  python -m stackgan_dist.human_rank serve {shlex.quote(str(folder.path))}"
+    )
+
+
+def plan(options: Plan) -> None:
+    """Simulate, print a table, and the smallest study that suffices."""
+    try:
+        from stackgan_dist.human_rank.study.plan import Supposed, power
+    except ImportError as error:
+        raise UserError(f"planning needs the study extra ({error}): pip install 'stackgan_dist[study]'") from error
+    from stackgan_dist.human_rank.study.protocol import Protocol
+
+    Protocol(at_once=options.at_once).check(options.methods)
+    at_once = options.at_once or options.methods
+    sizes = [(raters, sentences) for raters in options.raters for sentences in options.sentences]
+    supposed = Supposed(options.preference, options.taste, options.luck)
+    print(
+        f"{options.methods} methods, {at_once} at once; the better of two neighbours gets {options.preference:.0%} of "
+        f"the votes; tastes vary by {options.taste:g}, sentences by {options.luck:g} (log-odds)\n"
+        f"{'raters':>7} {'sentences':>9} {'votes':>7}   told apart: neighbours   all of them"
+    )
+    enough = None
+    for found in power(
+        supposed, options.methods, at_once, sizes, options.questions_per_rater, studies=options.studies,
+        seed=options.seed,
+    ):  # fmt: skip
+        print(
+            f"{found.raters:7,} {found.sentences:9,} {found.votes:7,}   {found.neighbours:22.0%}   {found.all:11.0%}",
+            flush=True,
+        )
+        if found.neighbours >= options.power and (enough is None or found.votes < enough.votes):
+            enough = found
+    if enough is None:
+        print(f"none of these reaches {options.power:.0%}; try more --raters or more --sentences")
+    else:
+        print(
+            f"{enough.raters:,} raters and {enough.sentences:,} sentences ({enough.votes:,} votes) tell "
+            f"{enough.neighbours:.0%} of neighbours apart"
+        )
 
 
 def serve(options: Serve) -> None:
@@ -192,19 +327,26 @@ def report(options: Report) -> None:
     except ImportError as error:
         raise UserError(f"the report needs the study extra ({error}): pip install 'stackgan_dist[study]'") from error
     from stackgan_dist.human_rank.study.folder import StudyFolder
+    from stackgan_dist.human_rank.study.rating import codes_of, tasks_of
     from stackgan_dist.human_rank.study.votes import Votes
     from stackgan_dist.storage.files import write_bytes
 
     folder = StudyFolder(Path(options.study))
     study = folder.read()
-    votes = Votes(folder.votes_file, study.digest).all() if folder.votes_file.exists() else []
+    store = Votes(folder.votes_file, study.digest) if folder.votes_file.exists() else None
+    votes = [] if store is None else store.all()
+    tasks = {} if store is None else tasks_of(study, store)
     for file, text in ((options.csv, reporting.as_csv), (options.json, reporting.as_json)):
         if file is not None:
             try:
-                write_bytes(file, text(study, votes).encode())
+                write_bytes(file, text(study, votes, tasks).encode())
             except OSError as error:
                 raise UserError(f"cannot write {file}: {error.strerror}; give another name") from error
-    print(reporting.report(study, votes, attentive_only=options.attentive_only))
+    print(reporting.report(study, votes, attentive_only=options.attentive_only, tasks=tasks))
+    if options.codes and store is not None:
+        print("\ncompletion codes of raters who are done")
+        for rater, code in codes_of(study, store):
+            print(f"  rater {rater}: {code}")
 
 
 def _is_run(where: str) -> bool:
@@ -222,10 +364,23 @@ def _is_run(where: str) -> bool:
 
 
 def _check(options: Build) -> None:
-    if len(options.runs) < 2:
-        raise UserError(f"--runs names {len(options.runs)} run(s); a ranking needs two or more")
-    if options.names is not None and len(options.names) != len(options.runs):
-        raise UserError(f"--names has {len(options.names)} names for {len(options.runs)} runs; give one for each")
+    if options.runs and options.pictures:
+        raise UserError(
+            "--runs and --pictures cannot be mixed, since their sentences differ; generate the run's pictures of the "
+            "same sentences into a folder with `generate`, and give that to --pictures"
+        )
+    kind = "folder" if options.pictures else "run"
+    given = options.pictures or options.runs
+    if len(given) < 2:
+        flag = "--pictures" if options.pictures else "--runs"
+        raise UserError(f"{flag} names {len(given)} {kind}(s); a ranking needs two or more")
+    if options.names is not None and len(options.names) != len(given):
+        raise UserError(f"--names has {len(options.names)} names for {len(given)} {kind}s; give one for each")
+
+
+def _check_names(names: Sequence[str]) -> None:
+    if len(set(names)) < len(names):
+        raise UserError(f"methods need different names, found {', '.join(names)}; give one for each with --names")
 
 
 if __name__ == "__main__":

@@ -14,25 +14,38 @@ from typing import TYPE_CHECKING, Any
 from stackgan_dist.models.config import ModelConfig, Placement
 
 if TYPE_CHECKING:
-    from stackgan_dist.models.build import Discriminator, Generator, build_discriminator, build_generator
-    from stackgan_dist.models.outputs import Fakes, Logits
+    from stackgan_dist.models.adversarial import AdversarialLoss, PairLoss, SlopePenalty
+    from stackgan_dist.models.build import build_discriminator, build_generator
+    from stackgan_dist.models.family import Discriminator, Family, Generator
+    from stackgan_dist.models.outputs import Fakes, Judgement, Logits
     from stackgan_dist.models.stage1 import Stage1Generator
     from stackgan_dist.models.stage2 import Stage2Generator
 
 __all__ = [
+    "AdversarialLoss",
     "Discriminator",
     "Fakes",
+    "Family",
     "Generator",
+    "Judgement",
     "Logits",
     "ModelConfig",
+    "PairLoss",
     "Placement",
+    "SlopePenalty",
     "Stage1Generator",
     "Stage2Generator",
     "build_discriminator",
     "build_generator",
 ]
 
-_MODULES = {"Fakes": "outputs", "Logits": "outputs", "Stage1Generator": "stage1", "Stage2Generator": "stage2"}
+_MODULES = {
+    **dict.fromkeys(("Fakes", "Judgement", "Logits"), "outputs"),
+    **dict.fromkeys(("Discriminator", "Family", "Generator"), "family"),
+    **dict.fromkeys(("AdversarialLoss", "PairLoss", "SlopePenalty"), "adversarial"),
+    "Stage1Generator": "stage1",
+    "Stage2Generator": "stage2",
+}
 """Of those that are not in build.py."""
 
 

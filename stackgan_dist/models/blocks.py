@@ -6,6 +6,7 @@ No convolution has a bias: batch normalisation follows all of them but the first
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
 import torch
@@ -96,6 +97,12 @@ def layout_of(network: nn.Module) -> torch.memory_format:
 
 def _is_channels_last(tensor: Tensor) -> bool:
     return not tensor.is_contiguous() and tensor.is_contiguous(memory_format=torch.channels_last)
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """The context of a computation that half precision is too coarse for; autocast knows no meta device."""
+    has_autocast = torch.amp.is_autocast_available(device.type)
+    return torch.autocast(device.type, enabled=False) if has_autocast else nullcontext()
 
 
 def initialise(network: nn.Module, recipe: RecipeName) -> None:

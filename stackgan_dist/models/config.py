@@ -6,9 +6,9 @@ from dataclasses import dataclass, fields
 from typing import Annotated, Final, Literal
 
 from stackgan_dist.errors import UserError
+from stackgan_dist.importable import is_importable, options_of
 from stackgan_dist.ranges import Range, check_fields
 
-Family = Literal["stackgan", "gan-int-cls", "gawwn-box", "gawwn-keypoints"]
 RecipeName = Literal["paper", "pytorch"]
 Stage = Literal[1, 2]
 ImageSize = Literal[64, 128, 256]
@@ -43,20 +43,36 @@ class Placement:
 
 
 @dataclass(frozen=True)
-class _Baseline:
-    """What is fixed about a model that StackGAN is compared with."""
+class _Fixed:
+    """What is fixed about a family; known without loading its networks, hence torch."""
 
-    image_size: int
-    narrowing: int
-    """generator_width over the narrowest layer before the image."""
+    where: str
+    """"module:class" of its Family (family.py)."""
+    image_sizes: tuple[int, ...]
+    narrowing: int | None
+    """generator_width over the narrowest layer before the image; None where the configuration decides."""
     place: Literal["box", "keypoints"] | None = None
 
 
-_BASELINES: Final[dict[Family, _Baseline]] = {
-    "gan-int-cls": _Baseline(64, narrowing=1),
-    "gawwn-box": _Baseline(128, narrowing=4, place="box"),
-    "gawwn-keypoints": _Baseline(128, narrowing=1, place="keypoints"),
+FAMILIES: Final = {
+    "stackgan": _Fixed("stackgan_dist.models.stackgan:StackGAN", (64, 128, 256), narrowing=None),
+    "gan-int-cls": _Fixed("stackgan_dist.models.baselines.gan_int_cls:GanIntCls", (64,), narrowing=1),
+    "gawwn-box": _Fixed("stackgan_dist.models.baselines.gawwn:GawwnBox", (128,), narrowing=4, place="box"),
+    "gawwn-keypoints": _Fixed(
+        "stackgan_dist.models.baselines.gawwn:GawwnKeypoints", (128,), narrowing=1, place="keypoints"
+    ),
+    "df-gan": _Fixed("stackgan_dist.models.baselines.df_gan:DFGAN", (64, 128, 256), narrowing=1),
 }
+"""By the name that --model.family takes; it takes importable names beside these."""
+
+LOSSES: Final = {
+    "non-saturating": "stackgan_dist.models.adversarial:NonSaturating",
+    "hinge": "stackgan_dist.models.adversarial:Hinge",
+    "matching-aware-hinge": "stackgan_dist.models.adversarial:MatchingAwareHinge",
+}
+"""Name that --training.loss takes -> "module:class" of an AdversarialLoss (adversarial.py); it takes importable names
+beside these."""
+
 _STACKGAN_ONLY = (
     "recipe", "stage", "residual_blocks", "detail_layer", "stage1_skip", "stage1_coarse",
     "conditioning_augmentation", "text_in_stage2", "text_every_layer",
@@ -67,10 +83,13 @@ _STACKGAN_ONLY = (
 class ModelConfig:
     """The generator and the discriminator of one stage."""
 
-    family: Family = "stackgan"
-    """StackGAN, or a model that its paper compares it with (docs/baselines.md): GAN-INT-CLS of 64 pixels, or GAWWN of
-    128, which is conditioned on where the object is, by a box or by keypoints. These have one stage and settings of
-    their own: of those below they use the widths, condition_dim and noise_dim."""
+    family: str = "stackgan"
+    """stackgan, or another model (docs/baselines.md): gan-int-cls of 64 pixels; gawwn-box or gawwn-keypoints of 128,
+    conditioned on where the object is; df-gan of any size. These have one stage and settings of their own: of those
+    below they use the widths, condition_dim and noise_dim. MODULE:CLASS is a family of your own (docs/extending.md)."""
+
+    options: tuple[str, ...] = ()
+    """The options of a family of your own, as KEY=VALUE, with values as in TOML."""
 
     recipe: RecipeName = "paper"
     """paper is arXiv 1612.03242, and the authors' TensorFlow code where the paper is silent. pytorch is the authors'
@@ -133,12 +152,21 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Raises UserError for combinations that have no network."""
-        object.__setattr__(self, "keypoints", tuple(self.keypoints))  # JSON has lists
+        for field in ("keypoints", "options"):
+            object.__setattr__(self, field, tuple(getattr(self, field)))  # JSON has lists
         check_fields(self, "--model.")
+        if self.family not in FAMILIES and not self.is_own:
+            raise UserError(
+                f"--model.family is {self.family!r}, it must be one of {', '.join(FAMILIES)}, or your own as "
+                "MODULE:CLASS (docs/extending.md)"
+            )
+        if self.options and not self.is_own:
+            raise UserError(f"options are for families of your own, this is {self.family}; leave them out")
+        options_of(self.options, "--model.options")
         if self.keypoints and self.family != "gawwn-keypoints":
             raise UserError(f"keypoints are for the family gawwn-keypoints, this is {self.family}; leave them out")
-        if self.family in _BASELINES:
-            self._check_baseline(_BASELINES[self.family])
+        if self.family != "stackgan":
+            self._check_other_family()
         if self.stage == 2 and self.image_size == STAGE1_IMAGE_SIZE:
             raise UserError(
                 f"stage 2 was asked for images of {self.image_size} pixels, the size it starts from; set "
@@ -149,27 +177,30 @@ class ModelConfig:
                 "text_every_layer gives Stage-II the text that text_in_stage2 withholds; leave one of them out"
             )
         if self.generator_width % (step := self._narrowing()):
-            kind = self.family if self.family in _BASELINES else f"{self.recipe} stage-{self.stage}"
+            kind = f"{self.recipe} stage-{self.stage}" if self.family == "stackgan" else self.family
             raise UserError(
                 f"generator_width is {self.generator_width}; a {kind} generator of "
                 f"{self.image_size} pixels halves it down to 1/{step}, so make it a multiple of {step}"
             )
 
-    def _check_baseline(self, baseline: _Baseline) -> None:
+    def _check_other_family(self) -> None:
         defaults = {field.name: field.default for field in fields(self)}
         for field in _STACKGAN_ONLY:
             if (found := getattr(self, field)) != defaults[field]:
                 raise UserError(f"{field} is {found!r}, but it is StackGAN's and {self.family} has none; leave it out")
-        if self.image_size != baseline.image_size:
+        sizes = (self.image_size,) if self.is_own else FAMILIES[self.family].image_sizes
+        if self.image_size not in sizes:
             raise UserError(
-                f"image_size is {self.image_size}, but {self.family} makes images of {baseline.image_size} pixels; "
-                f"set image_size to {baseline.image_size}"
+                f"image_size is {self.image_size}, but {self.family} makes images of {sizes[0]} pixels; "
+                f"set image_size to {sizes[0]}"
             )
 
     def _narrowing(self) -> int:
         """generator_width over the narrowest layer before the image (1 where no layer is narrower)."""
-        if self.family in _BASELINES:
-            return _BASELINES[self.family].narrowing
+        if self.is_own:
+            return 1
+        if (narrowing := FAMILIES[self.family].narrowing) is not None:
+            return narrowing
         if self.stage == 1 and self.recipe == "paper":
             return max(1, self.image_size // 64)
         if self.stage == 1:
@@ -177,22 +208,27 @@ class ModelConfig:
         return self.image_size // 64
 
     @property
+    def is_own(self) -> bool:
+        """Whether the family is a user's own, by its importable name."""
+        return is_importable(self.family)
+
+    @property
     def title(self) -> str:
         """What a run of it is called in its status lines."""
-        return self.family if self.family in _BASELINES else f"stage-{'I' * self.stage}"
+        return f"stage-{'I' * self.stage}" if self.family == "stackgan" else self.family
 
     @property
     def augmentations(self) -> int:
-        """How many conditioning augmentations draw noise for a picture."""
-        return 0 if self.family in _BASELINES else self.stage
+        """How many conditioning augmentations draw noise for a picture; one's own families may use one or not."""
+        return self.stage if self.family == "stackgan" else int(self.is_own)
 
     @property
     def placement(self) -> Placement | None:
         """What the networks are conditioned on beside the text; None: nothing."""
-        baseline = _BASELINES.get(self.family)
-        if baseline is None or baseline.place is None:
+        kind = None if self.is_own else FAMILIES[self.family].place
+        if kind is None:
             return None
-        return Placement(baseline.place, (self.keypoints or CUB_PARTS) if baseline.place == "keypoints" else ())
+        return Placement(kind, (self.keypoints or CUB_PARTS) if kind == "keypoints" else ())
 
     @property
     def stage2_residual_blocks(self) -> int:

@@ -7,13 +7,12 @@ other texts are a pool that all rows share, not the other rows' texts, so no row
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stackgan_dist.models.blocks import LEAKY_SLOPE, initialise_by_inputs
+from stackgan_dist.models.blocks import LEAKY_SLOPE, initialise_by_inputs, without_autocast
 
 _DIM = 128
 """Of the space in which pictures and texts are compared."""
@@ -47,9 +46,7 @@ class ContrastiveHead(nn.Module):
 
         With their own text (N, text_dim) first, then with each of the pool (P, text_dim).
         """
-        kind = features.device.type
-        # torch knows no autocast on the meta device, where costs are counted.
-        with torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext():
+        with without_autocast(features.device):
             picture = F.normalize(self.embed(features.flatten(1).to(self.embed.weight.dtype)), dim=1)
             own, others = (F.normalize(self.text(given), dim=1) for given in (text, pool))
             cosines = torch.cat([(picture * own).sum(1, keepdim=True), picture @ others.T], dim=1)

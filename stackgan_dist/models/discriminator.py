@@ -6,10 +6,11 @@ from torch import Tensor, nn
 
 from stackgan_dist.models.blocks import bottleneck, conv, leaky_relu, normalised, tile
 from stackgan_dist.models.config import ModelConfig
+from stackgan_dist.models.family import Discriminator
 from stackgan_dist.models.outputs import Logits
 
 
-class Discriminator(nn.Module):
+class StackGANDiscriminator(Discriminator):
     """image, condition -> logits. Stage-II differs by its image size, and in `pytorch` by a second head.
 
     Stride-2 convolutions double the channels down to 4x4; above 64 pixels that is more than 8 Df, and stride-1
@@ -39,10 +40,6 @@ class Discriminator(nn.Module):
         self.unconditional = (
             nn.Conv2d(features, 1, 4, bias=bias) if config.recipe == "pytorch" and config.stage == 2 else None
         )
-
-    def forward(self, image: Tensor, condition: Tensor) -> Logits:
-        """Score image (N, 3, S, S) in [-1, 1] against the generator's `discriminator_condition`."""
-        return self.score(self.features(image), condition)
 
     def features(self, image: Tensor) -> Tensor:
         """The part that knows no text: (N, 3, S, S) -> (N, 8 Df, 4, 4). One pass serves several conditions."""

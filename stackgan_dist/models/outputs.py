@@ -66,3 +66,7 @@ class Judgement(NamedTuple):
     texts: Tensor | None
     """(N, 1 + P) logits by which real pictures pick their text: the own one, then those of the pool. None where the
     discriminator has no contrastive head."""
+
+    squared_slopes: Tensor | None = None
+    """(N,): the squared length of the gradient of `real` by each picture and its condition; None where it has no price.
+    It can be differentiated again."""

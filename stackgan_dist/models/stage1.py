@@ -8,12 +8,13 @@ from torch import Tensor, nn
 from stackgan_dist.models.blocks import bottleneck, layout_of, normalised, relu, to_image, upsample
 from stackgan_dist.models.conditioning import ConditioningAugmentation
 from stackgan_dist.models.config import ModelConfig
+from stackgan_dist.models.family import Generator
 from stackgan_dist.models.outputs import Fakes
 from stackgan_dist.models.text_layers import read_text, text_for_layers
 from stackgan_dist.models.upsampling import UpsampleConv
 
 
-class Stage1Generator(nn.Module):
+class Stage1Generator(Generator):
     """text, noise -> image of `config.image_size` pixels.
 
     `paper` has the residual blocks at 4x4 and 8x8 of the authors' TensorFlow code (14.3 M parameters at the default

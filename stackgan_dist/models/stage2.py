@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from stackgan_dist.models.blocks import conv, normalised, relu, residual, tile, upsample
 from stackgan_dist.models.conditioning import ConditioningAugmentation, nothing_drawn
 from stackgan_dist.models.config import STAGE1_IMAGE_SIZE, ModelConfig
+from stackgan_dist.models.family import Generator
 from stackgan_dist.models.outputs import Fakes
 from stackgan_dist.models.stage1 import Stage1Generator
 from stackgan_dist.models.text_layers import read_text, text_for_layers
@@ -18,7 +19,7 @@ from stackgan_dist.models.text_layers import read_text, text_for_layers
 LARGEST_PIXEL = 0.99  # of a Stage-I image that is added to: tanh reaches 1 only at infinity
 
 
-class Stage2Generator(nn.Module):
+class Stage2Generator(Generator):
     """text, noise -> Stage-I image -> image of 128 or 256 pixels. Both recipes have this network.
 
     The Stage-I generator is a frozen part of it (`stage1`): no gradients and always in eval mode. The authors' codes

@@ -7,6 +7,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
+from stackgan_dist.devices import arithmetic_of
 from stackgan_dist.errors import UserError
 from stackgan_dist.storage.folder import Folder, FolderLike
 from stackgan_dist.storage.retry import StoreError
@@ -17,8 +20,11 @@ _NAME = "scores.jsonl"
 def append_score(run: FolderLike, row: dict[str, Any]) -> str:
     """Add a score, with everything that identifies it, to scores.jsonl in the folder `run`; returns the file.
 
-    Raises UserError, with the score, when it cannot be written there.
+    With what arithmetic it was made is added, which is no part of its identity. Raises UserError, with the score, when
+    it cannot be written there.
     """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # which process_group takes
+    row = {**row, "arithmetic": arithmetic_of(device)}
     # JSON has no NaN.
     known = {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
     folder, line = Folder.at(run), json.dumps(known, allow_nan=False)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import ProfilerActivity, profile, record_function
 
 from stackgan_dist.storage.folder import Folder
 
@@ -28,18 +28,24 @@ class StepTrace:
     def __init__(self, steps: range, folder: Folder, rank: int, say: Callable[[str], None]) -> None:
         self._steps, self._folder, self._rank, self._say = steps, folder, rank, say
         self._profile: profile | None = None
+        self._label: record_function | None = None
+        """What the profiler calls the step that is being taken."""
         self._first = 0
 
     def before(self, step: int) -> None:
         """Call it before step number `step`."""
-        if step in self._steps and self._profile is None:
-            self._attempt(lambda: self._begin(step))
+        if step in self._steps:
+            if self._profile is None:
+                self._attempt(lambda: self._begin(step))
+            self._label = record_function(f"step {step}")
+            self._label.__enter__()
 
     def after(self, step: int) -> None:
         """Call it after step number `step`."""
         if self._profile is None:
             return
-        self._attempt(self._profile.step)
+        if self._label is not None:
+            self._label.__exit__(None, None, None)
         if step + 1 not in self._steps:
             self._attempt(lambda: self._write(step))
 

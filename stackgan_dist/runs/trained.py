@@ -9,6 +9,7 @@ import torch
 
 from stackgan_dist.config import Config, from_json
 from stackgan_dist.errors import UserError
+from stackgan_dist.importable import check_allowed
 from stackgan_dist.models import Discriminator, Generator, ModelConfig, build_discriminator, build_generator
 from stackgan_dist.runs.checkpoint import (
     FoundCheckpoint,
@@ -39,12 +40,18 @@ class Trained:
     discriminator_weights: dict[str, torch.Tensor]
     """Of the discriminator that it was trained against."""
 
+    def check_allowed(self) -> None:
+        """Raises UserError where its family is a user's own, and importing it is not allowed."""
+        if self.config.model.is_own:
+            check_allowed(self.config.model.family, f"the checkpoint {self.checkpoint}")
+
     def encoder(self) -> TextEncoder:
         """The encoder of the texts that it was trained on; UserError where none is for new sentences, or it is lost."""
         return load_encoder(self.data.text_encoder, (self.folder.root, self.config.data.url))
 
     def generator(self, device: torch.device) -> Generator:
         """The generator in eval mode on `device`, in float32."""
+        self.check_allowed()
         network = build_generator(self.config.model, self.data.text_dim, self.stage1_model)
         network.load_state_dict(self.weights)
         return network.float().to(device).eval().requires_grad_(False)
@@ -95,6 +102,7 @@ def trained_from(found: FoundCheckpoint, folder: RunFolder, *, raw: bool = False
 
 def load_discriminator(trained: Trained, device: torch.device) -> Discriminator:
     """The discriminator that was trained against `trained`, in eval mode on `device`, in float32."""
+    trained.check_allowed()
     network = build_discriminator(trained.config.model, trained.data.text_dim)
     network.load_state_dict(trained.discriminator_weights)
     return network.float().to(device).eval().requires_grad_(False)

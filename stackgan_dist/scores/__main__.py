@@ -3,7 +3,7 @@
     torchrun [--nproc-per-node N] -m stackgan_dist.scores runs/demo
     torchrun [--nproc-per-node N] -m stackgan_dist.scores --pictures FOLDER --against REAL
 
-The flags of the second form are shown by `scores --pictures --help`.
+The flags of the second form are shown by `scores --pictures --help-all`.
 
 Inception Score, Frechet distance (FID with the FID network's weights), kernel distance (KID), precision, recall,
 density, coverage, nearness to training pictures and R-precision, of one pass over numbered samples, and how much the
@@ -72,8 +72,8 @@ def main() -> None:
     """Parse, validate, connect, then for each checkpoint: generate and measure, report."""
     given = sys.argv[1:]
     if any(word.partition("=")[0] == "--pictures" for word in given):
-        # --help may stand where the pictures would.
-        arguments = ["--help"] if {"--help", "-h"} & {*given} else given
+        # --help-all may stand where the pictures would.
+        arguments = next(([word] for word in given if word in ("-h", "--help", "--help-all")), given)
         score_pictures(parse_options(PictureOptions, "scores", __doc__, arguments=arguments))
         return
     options = parse_options(Options, "scores", __doc__, run_first=True)

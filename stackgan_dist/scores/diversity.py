@@ -46,7 +46,7 @@ def measured(images: Tensor, per_group: int, judges: Judges | None = None) -> Te
     """
     found = [pixel_deviation(images.unflatten(0, (-1, per_group))).cpu()]
     for features in judges.look(images).features if judges is not None else ():
-        found.append(pairwise_distance(features.unflatten(0, (-1, per_group))))
+        found.append(pairwise_distance(features.unflatten(0, (-1, per_group))).cpu())
     return torch.stack(found, dim=1)
 
 

@@ -29,11 +29,12 @@ class FrechetSums:
     tensor: Tensor
     """(features + 1, features + 1), float64: the sum of outer products of (1, x). All-reduce it with SUM, in place."""
 
-    def __init__(self, features: int, device: torch.device | str | None = None) -> None:
-        self.tensor = torch.zeros(features + 1, features + 1, dtype=torch.float64, device=device)
+    def __init__(self, features: int) -> None:
+        self.tensor = torch.zeros(features + 1, features + 1, dtype=torch.float64)
 
     def add(self, features: Tensor) -> None:
-        """Add the feature vectors (N, features), any float dtype, of N pictures."""
+        """Add the feature vectors (N, features), any float dtype, of N pictures, on the device that they are on."""
+        self.tensor = self.tensor.to(features.device)
         extended = torch.nn.functional.pad(features.detach().to(self.tensor), (1, 0), value=1.0)
         self.tensor += extended.T @ extended
 
@@ -47,8 +48,9 @@ class FrechetSums:
         n = self.count
         if n < 2:
             raise UserError(f"a Frechet distance needs at least 2 pictures on either side, found {n}")
-        total = self.tensor[0, 1:]
-        return total / n, (self.tensor[1:, 1:] - torch.outer(total, total) / n) / (n - 1)
+        tensor = self.tensor.cpu()
+        total = tensor[0, 1:]
+        return total / n, (tensor[1:, 1:] - torch.outer(total, total) / n) / (n - 1)
 
 
 def frechet_distance(a: PictureMoments, b: PictureMoments) -> float:

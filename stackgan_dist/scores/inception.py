@@ -48,14 +48,14 @@ class InceptionScoreSums:
     All-reduce it with SUM, in place, before `result()`.
     """
 
-    def __init__(self, samples: int, splits: int, classes: int, device: torch.device | str | None = None) -> None:
+    def __init__(self, samples: int, splits: int, classes: int) -> None:
         if splits < 1 or samples < splits:
             raise UserError(
                 f"an Inception Score of {samples} samples in {splits} splits was asked for, but there must be at least "
                 f"1 split and 1 sample in each: ask for more samples (the paper has 30000 in 10 splits) or fewer splits"
             )
         self.samples, self.splits, self.classes = samples, splits, classes
-        self.tensor = torch.zeros(splits, classes + 3, dtype=torch.float64, device=device)
+        self.tensor = torch.zeros(splits, classes + 3, dtype=torch.float64)
 
     def split_of(self, sample_numbers: Tensor) -> Tensor:
         """The split (N,) of every sample.
@@ -76,11 +76,14 @@ class InceptionScoreSums:
             )
         if ((sample_numbers < 0) | (sample_numbers >= self.samples)).any():
             raise ValueError(f"sample numbers must be in [0, {self.samples})")
-        numbers = sample_numbers.to(self.tensor.device)
+        self.tensor = self.tensor.to(logits.device)  # sums are made where the classifier computes
+        numbers = sample_numbers.to(logits.device)
         log_p = logits.detach().to(self.tensor).log_softmax(dim=1)
         p = log_p.exp()
         rows = [p, (p * log_p).sum(1, keepdim=True), torch.ones_like(p[:, :1]), numbers[:, None].to(p)]
-        self.tensor.index_add_(0, self.split_of(numbers), torch.cat(rows, dim=1))
+        # Not index_add_, which adds on CUDA in the order in which threads arrive.
+        of_split = torch.nn.functional.one_hot(self.split_of(numbers), self.splits).to(p)
+        self.tensor += of_split.T @ torch.cat(rows, dim=1)
 
     def result(self) -> InceptionScore:
         """The score of all samples.

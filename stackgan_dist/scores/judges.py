@@ -54,8 +54,8 @@ class Judges:
     def look(self, images: Tensor | Sequence[Tensor]) -> Look:
         """At pictures (N, 3, S, S) in [-1, 1], or at several (3, H, W) of sizes of their own."""
         prediction = self.classifier.predict(_alike(images, self.classifier))
-        others = [encoder.features(_alike(images, encoder)).cpu() for encoder in self.encoders]
-        return Look(prediction.logits, [prediction.features.cpu(), *others])
+        others = [encoder.features(_alike(images, encoder)) for encoder in self.encoders]
+        return Look(prediction.logits, [prediction.features, *others])
 
     def check_different(self) -> None:
         """UserError when two judges are the same: their rows could not be told apart."""

@@ -76,7 +76,7 @@ class PictureSums:
         if self._matches is not None and captions is not None:
             self.per_picture[0, places] = self._matches(numbers, look.features[0], cast(Sequence[Caption], captions))
         if (clip := self._judges.clip) is not None and captions is not None:
-            found = clip.scores(look.features[clip.space], [caption.sentence for caption in captions])
+            found = clip.scores(look.features[clip.space].cpu(), [caption.sentence for caption in captions])
             self.per_picture[1, places] = found
 
     def merge(self, ranks: Ranks) -> None:

@@ -37,20 +37,22 @@ class TextMapSums:
         self.tensor = torch.zeros(features + 1, features + 1 + text, dtype=torch.float64)
 
     def add(self, features: Tensor, text: Tensor) -> None:
-        """Add pictures: features (N, features) and texts (N, text), any float dtype."""
+        """Add pictures: features (N, features) and texts (N, text), any float dtype, on the device of the features."""
+        self.tensor = self.tensor.to(features.device)
         x = torch.nn.functional.pad(features.detach().to(self.tensor), (1, 0), value=1.0)
         self.tensor += x.T @ torch.cat([x, text.to(self.tensor)], dim=1)
 
     def solve(self) -> TextMap:
         """The map of all pictures added; UserError for fewer than 2 of them or features that are not finite."""
-        n, end = self.tensor[0, 0].item(), self._features + 1
+        sums = self.tensor.cpu()
+        n, end = sums[0, 0].item(), self._features + 1
         if n < 2:
             raise UserError(f"a map from pictures to texts needs at least 2 training pictures, found {n:.0f}")
-        if not self.tensor.isfinite().all():
+        if not sums.isfinite().all():
             raise UserError("the classifier gave NaN or Inf for real pictures: its weights are damaged")
-        mean, text_mean = self.tensor[0, 1:end] / n, self.tensor[0, end:] / n
-        covariance = self.tensor[1:, 1:end] / n - torch.outer(mean, mean)
-        shared = self.tensor[1:, end:] / n - torch.outer(mean, text_mean)
+        mean, text_mean = sums[0, 1:end] / n, sums[0, end:] / n
+        covariance = sums[1:, 1:end] / n - torch.outer(mean, mean)
+        shared = sums[1:, end:] / n - torch.outer(mean, text_mean)
         # Features that never vary leave nothing to learn; the smallest number keeps the matrix regular then.
         penalty = RIDGE * covariance.diagonal().mean() + torch.finfo(covariance.dtype).tiny
         regular = covariance + penalty * torch.eye(self._features, dtype=covariance.dtype)

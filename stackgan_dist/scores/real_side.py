@@ -232,15 +232,15 @@ def _measured(
         of_noise.add(nothing.numbers, judges.classifier.logits(nothing.images))
     sum_over_ranks(of_noise.tensor, ranks)
     found = {
-        "inception": sums.inception.tensor,
-        "inception of noise": of_noise.tensor,
+        "inception": sums.inception.tensor.cpu(),
+        "inception of noise": of_noise.tensor.cpu(),
         "matches": sums.matches,
         "clip scores": sums.clip_scores,
         **({"diversity": recipe.diversity().values} if recipe.diversity is not None else {}),
         **{f"learnt {name}": value for name, value in learnt.items()},
     }
     for number, space in enumerate(sums.spaces):
-        found[f"frechet {number}"] = space.frechet.tensor
+        found[f"frechet {number}"] = space.frechet.tensor.cpu()
         found[f"features {number}"] = _rows(space.first, ranks)
         found[f"training {number}"] = _rows(firsts[number], ranks)
     return found

@@ -3,7 +3,7 @@
     torchrun --nproc-per-node 8 -m stackgan_dist.train --preset oxford102-stage1
     torchrun --nproc-per-node 8 -m stackgan_dist.train --preset oxford102-stage2 --training.batch-size 128
 
-Starting it again goes on where it stopped. --help lists every flag with the preset's value.
+Starting it again goes on where it stopped. --help-all lists every flag with the preset's value.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from stackgan_dist.doors import end_preempted, front_door
 from stackgan_dist.engines.deepspeed import import_deepspeed
 from stackgan_dist.engines.deepspeed_config import load_deepspeed_config
 from stackgan_dist.errors import UserError
-from stackgan_dist.models import ModelConfig, build_discriminator, build_generator
+from stackgan_dist.models import ModelConfig
 from stackgan_dist.runs.checkpoint import list_steps
 from stackgan_dist.runs.folder import DataIdentity, RunFolder
 from stackgan_dist.runs.loggers import check_installed
@@ -34,6 +34,7 @@ from stackgan_dist.storage.folder import Folder
 from stackgan_dist.text.files import find_file, is_trained, keep_file
 from stackgan_dist.train.identity import RunIdentity
 from stackgan_dist.train.loop import train
+from stackgan_dist.train.networks import check_networks
 
 
 @front_door
@@ -58,9 +59,7 @@ def main() -> None:
     if is_trained(encoder):
         find_file(encoder, encoder_folders)
     stage1 = _load_stage1(config, data) if config.stage1 else None
-    with torch.device("meta"):
-        build_generator(config.model, data.index.text_dim, stage1[0] if stage1 else None)
-        build_discriminator(config.model, data.index.text_dim)
+    check_networks(config, data.index.text_dim, stage1[0] if stage1 else None)
 
     with listen_for_stop() as stop, process_group(config.run.timeout_s) as ranks, ExitStack() as owning:
 

@@ -55,7 +55,9 @@ def step_cost(config: Config, text_dim: int, stage1: ModelConfig | None, rows: r
                     layer.device_type = device_type
         batch = blank_batch(rows, BatchShape.of(config), text_dim)
     settings = StepSettings(
-        learning_rate=config.training.learning_rate,
+        learning_rate=torch.tensor(config.training.learning_rate),
+        discriminator_learning_rate=torch.tensor(config.training.learning_rate),
+        adversarial=networks.loss,
         weights=LossWeights.of(config.training),
         precision=Precision(torch.float32, None, "cpu"),
         share=1.0,
@@ -123,7 +125,7 @@ class _Counted:
     def __call__(self, *inputs: Any) -> Any:
         return self.module(*inputs)
 
-    def update(self, loss: Tensor, learning_rate: float) -> Tensor:
+    def update(self, loss: Tensor, learning_rate: float | Tensor) -> Tensor:
         loss.backward()
         return loss.detach()
 

@@ -13,6 +13,7 @@ import torch
 from stackgan_dist import __version__
 from stackgan_dist.config import Config, differences, flatten, from_json, to_json
 from stackgan_dist.distributed.agreement import code_digest
+from stackgan_dist.importable import source_digest
 from stackgan_dist.models import ModelConfig
 from stackgan_dist.runs.folder import DataIdentity
 
@@ -56,6 +57,7 @@ class RunIdentity:
             "data index": self.data.digest,
             "Stage-I weights": _digest(stage1_weights) if stage1_weights else None,
             "engine settings": dict(engine_settings),
+            "own parts": {name: source_digest(name) for name in self.config.own_parts},
             "version": f"{__version__} ({code_digest()})",
             "torch": torch.__version__,
         }

@@ -7,10 +7,9 @@ import dataclasses
 import torch
 
 from stackgan_dist.config import Config, flatten, to_json
-from stackgan_dist.data.batch import BatchShape, blank_batch
+from stackgan_dist.data.batch import blank_batch
 from stackgan_dist.data.dataset import PackedSet
-from stackgan_dist.data.loader import StepDataset, in_time, make_loader
-from stackgan_dist.data.plan import Plan, rows_of_rank
+from stackgan_dist.data.plan import Plan
 from stackgan_dist.device import peak_flops
 from stackgan_dist.devices import prepare_cuda
 from stackgan_dist.distributed.process_group import Ranks, explained_peer_loss
@@ -24,14 +23,14 @@ from stackgan_dist.runs.monitor import Pages
 from stackgan_dist.runs.step_trace import StepTrace
 from stackgan_dist.storage.files import join
 from stackgan_dist.train.costs import step_cost
+from stackgan_dist.train.feed import Feed
 from stackgan_dist.train.identity import RunIdentity
-from stackgan_dist.train.losses import LossWeights
 from stackgan_dist.train.precision import resolve_precision
 from stackgan_dist.train.samples import FixedSamples
 from stackgan_dist.train.state import TrainingState, learning_rate
 from stackgan_dist.train.step import StepReport
 from stackgan_dist.train.step_metrics import Reports
-from stackgan_dist.train.to_device import batches_on, to_device
+from stackgan_dist.train.to_device import to_device
 
 _PICTURES = {
     "samples": "fixed sentences and noise: the moving average of G (ema), its last weights (raw), the real picture"
@@ -54,13 +53,8 @@ def train(
 
     # Every rank knows every step of the plan; the position of the run is one integer.
     last_step = training.epochs * plan.steps_per_epoch
-    rows = rows_of_rank(training.batch_size, ranks.rank, ranks.world_size)
-    shape = BatchShape.of(config)
-    memory_bytes = int(config.data.memory_gb * 1e9)
-    dataset = StepDataset(
-        data.index, plan, data.cache(), rows, shape, config.data.lookahead_steps, memory_bytes,
-        pool=data.text_pool(training),
-    )  # fmt: skip
+    with explained_peer_loss("while reading the set"):
+        feed = Feed(config, data, plan, ranks, stop)
 
     # Networks, optimizers, moving average; and on where the run stopped.
     precision = resolve_precision(training.precision, ranks.device)
@@ -68,17 +62,17 @@ def train(
     identity = RunIdentity(config, DataIdentity.of(data.index), stage1[0] if stage1 else None)
     with explained_peer_loss("while starting"):
         state = TrainingState(config, data.index.text_dim, stage1, ranks, precision)
-        blank = to_device(blank_batch(rows, shape, data.index.text_dim), ranks.device)
+        blank = to_device(blank_batch(feed.rows, feed.shape, data.index.text_dim), ranks.device)
         state.rehearse(blank)
         step, messages = resume(identity, state, folder, ranks)
     if ranks.is_main:
         folder.write_config(config, data.index)  # only now: a run that refuses to go on keeps its own
 
     def work() -> Work:
-        cost = step_cost(config, data.index.text_dim, stage1[0] if stage1 else None, rows, ranks.device.type)
+        cost = step_cost(config, data.index.text_dim, stage1[0] if stage1 else None, feed.rows, ranks.device.type)
         return Work(cost.flop, peak_flops(ranks.device, precision.autocast_to or precision.weights))
 
-    metrics = metrics_of(StepReport, LossWeights.of(training).present)
+    metrics = metrics_of(StepReport, state.terms)
     kept = Training(
         title=config.model.title,
         last_step=last_step,
@@ -100,18 +94,16 @@ def train(
         keeper.text("config", f"```json\n{to_json(config)}\n```")
         if ranks.is_main and (forms := state.up_sampling(blank)):
             keeper.say(f"up-sampling on {ranks.device.type}, by the rule of docs/speed.md: {', '.join(forms)}")
+        keeper.say(str(feed))
         samples = keeper.attempt(
             "pictures (samples/)",
             lambda: FixedSamples(sample_captions.captions(), run.sample_captions, config.model, training.seed),
         )
 
         # Train.
-        loader = make_loader(dataset, step, last_step, config.data.workers)
-        reports = Reports(ranks, len(rows) / training.batch_size, metrics=metrics)
+        reports = Reports(ranks, len(feed.rows) / training.batch_size, metrics=metrics)
         trace = StepTrace(traced, folder.root, ranks.rank, print)
-        # Alone, a rank that waits for data may stop; with peers it has to take the step that they are in.
-        coming = in_time(loader, run.timeout_s, lambda: stop.raised, may_stop=not ranks.distributed)
-        for batch in batches_on(ranks.device, keeper.watch(coming)):
+        for batch in keeper.watch(feed.batches(step, last_step)):
             if isinstance(batch, UserError):
                 raise RankError(f"at step {step:,}: {batch}")
             trace.before(step)

@@ -1,8 +1,7 @@
-"""StackGAN's losses, and their weights: pure functions of the discriminator's logits and of what the generator made.
+"""The terms of the loss beside the adversarial one (models/adversarial.py), and their weights.
 
 All are means over the rows given, but for `own_text_error`, which is one for each row. Half-precision input is
-computed in float32; float32 and float64 stay as they are. Labels are 1 and 0, and the generator's loss is the
-non-saturating one: the paper prints log(1 - D), both of the authors' codes maximise log D.
+computed in float32; float32 and float64 stay as they are.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stackgan_dist.config import TrainingConfig
-from stackgan_dist.models.outputs import Logits
+from stackgan_dist.models.adversarial import at_least_float32
 
 
 @dataclass(frozen=True)
@@ -55,38 +54,6 @@ class LossWeights:
         return frozenset(name for name, weight in asdict(self).items() if weight)
 
 
-def as_real(logits: Tensor) -> Tensor:
-    """Binary cross-entropy of logits (N,) with "real": mean of -log D, a scalar."""
-    logits = _at_least_float32(logits)
-    return F.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
-
-
-def as_fake(logits: Tensor) -> Tensor:
-    """Binary cross-entropy of logits (N,) with "fake": mean of -log(1 - D), a scalar."""
-    logits = _at_least_float32(logits)
-    return F.binary_cross_entropy_with_logits(logits, torch.zeros_like(logits))
-
-
-def discriminator_loss(real: Logits, wrong: Logits, fake: Logits) -> Tensor:
-    """Matching-aware loss over (real image, its text), (real image, wrong text) and (generated image, its text).
-
-    real + (wrong + fake) / 2. Where the discriminator also gave unconditional scores (`pytorch`, Stage-II), the mean
-    of the two ways to be real plus the mean of the three ways to be fake; those of `wrong` are not used, for its
-    images are real.
-    """
-    if real.unconditional is None or fake.unconditional is None:
-        return as_real(real.conditional) + (as_fake(wrong.conditional) + as_fake(fake.conditional)) / 2
-    called_real = as_real(real.conditional) + as_real(real.unconditional)
-    called_fake = as_fake(wrong.conditional) + as_fake(fake.conditional) + as_fake(fake.unconditional)
-    return called_real / 2 + called_fake / 3
-
-
-def generator_loss(fake: Logits) -> Tensor:
-    """Non-saturating loss: the generated images are to be called real, by each head there is (a sum, not halved)."""
-    loss = as_real(fake.conditional)
-    return loss if fake.unconditional is None else loss + as_real(fake.unconditional)
-
-
 def kl_divergence(mu: Tensor, log_sigma: Tensor) -> Tensor:
     """KL(N(mu, sigma^2) || N(0, 1)) of (N, D), its mean over rows AND dimensions, as in both of the authors' codes.
 
@@ -109,7 +76,7 @@ def colour_difference(image: Tensor, low_resolution: Tensor) -> Tensor:
 
 def reconstruction_error(rebuilt: Tensor, pictures: Tensor) -> Tensor:
     """Mean absolute difference of what Stage-II made of shrunken pictures and the pictures, both (N, 3, S, S)."""
-    return F.l1_loss(_at_least_float32(rebuilt), _at_least_float32(pictures))
+    return F.l1_loss(at_least_float32(rebuilt), at_least_float32(pictures))
 
 
 def own_text_error(logits: Tensor, excluded: Tensor) -> Tensor:
@@ -143,7 +110,7 @@ def redrawing_error(redrawn: Tensor, pictures: Tensor) -> Tensor:
 
     Both (N, 3, S, S); 0 where N is 0, as a rank's share of the rows that are read may be.
     """
-    redrawn, pictures = _at_least_float32(redrawn), _at_least_float32(pictures)
+    redrawn, pictures = at_least_float32(redrawn), at_least_float32(pictures)
     return _mean_over_rows((redrawn - pictures).abs().mean((1, 2, 3)))
 
 
@@ -154,13 +121,13 @@ def reading_divergence(mu: Tensor, log_sigma: Tensor) -> Tensor:
 
 def _divergences(mu: Tensor, log_sigma: Tensor) -> Tensor:
     """KL(N(mu, sigma^2) || N(0, 1)) of each dimension of each row, (N, D)."""
-    mu, log_sigma = _at_least_float32(mu), _at_least_float32(log_sigma)
+    mu, log_sigma = at_least_float32(mu), at_least_float32(log_sigma)
     return (mu.square() + (2 * log_sigma).exp() - 1) / 2 - log_sigma
 
 
 def _comparable(logits: Tensor, excluded: Tensor) -> Tensor:
     """Logits (N, 1 + P) by which no text that is excluded can be picked."""
-    logits = _at_least_float32(logits)
+    logits = at_least_float32(logits)
     return torch.cat([logits[:, :1], logits[:, 1:].masked_fill(excluded, -torch.inf)], dim=1)
 
 
@@ -171,11 +138,7 @@ def _mean_over_rows(values: Tensor) -> Tensor:
 
 def _colours(images: Tensor) -> tuple[Tensor, Tensor]:
     """Mean (N, 3) and covariance (N, 3, 3) of the pixels of images (N, 3, S, S)."""
-    pixels = _at_least_float32(images).flatten(2)
+    pixels = at_least_float32(images).flatten(2)
     mean = pixels.mean(2)
     centred = pixels - mean[:, :, None]
     return mean, centred @ centred.transpose(1, 2) / pixels.shape[2]
-
-
-def _at_least_float32(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

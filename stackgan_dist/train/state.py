@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from stackgan_dist.config import Config
-from stackgan_dist.data.batch import Batch
+from stackgan_dist.data.batch import Batch, rows_with_partner
 from stackgan_dist.data.plan import rows_of_rank
 from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.engines import Engine
@@ -18,6 +18,7 @@ from stackgan_dist.engines.deepspeed_config import load_deepspeed_config
 from stackgan_dist.models import Generator, ModelConfig
 from stackgan_dist.models.upsampling import forms_taken
 from stackgan_dist.runs.checkpoint import to_host
+from stackgan_dist.train.captured import CapturedStep, captures
 from stackgan_dist.train.ema import MovingAverage
 from stackgan_dist.train.losses import LossWeights
 from stackgan_dist.train.networks import build_networks
@@ -48,7 +49,7 @@ class TrainingState:
     ) -> None:
         training = config.training
         torch.manual_seed(training.seed)
-        generator, trained, discriminator = build_networks(config, text_dim, stage1[0] if stage1 else None)
+        generator, trained, discriminator, self._loss = build_networks(config, text_dim, stage1[0] if stage1 else None)
         if stage1 is not None:
             generator.stage1.load_state_dict(stage1[1])  # type: ignore[union-attr]
         # cuDNN's half-precision convolutions want channels last; on CPUs it gains nothing (docs/speed.md), and ZeRO
@@ -84,38 +85,72 @@ class TrainingState:
             self.generator.module.compile()
             self.discriminator.module.compile()
         self._config, self._ranks, self._precision = config, ranks, precision
-        self._read = rows_read(training.batch_size, ranks.rank, ranks.world_size)
-        self._weights = LossWeights.of(training)
         self._network = generator
+        self._settings = self._step_settings()
+        self._rate = math.nan
+        """What is in the settings, so that it is written only where it changes."""
+        self._captured: CapturedStep | None = None
+
+    def _step_settings(self) -> StepSettings:
+        training, ranks = self._config.training, self._ranks
+        rows = rows_of_rank(training.batch_size, ranks.rank, ranks.world_size)
+        share = len(rows) * ranks.world_size / training.batch_size
+        more, all_more = len(rows_with_partner(rows)), training.batch_size // 2
+        with_partners = (len(rows) + more) * ranks.world_size / (training.batch_size + all_more)
+        read = rows_read(training.batch_size, ranks.rank, ranks.world_size)
+        # Fused Adam reads it on the device, in float32 there, and in full on a CPU. DeepSpeed's has to read it on the
+        # host.
+        on_device = ranks.device.type == "cuda" and self._config.engine == "ddp"
+        rate, discriminator_rate = (
+            torch.zeros(
+                (), dtype=torch.float32 if on_device else torch.float64, device=ranks.device if on_device else "cpu"
+            )
+            for _ in range(2)
+        )
+        return StepSettings(
+            learning_rate=rate,
+            discriminator_learning_rate=discriminator_rate,
+            adversarial=self._loss,
+            weights=LossWeights.of(training),
+            precision=self._precision,
+            share=share,
+            generator_share=with_partners if training.interpolated_texts else share,
+            read_first=read.first,
+            read_share=read.share,
+        )
 
     def step(self, batch: Batch, step: int, steps_per_epoch: int) -> StepReport:
         """Train on this rank's rows of global batch `step`."""
-        training, world_size = self._config.training, self._ranks.world_size
-        generator_rows = training.batch_size + (training.batch_size // 2 if training.interpolated_texts else 0)
-        settings = StepSettings(
-            learning_rate=learning_rate(self._config, step / steps_per_epoch),
-            weights=self._weights,
-            precision=self._precision,
-            share=len(batch.images) * world_size / training.batch_size,
-            generator_share=len(batch.text) * world_size / generator_rows,
-            read_first=self._read.first,
-            read_share=self._read.share,
-        )
-        report = train_step(self.generator, self.discriminator, batch, settings)
+        training = self._config.training
+        rate = learning_rate(self._config, step / steps_per_epoch)
+        if rate != self._rate:
+            self._rate = rate
+            self._settings.learning_rate.fill_(rate)
+            self._settings.discriminator_learning_rate.fill_(
+                learning_rate(self._config, step / steps_per_epoch, discriminator=True)
+            )
+        report = (self._captured or self._take)(batch)
         self.ema.update(self._network, (step + 1) * training.batch_size, training.batch_size)
         return report
 
+    def _take(self, batch: Batch) -> StepReport:
+        return train_step(self.generator, self.discriminator, batch, self._settings)
+
     def rehearse(self, batch: Batch) -> None:
-        """One step whose effects are undone.
+        """One step, or more, whose effects are undone; here the step is captured, where it is.
 
         DDP arranges its gradients anew after the first backward pass, by which sums over three or more ranks change
         in their last bit. After a rehearsal a resumed run's first step is already like any other, hence bit-equal to
         that of a run that never stopped.
         """
-        if not self.generator.rehearses:
+        captured = captures(self._config, self._ranks, self._precision)
+        if not (captured or self.generator.rehearses):
             return
         before = to_host(self.state_dict())
-        self.step(batch, 0, 1)
+        if captured:
+            self._captured = CapturedStep(self._take, batch)
+        else:
+            self._take(batch)
         self.load_state_dict(before)
 
     def up_sampling(self, batch: Batch) -> list[str]:
@@ -137,6 +172,11 @@ class TrainingState:
         self.generator.load_state_dict(state["generator"])
         self.discriminator.load_state_dict(state["discriminator"])
         self.ema.network.load_state_dict(state["ema"])
+
+    @property
+    def terms(self) -> frozenset[str]:
+        """The names of the loss's terms, which are reported one by one."""
+        return self._settings.weights.present | ({"penalty"} if self._loss.penalty is not None else set())
 
     @property
     def sample_generators(self) -> dict[str, Generator]:
@@ -163,15 +203,18 @@ _LAST_RATE = 0.05
 """Where a linear decay ends, as a share of where it begins."""
 
 
-def learning_rate(config: Config, epochs: float) -> float:
-    """Adam's learning rate after so many `epochs`.
+def learning_rate(config: Config, epochs: float, *, discriminator: bool = False) -> float:
+    """Adam's learning rate after so many `epochs`, of the generator or of the discriminator.
 
     It is halved at every multiple of `halve_every_epochs`, and falls linearly over the last part of the run by
     `linear_decay`.
     """
     training = config.training
     every, decay = training.halve_every_epochs, training.linear_decay
-    rate = training.learning_rate * 0.5 ** (epochs // every if every else 0)
+    first = training.learning_rate
+    if discriminator and training.discriminator_learning_rate is not None:
+        first = training.discriminator_learning_rate
+    rate = first * 0.5 ** (epochs // every if every else 0)
     if decay:
         fallen = max(0.0, 1 - (1 - epochs / training.epochs) / decay)
         rate *= 1 - (1 - _LAST_RATE) * fallen

@@ -17,6 +17,7 @@ from torch.profiler import record_function
 from stackgan_dist.data.batch import Batch
 from stackgan_dist.engines import Engine
 from stackgan_dist.models import Fakes, Generator, Logits
+from stackgan_dist.models.adversarial import AdversarialLoss
 from stackgan_dist.models.blocks import layout_of
 from stackgan_dist.models.matching import MatchingAware
 from stackgan_dist.models.outputs import Judgement
@@ -24,8 +25,6 @@ from stackgan_dist.runs.metrics import metric
 from stackgan_dist.train.losses import (
     LossWeights,
     colour_difference,
-    discriminator_loss,
-    generator_loss,
     kl_divergence,
     own_text_error,
     own_text_excess,
@@ -55,6 +54,9 @@ class StepReport:
     discriminator_gradient: Tensor = metric("gradient_norm", "of D, over the global batch, before its update")
     generator_gradient: Tensor = metric("gradient_norm", "of G, over the global batch, before its update")
 
+    penalty: Tensor | None = metric(
+        "loss", "what D pays for being steep at real pictures with their text", "steep {:.3f}", term="penalty"
+    )
     contrastive: Tensor | None = metric(
         "loss",
         "how hard real pictures find it to pick their own text out of the pool; ln 513 is chance",
@@ -76,10 +78,13 @@ class StepReport:
 
 @dataclass(frozen=True)
 class StepSettings:
-    """How the two updates of a step are made."""
+    """How the two updates of a step are made, in all steps of a run."""
 
-    learning_rate: float
-    """Of Adam, for both networks."""
+    learning_rate: Tensor
+    """Of G's Adam: 0-dim, set anew before a step."""
+    discriminator_learning_rate: Tensor
+    """The same of D's."""
+    adversarial: AdversarialLoss
     weights: LossWeights
     precision: Precision
     share: float
@@ -123,7 +128,7 @@ def train_step(generator: Engine, discriminator: Engine, batch: Batch, settings:
         generator: engine of a Generator.
         discriminator: engine of a MatchingAware.
         batch: this rank's rows, on its device.
-        settings: of this step.
+        settings: of the run.
     """
     rows = _rows(batch, generator, settings.precision)
 
@@ -155,14 +160,18 @@ def discriminator_step(
             rows.text[:n],
             rows.pool,
         )
-    of_pairs = loss = discriminator_loss(judged.real, judged.wrong, judged.fake)
+    of_pairs = loss = settings.adversarial.discriminator(judged)
     measured, error = {}, None
+    if settings.adversarial.penalty is not None and judged.squared_slopes is not None:
+        penalty = settings.adversarial.penalty(judged.squared_slopes)
+        loss = loss + penalty
+        measured["penalty"] = penalty.detach()
     if judged.texts is not None and rows.excluded is not None:
         error = own_text_error(judged.texts, rows.excluded)
         loss = loss + settings.weights.contrastive * error.mean()
         measured["contrastive"] = error.detach().mean()
         measured["own_text_real"] = own_text_share(judged.texts.detach(), rows.excluded)
-    gradient = discriminator.update(loss * settings.share, settings.learning_rate)
+    gradient = discriminator.update(loss * settings.share, settings.discriminator_learning_rate)
     return {
         "discriminator_loss": of_pairs.detach(),
         "real": _probability(judged.real),
@@ -194,7 +203,7 @@ def generator_step(
             scores, texts = _judge(discriminator).judge(
                 fakes.image, rows.condition, rows.place, rows.text[:n], rows.pool
             )
-        adversarial = generator_loss(scores)
+        adversarial = settings.adversarial.generator(scores, fakes, rows.real)
         kl = kl_divergence(fakes.mu, fakes.log_sigma)
         loss = adversarial + weights.kl * kl
         if weights.colour and fakes.low_resolution is not None:

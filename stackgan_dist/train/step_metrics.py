@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from stackgan_dist.distributed.process_group import Event, Ranks, wait_for
@@ -72,8 +71,6 @@ class Reports:
         message = torch.cat([values, *flags, *self._in_place(own, values)])
         if self._ranks.gather is not None:
             message = self._ranks.gather(message).sum(0)
-        elif self._ranks.distributed:
-            dist.all_reduce(message)
         self._unread.append((step, *_copied(message)))
 
     def _in_place(self, own: RankNumbers | None, like: Tensor) -> list[Tensor]:

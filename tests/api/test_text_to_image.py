@@ -14,7 +14,7 @@ from PIL import Image
 import stackgan_dist
 from stackgan_dist import UserError, generate
 from stackgan_dist.generation.grid import to_pictures
-from stackgan_dist.models import build
+from stackgan_dist.models.baselines import deconvolution
 
 SENTENCES = ["a small red bird", "a yellow bird with black wings"]
 
@@ -123,7 +123,7 @@ def test_a_damaged_checkpoint_draws_a_warning(three_runs: tuple[Path, Path, Path
 def test_models_that_are_told_where_the_object_is(
     packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build, "initialise_convolutions", gaudy_convolutions)
+    monkeypatch.setattr(deconvolution, "initialise_convolutions", gaudy_convolutions)
     boxed = stackgan_dist.load(
         train_alone(tiny_config(str(packed), tmp_path, "box", model=BASELINES["gawwn-box"]), None)
     )

@@ -51,6 +51,9 @@ def test_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     assert plain["GFLOP/s"] == pytest.approx(plain["GFLOP"] / plain["CPU s"])
     assert plain["images/s"] == pytest.approx(2 / plain["median s"])
     assert fast["of plain's GFLOP"] / fast["share of peak"] == pytest.approx(plain["GFLOP"] / fast["GFLOP"])
+    assert fast["launches"] > 0
+    assert (fast["kernels"], fast["busy"]) == (None, None)  # of a device
+    assert "aten::" in steps.notes[-2]
     assert (plain["peak MB"], fast["peak MB"]) == (2, 1)
     assert [row["layer"] for row in layers.rows] == [
         "64 -> 32 at 4x4", "32 -> 16 at 8x8", "16 -> 8 at 16x16", "8 -> 3 at 32x32",

@@ -31,4 +31,4 @@ def test_the_checkpoint_s_table_has_copy_and_save() -> None:
     assert len(timed) == 3
     assert all(row["min s"] > 0 for row in timed)
     assert lost["min s"] <= lost["median s"] <= lost["max s"]  # of noise alone it may be below 0
-    assert "8 MB of state" in table.notes[0]
+    assert "8 MB of state on cpu" in table.notes[0]

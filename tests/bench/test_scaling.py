@@ -5,9 +5,15 @@ from __future__ import annotations
 import math
 
 import pytest
+import torch
 
+from stackgan_dist.bench import scaling_rank
+from stackgan_dist.bench import step as step_benchmark
 from stackgan_dist.bench.cluster_model import BACKWARD_SHARE, Network, Step, estimate
 from stackgan_dist.bench.scaling import Options, run
+from stackgan_dist.bench.scaling_rank import CountedGather
+from stackgan_dist.distributed.gather import gather_alone
+from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.engines.ddp import BUCKETS
 from stackgan_dist.errors import UserError
 from stackgan_dist.ranges import check_fields
@@ -56,6 +62,26 @@ def test_two_ranks_are_measured() -> None:
     assert row["of side by side"] > 0
     assert [line["devices"] for line in modelled.rows][-1] == 1024
     assert "Assumed" in modelled.notes[0]
+    # Counted from the layers they are those that happened, and the report.
+    assert f"{row['exchanges'] + 1} exchanges of" in modelled.notes[0]
+
+
+def test_exchanges_are_counted_from_the_layers_as_they_happen() -> None:
+    options = step_benchmark.Options(batch=3, width=4)
+    counted = CountedGather(gather_alone)
+    state = scaling_rank.build(options, Ranks(0, 1, torch.device("cpu"), counted))
+    batch = step_benchmark.made_up_batch(options.config.model, 3, torch.device("cpu"))
+    sizes, forward = scaling_rank.exchanged_bytes(state, batch)
+    assert sizes[:-1] == counted.sizes  # the last is the report's, which no step sends
+    assert 2 * forward > len(sizes) - 1 - forward > 0
+
+
+def test_a_host_that_waits_leaves_the_device_idle() -> None:
+    step = Step(0.002, (), (100,) * 10, host_s=0.006, host_waits=30)
+    found = estimate(step, NETWORK, 8, wait_s=5e-5)
+    assert found.launched_s == pytest.approx(0.006 + 30 * 5e-5)
+    assert found.total_s == pytest.approx(0.002 + found.statistics_s)
+    assert estimate(step, NETWORK, 1, wait_s=5e-5).launched_s == 0.006  # alone it has nothing to wait for
 
 
 def test_options_are_checked() -> None:

@@ -64,18 +64,18 @@ def test_a_wrong_text_comes_from_another_class(tmp_path: Path) -> None:
     reader = _reader(path, len(classes))
     for sample, name in enumerate(classes):
         others = [n for n, other in enumerate(classes) if other != name]
-        assert [reader.other(sample, (k + 0.5) / len(others)) for k in range(len(others))] == others
+        assert [reader.classes.other(sample, (k + 0.5) / len(others)) for k in range(len(others))] == others
 
 
 def test_without_classes_every_sample_is_its_own(tmp_path: Path) -> None:
     reader = _reader(_tar(tmp_path / "s.tar", [(f"{n}.json", b"{}") for n in range(3)]), 3)
-    assert [reader.other(1, point) for point in (1e-9, 0.49, 0.51, 1 - 1e-9)] == [0, 0, 2, 2]
+    assert [reader.classes.other(1, point) for point in (1e-9, 0.49, 0.51, 1 - 1e-9)] == [0, 0, 2, 2]
 
 
 def test_a_single_class_is_a_user_error(tmp_path: Path) -> None:
     path = _tar(tmp_path / "s.tar", [(f"{n}.json", b'{"class": "a"}') for n in range(3)])
     with pytest.raises(UserError, match=r"s\.tar holds a single class.*--samples-per-shard"):
-        _reader(path, 3).other(0, 0.5)
+        _reader(path, 3).classes.other(0, 0.5)
 
 
 def test_a_missing_member_is_named_with_those_there_are(shard: Path, tmp_path: Path) -> None:

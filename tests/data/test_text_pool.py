@@ -53,7 +53,8 @@ def _pictures(index: Index, cache: ShardCache) -> list[tuple[str, np.ndarray]]:
 
 def test_a_text_is_the_mean_of_distinct_captions_of_a_picture_of_its_class(index: Index, cache: ShardCache) -> None:
     pool, pictures = _read(index, cache), _pictures(index, cache)
-    texts, classes = pool.draw(5, POOL_SIZE)
+    drawn, classes = pool.draw(5, POOL_SIZE)
+    texts = drawn.numpy()
     assert texts.shape == (POOL_SIZE, index.text_dim)
     assert texts.dtype == np.float32
     chosen = set()
@@ -108,7 +109,7 @@ def test_all_ranks_and_workers_have_the_same_pool(index: Index, cache: ShardCach
 
 def test_a_row_is_not_compared_with_texts_of_its_class(index: Index, cache: ShardCache) -> None:
     batch = _batch(_dataset(index, cache, range(BATCH)), 1)
-    pictures, texts = _pictures(index, cache), _read(index, cache).draw(1, POOL_SIZE)[0]
+    pictures, texts = _pictures(index, cache), _read(index, cache).draw(1, POOL_SIZE)[0].numpy()
     of_texts = []
     for text in texts:  # by what they are, not by what the pool says of them
         distances = [np.abs(embeddings.mean(0) - text).sum() for _, embeddings in pictures]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from stackgan_dist.data import loader as loader_module
 from stackgan_dist.data import shared_memory
 from stackgan_dist.data.batch import Batch
-from stackgan_dist.data.loader import in_time
+from stackgan_dist.data.loader import batches_under_way, in_time
 from stackgan_dist.data.shared_memory import handed_over, received
 from stackgan_dist.errors import RankError
 
@@ -150,3 +151,17 @@ def test_a_real_loader_where_nothing_can_be_shared(packed: Path, tmp_path: Path,
     assert alone == by_a_process
     assert done.stderr.count("batches go through a pipe") == 1
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("local_rank", "free_mb", "said"), [("0", 64, True), ("1", 64, False), ("0", 1024, False)])
+def test_too_little_shared_memory_is_said_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], local_rank: str, free_mb: int, said: bool
+) -> None:
+    usage = shutil.disk_usage("/")._replace(free=free_mb * 2**20, total=2**30)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setenv("LOCAL_RANK", local_rank)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    shared_memory.note_little_memory(batches_under_way(1) * 13 * 2**20)
+    found = capsys.readouterr().err
+    assert ("may have 130 MB of batches under way" in found) == said
+    assert ("--shm-size" in found) == said

@@ -54,7 +54,7 @@ HANDOVERS = {
 RESUMED = {2: [("stage1", "zero2")], 3: [("stage1", "zero1"), ("stage1", "zero2"), ("stage2", "zero2")]}
 """world size -> runs that are stopped and go on."""
 STAGES = {"stage1": VARIANTS["paper"], "stage2": VARIANTS["paper-stage2"]}
-MODELS = {**STAGES, "terms": VARIANTS["terms"]}
+MODELS = {**STAGES, "terms": VARIANTS["terms"], "df-gan": VARIANTS["df-gan"]}
 """What is trained; that with more terms in its loss once, on two ranks."""
 STOP, SHORT, STEPS = 3, STEPS_PER_EPOCH, 2 * STEPS_PER_EPOCH
 """A run is stopped after STOP steps; it has SHORT or all STEPS."""
@@ -150,6 +150,7 @@ def main(*arguments: str) -> None:
                         trainings.train(stage, engine)
                 for engine in ("ddp", "zero1"):
                     trainings.train("terms", engine)
+                    trainings.train("df-gan", engine)
 
         if "three" in options.only:
             with same_rounding():

@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from distributed.forked import forked_ranks, open_door
 from distributed.tiny import TINY_FLAGS
 
+from stackgan_dist.distributed import process_group
+from stackgan_dist.distributed.gather import gather_alone
+from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.errors import EXIT_USER_ERROR
 
 DIFFERENCES: dict[str, tuple[list[str], str]] = {
@@ -58,3 +62,13 @@ def test_nodes_may_keep_the_same_data_elsewhere(packed: Path, tmp_path: Path) ->
         codes = _codes(ranks, 120)
     assert codes == [0, 0], (tmp_path / "log").read_text()
     assert (tmp_path / "run" / "DONE").exists()
+
+
+def test_rank_0_makes_no_copy_of_what_it_sends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint is as large as all that a run trains."""
+    sent: list[int] = []
+    monkeypatch.setattr(process_group, "_CHUNK_BYTES", 4)
+    monkeypatch.setattr(process_group.dist, "broadcast", lambda tensor, src: sent.extend(tensor.tolist()))
+    data = bytes(range(10))
+    assert process_group.broadcast_bytes(data, Ranks(0, 2, torch.device("cpu"), gather_alone)) is data
+    assert sent == [10, *data]

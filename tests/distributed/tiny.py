@@ -50,6 +50,7 @@ BASELINES = {
     "gan-int-cls": tiny_model(family="gan-int-cls"),
     "gawwn-box": tiny_model(family="gawwn-box", image_size=128),
     "gawwn-keypoints": tiny_model(family="gawwn-keypoints", image_size=128, keypoints=PAINTED_PARTS),
+    "df-gan": tiny_model(family="df-gan"),
 }
 """What StackGAN is compared with; GAN-INT-CLS is trained with texts between two."""
 
@@ -112,6 +113,13 @@ def gaudy(network: nn.Module, recipe: RecipeName) -> None:
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             layer.weight.data *= 20
+
+
+def wake(network: nn.Module) -> None:
+    """Give what starts at 0, as the residual parts of DF-GAN do, first weights by which it counts."""
+    for parameter in network.parameters():
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.3)
 
 
 def gaudy_convolutions(network: nn.Module) -> None:

@@ -37,7 +37,7 @@ VARIANTS: dict[str, ModelConfig] = {
 }
 RESUMED = {
     "stage1": "paper", "stage2": "paper-stage2", "gan-int-cls": "gan-int-cls", "gawwn-box": "gawwn-box",
-    "terms": "terms", "terms-stage2": "terms-stage2",
+    "terms": "terms", "terms-stage2": "terms-stage2", "df-gan": "df-gan",
 }  # fmt: skip
 """Runs that are stopped and go on -> what they train."""
 RESUMED_ON = {1: ["stage1"], 2: ["stage1", "stage2"], 3: list(RESUMED)}

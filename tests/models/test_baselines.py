@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from distributed.tiny import BASELINES
+from distributed.tiny import BASELINES, wake
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
@@ -47,7 +47,11 @@ def _place(config: ModelConfig, rows: int = ROWS, seed: int = 0) -> tuple[Tensor
 def _networks(name: str) -> tuple[ModelConfig, Generator, Discriminator]:
     torch.manual_seed(0)
     config = BASELINES[name]
-    return config, build_generator(config, TEXT_DIM), build_discriminator(config, TEXT_DIM)
+    generator, discriminator = build_generator(config, TEXT_DIM), build_discriminator(config, TEXT_DIM)
+    if name == "df-gan":
+        wake(generator)
+        wake(discriminator)
+    return config, generator, discriminator
 
 
 def _given(config: ModelConfig, text_dim: int = TEXT_DIM, rows: int = ROWS) -> tuple[Tensor, Tensor, Tensor]:

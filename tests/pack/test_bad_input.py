@@ -130,7 +130,7 @@ def test_everything_is_packed_or_named(tmp_path: Path) -> None:
     assert sorted(colours) == ["caption-emoji", "caption-hebrew"]
     assert index.classes == ()
     n = shard.samples  # every picture is a class of its own
-    assert len({reader.other(0, (k + 0.5) / (n - 1)) for k in range(n - 1)}) == n - 1
+    assert len({reader.classes.other(0, (k + 0.5) / (n - 1)) for k in range(n - 1)}) == n - 1
 
 
 def test_boxes_outside_the_picture() -> None:

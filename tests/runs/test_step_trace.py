@@ -30,6 +30,7 @@ def test_a_trace_has_the_steps_and_what_they_did(tmp_path: Path) -> None:
     events = json.loads(gzip.decompress(file.read_bytes()))["traceEvents"]
     names = [event["name"] for event in events if event.get("ph") == "X"]
     assert names.count("aten::mm") == 3
+    assert [name for name in names if name.startswith("step ")] == ["step 3", "step 4", "step 5"]
     assert said == [f"trace of steps 3 to 5: {file} (open it at ui.perfetto.dev)"]
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from stackgan_dist.errors import UserError
 from stackgan_dist.scores.frechet import FrechetSums, frechet_distance
 from stackgan_dist.scores.inception import InceptionScoreSums
+from stackgan_dist.scores.r_precision import TextMapSums
 
 
 def scored(logits: Tensor, splits: int, numbers: Tensor | None = None) -> InceptionScoreSums:
@@ -208,3 +209,28 @@ def test_frechet_distance_refuses_what_it_cannot_compare() -> None:
     broken.add(torch.full((5, 3), math.nan))
     with pytest.raises(UserError, match="NaN"):
         frechet_distance(good, broken)
+
+
+def test_sums_are_made_where_the_classifier_computes() -> None:
+    """A device that keeps shapes and no numbers stands for CUDA: nothing can be copied from it to the host."""
+    there = torch.device("meta")
+    frechet, texts, inception = FrechetSums(4), TextMapSums(4, 3), InceptionScoreSums(8, 2, 5)
+    frechet.add(torch.zeros(2, 4, device=there))
+    texts.add(torch.zeros(2, 4, device=there), torch.zeros(2, 3))
+    inception.tensor = inception.tensor.to(there)
+    assert {frechet.tensor.device, texts.tensor.device} == {there}
+    assert frechet.tensor.dtype == texts.tensor.dtype == torch.float64
+
+
+def test_no_sum_is_left_to_the_order_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """index_add_ adds on CUDA as threads arrive."""
+
+    def refused(*_: object) -> None:
+        pytest.fail("index_add_ in a sum")
+
+    sums = InceptionScoreSums(8, 2, 5)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.Tensor, "index_add_", refused)
+        sums.add(torch.arange(8), torch.randn(8, 5))
+    assert sums.tensor[:, -2].tolist() == [4, 4]
+    assert sums.tensor[:, -1].tolist() == [6, 22]

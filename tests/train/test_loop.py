@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from distributed.tiny import assert_equal, final_state, tiny_config
+from distributed.tiny import assert_equal, final_state, tiny_config, tiny_model
 
 from stackgan_dist.config import Config
 from stackgan_dist.data import loader
@@ -60,6 +60,28 @@ def test_a_run_ends_with_a_checkpoint_and_a_marker(config: Config) -> None:
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5]
     assert [row["learning_rate"] for row in rows] == [2e-4] * 5
+
+
+def test_a_set_in_the_memory_of_the_device_trains_the_same(
+    config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = dataclasses.replace(config, model=tiny_model(text_every_layer=True))  # with a pool of texts
+    config = dataclasses.replace(
+        config, training=dataclasses.replace(config.training, contrastive_weight=1.0, captions_per_text=4)
+    )
+    runs = []
+    for name, gigabytes in (("loader", None), ("too small", 1e-6), ("device", 1.0)):
+        data = dataclasses.replace(config.data, device_gb=gigabytes)
+        run = dataclasses.replace(config.run, name=name)
+        ending, folder = _train(dataclasses.replace(config, data=data, run=run))
+        assert ending == "DONE"
+        runs.append(folder)
+    for other in runs[1:]:
+        assert_equal(final_state(runs[0]), final_state(other))
+    said = capsys.readouterr().out
+    assert "batches come from 0 loader process(es) on each rank\n" in said
+    assert "rank: the set takes 0.00085 GB, more than --data.device-gb 1e-06" in said
+    assert "the set is in the memory of the device (0.00085 GB of --data.device-gb 1)" in said
 
 
 def test_a_stop_while_waiting_for_data_saves_what_was_done(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from distributed.tiny import BASELINES, idle_biases, tiny_model
+from distributed.tiny import BASELINES, idle_biases, tiny_model, wake
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
@@ -21,10 +21,12 @@ from stackgan_dist.distributed.gather import gather_alone
 from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.engines.ddp import DDPEngine
 from stackgan_dist.models import ModelConfig, build_discriminator, build_generator
+from stackgan_dist.models.adversarial import NonSaturating
+from stackgan_dist.runs.metrics import metrics_of
 from stackgan_dist.train.losses import LossWeights
 from stackgan_dist.train.precision import resolve_precision
 from stackgan_dist.train.state import TrainingState, learning_rate
-from stackgan_dist.train.step import StepSettings, train_step
+from stackgan_dist.train.step import StepReport, StepSettings, train_step
 from stackgan_dist.train.step_metrics import METRICS
 
 ROWS, TEXT_DIM = 4, 6
@@ -74,8 +76,12 @@ def _state(model: ModelConfig, **training: Any) -> TrainingState:
     training["interpolated_texts"] = model.family in INTERPOLATING
     state = TrainingState(Config(model=model, training=TrainingConfig(**training)), TEXT_DIM, None, ALONE, FP64)
     # The authors' initial weights are so small that D would hardly see its input.
-    for parameter in (*state.generator.module.parameters(), *state.discriminator.module.parameters()):
-        parameter.data *= 3
+    for network in (state.generator.module, state.discriminator.module):
+        if model.family == "df-gan":
+            wake(network)
+            continue
+        for parameter in network.parameters():
+            parameter.data *= 3
     return state
 
 
@@ -120,17 +126,23 @@ class Reference:
             return -torch.log(1 - torch.sigmoid(logits)).mean()
 
         d_loss = is_real(s_r.conditional) + (is_fake(s_w.conditional) + is_fake(s_f.conditional)) / 2
+        penalty = torch.zeros(())
+        if self.model.family == "df-gan":
+            d_loss = F.relu(1 - s_r.conditional).mean() + sum(F.relu(1 + s.conditional).mean() / 2 for s in (s_w, s_f))
+            given = real.clone().requires_grad_(), condition.clone().requires_grad_()
+            slopes = torch.autograd.grad(self.d(*given).conditional.sum(), given, create_graph=True)
+            penalty = 2 * torch.cat([slope.flatten(1) for slope in slopes], dim=1).norm(dim=1).pow(6).mean()
         if s_r.unconditional is not None:
             d_loss = (is_real(s_r.conditional) + is_real(s_r.unconditional)) / 2 + (
                 is_fake(s_w.conditional) + is_fake(s_f.conditional) + is_fake(s_f.unconditional)
             ) / 3
         self.adam_d.zero_grad()
-        d_loss.backward()
+        (d_loss + penalty).backward()
         d_norm = _norm(self.d)
         self.adam_d.step()
 
         judged = self.d(fakes.image, condition, *place)
-        g_loss = is_real(judged.conditional)
+        g_loss = -judged.conditional.mean() if self.model.family == "df-gan" else is_real(judged.conditional)
         if judged.unconditional is not None:
             g_loss = g_loss + is_real(judged.unconditional)
         kl = kl_divergence(Normal(fakes.mu, fakes.log_sigma.exp()), Normal(0.0, 1.0)).mean()
@@ -147,6 +159,7 @@ class Reference:
             "fake": torch.sigmoid(s_f.conditional).mean(),
             "discriminator_gradient": d_norm,
             "generator_gradient": g_norm,
+            **({"penalty": penalty} if self.model.family == "df-gan" else {}),
         }
 
 
@@ -178,8 +191,8 @@ def test_three_steps_equal_the_reference(model: ModelConfig) -> None:
     for number in range(3):
         batch = _batch(model, number)
         found, expected = state.step(batch, number, 100), reference.step(batch)
-        assert set(expected) == set(METRICS)
-        for name in METRICS:
+        assert set(expected) == set(metrics_of(StepReport, state.terms))
+        for name in expected:
             # Probabilities are reported in float32.
             torch.testing.assert_close(
                 getattr(found, name).double(),
@@ -315,7 +328,15 @@ def test_a_larger_share_weighs_the_gradient_and_not_the_report() -> None:
     reports = []
     for share in (1.0, 2.0):
         state = _state(model)
-        settings = StepSettings(0.0, LossWeights(KL_WEIGHT, 0.0, 0.0), FP64, share=share, generator_share=share)
+        settings = StepSettings(
+            torch.tensor(0.0),
+            torch.tensor(0.0),
+            NonSaturating(),
+            LossWeights(KL_WEIGHT, 0.0, 0.0),
+            FP64,
+            share=share,
+            generator_share=share,
+        )
         reports.append(train_step(state.generator, state.discriminator, _batch(model), settings))
     for name in METRICS:
         factor = 2 if name.endswith("_gradient") else 1

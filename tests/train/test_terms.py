@@ -21,6 +21,7 @@ from stackgan_dist.distributed.gather import gather_alone
 from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.engines.ddp import DDPEngine
 from stackgan_dist.models import ModelConfig
+from stackgan_dist.models.adversarial import NonSaturating
 from stackgan_dist.runs.metrics import metrics_of
 from stackgan_dist.train.losses import LossWeights
 from stackgan_dist.train.precision import resolve_precision
@@ -225,7 +226,17 @@ def test_a_rank_without_rows_that_are_read_has_gradients_of_zero() -> None:
     """Of the reader's; other ranks wait for them."""
     state = _state()
     weights = LossWeights.of(TrainingConfig(**WEIGHTS))  # type: ignore[arg-type]
-    settings = StepSettings(RATE, weights, FP64, share=1.0, generator_share=1.0, read_first=ROWS, read_share=0.0)
+    settings = StepSettings(
+        torch.tensor(RATE),
+        torch.tensor(RATE),
+        NonSaturating(),
+        weights,
+        FP64,
+        share=1.0,
+        generator_share=1.0,
+        read_first=ROWS,
+        read_share=0.0,
+    )
     before = _weights(state.generator.module.reader)  # type: ignore[arg-type]
     report = train_step(state.generator, state.discriminator, _batch(), settings)
     assert report.redrawing is not None

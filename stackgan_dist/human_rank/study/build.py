@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from PIL import Image
@@ -22,15 +21,17 @@ from stackgan_dist.data.pictures import decoded, middle
 from stackgan_dist.distributed.process_group import Ranks, main_first
 from stackgan_dist.errors import UserError
 from stackgan_dist.generation.generate import generate_pictures, places_of
-from stackgan_dist.generation.grid import side_by_side, to_picture, to_pictures
+from stackgan_dist.generation.grid import side_by_side, to_pictures
 from stackgan_dist.human_rank.study.folder import Method, Question, Study, StudyFolder
+from stackgan_dist.human_rank.study.noise import noise_row
+from stackgan_dist.human_rank.study.protocol import PAPER, Protocol
 from stackgan_dist.progress import ProgressLine
-from stackgan_dist.randomness import permutation, uniform
+from stackgan_dist.randomness import permutation
 from stackgan_dist.runs.trained import Trained
 
 _BATCH = 64
 """Pictures generated at once; whole batches are dealt to ranks, so any number of them makes the same bytes."""
-_CAPTION_STREAM, _SUBSET_STREAM, _CHECK_STREAM, _NOISE_STREAM = 0x5201, 0x5202, 0x5203, 0x5204
+_CAPTION_STREAM, _SUBSET_STREAM, _CHECK_STREAM = 0x5201, 0x5202, 0x5203
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ def build_study(
     questions_per_rater: int,
     seed: int,
     ranks: Ranks,
+    protocol: Protocol = PAPER,
 ) -> Study:
     """Generate all pictures, then write the study. Ranks on several nodes need a folder that they share."""
     captions = packed.captions()
@@ -107,8 +109,9 @@ def build_study(
         questions_per_rater=questions_per_rater,
         methods=methods,
         questions=tuple(one.question for one in chosen),
+        protocol=protocol,
     )
-    main_first(lambda: _make_room(folder), ranks)
+    main_first(lambda: make_room(folder), ranks)
     if ranks.is_main:
         _write_checks(folder, captions, chosen, methods, seed)
     for number, entrant in enumerate(entrants):
@@ -119,7 +122,8 @@ def build_study(
     return study
 
 
-def _make_room(folder: StudyFolder) -> None:
+def make_room(folder: StudyFolder) -> None:
+    """Make the folders of a study; UserError where there is one already, or nothing can be written."""
     if folder.study_file.exists():
         raise UserError(f"{folder.path} holds a study already; choose another --out, or remove it with its votes")
     try:
@@ -192,7 +196,5 @@ def _write_checks(
         real = [middle(decoded(captions, captions.caption(picture, 0)), size) for picture in one.real]
         side_by_side([Image.fromarray(pixels) for pixels in real]).save(folder.picture_file(question, 0))
         for method in range(1, len(methods)):
-            pixels = np.arange(3 * size * size * len(real))
-            noise = (uniform(seed, _NOISE_STREAM, question, method, pixels) * 256).astype(np.uint8)
-            noises = torch.from_numpy(noise.reshape(len(real), 3, size, size))
-            side_by_side([to_picture(pixels) for pixels in noises]).save(folder.picture_file(question, method))
+            row = noise_row(len(real), size, seed, question, method)
+            row.save(folder.picture_file(question, method))

@@ -17,9 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from stackgan_dist.errors import UserError
+from stackgan_dist.human_rank.study.protocol import PAPER, Protocol
 from stackgan_dist.storage.files import write_bytes
 
 SCHEMA = 1
+"""Of studies by the paper's protocol: all versions read them."""
+PROTOCOL_SCHEMA = 2
+"""Of studies by another one."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +33,10 @@ class Method:
     name: str
     """As the report calls it; no rater sees it."""
     checkpoint: str
+    """Or the folder of pictures that were made elsewhere."""
     step: int
     weights: str
-    """"ema" or "raw"."""
+    """"ema" or "raw", or "pictures" for those that were made elsewhere."""
     image_size: int
     """Side of its pictures in pixels. The page shows those of all methods equally large."""
 
@@ -65,6 +70,13 @@ class Study:
     questions: tuple[Question, ...]
     """Those to rank first, the attention checks after them."""
     schema: int = SCHEMA
+    protocol: Protocol = PAPER
+    """How it is asked."""
+
+    @property
+    def at_once(self) -> int:
+        """Sets of pictures on a page."""
+        return self.protocol.at_once or len(self.methods)
 
     @property
     def sentences(self) -> int:
@@ -77,8 +89,13 @@ class Study:
         return len(self.questions) - self.sentences
 
     def to_bytes(self) -> bytes:
-        """The file's content."""
-        return (json.dumps(dataclasses.asdict(self), indent=1) + "\n").encode()
+        """The file's content. That of a study by the paper's protocol is as it was before there were others."""
+        fields = dataclasses.asdict(self)
+        if self.protocol == PAPER:
+            del fields["protocol"]
+        else:
+            fields["schema"] = PROTOCOL_SCHEMA
+        return (json.dumps(fields, indent=1) + "\n").encode()
 
     @property
     def digest(self) -> str:
@@ -117,8 +134,9 @@ class StudyFolder:
 
 
 def _parse(fields: dict[str, Any]) -> Study:
-    if fields["schema"] != SCHEMA:
-        raise ValueError(f"it has schema {fields['schema']}, this version reads {SCHEMA}")
+    if (schema := fields.pop("schema")) not in (SCHEMA, PROTOCOL_SCHEMA):
+        raise ValueError(f"it has schema {schema}, this version reads {SCHEMA} and {PROTOCOL_SCHEMA}")
+    protocol = Protocol(**fields.pop("protocol", {}))
     methods = tuple(Method(**method) for method in fields.pop("methods"))
     questions = tuple(Question(**question) for question in fields.pop("questions"))
-    return Study(**fields, methods=methods, questions=questions)
+    return Study(**fields, methods=methods, questions=questions, protocol=protocol)

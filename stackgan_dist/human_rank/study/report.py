@@ -7,16 +7,20 @@ import dataclasses
 import io
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stackgan_dist.errors import UserError
+from stackgan_dist.human_rank.study.adaptive import standing, wins_of
 from stackgan_dist.human_rank.study.folder import Study
-from stackgan_dist.human_rank.study.order import questions_of, slots_of
+from stackgan_dist.human_rank.study.order import Task, task_of, tasks_asked
 from stackgan_dist.human_rank.study.paper import paper_row
+from stackgan_dist.human_rank.study.protocol import QUESTIONS, Aspect
 from stackgan_dist.human_rank.study.statistics import kendalls_w, mean_ranks, preferences
+from stackgan_dist.human_rank.study.strength import Stages, strengths_of
 from stackgan_dist.human_rank.study.votes import Vote
 
 
@@ -36,17 +40,19 @@ def attention(study: Study, votes: Sequence[Vote]) -> dict[int, Attention]:
         if vote.undone is None:
             now = found.setdefault(vote.rater, Attention(0, 0))
             if study.questions[vote.question].check:
-                found[vote.rater] = Attention(now.passed + (vote.ranking[0] == 0), now.met + 1)
+                found[vote.rater] = Attention(now.passed + (vote.places[0] == (0,)), now.met + 1)
     return found
 
 
-def report(study: Study, votes: Sequence[Vote], *, attentive_only: bool) -> str:
-    """Mean rank, agreement and preferences of the votes that stand.
+def report(study: Study, votes: Sequence[Vote], *, attentive_only: bool, tasks: Tasks | None = None) -> str:
+    """Mean rank, strength, agreement and preferences of the votes that stand, for each aspect that was asked about.
 
-    `attentive_only` leaves out raters who failed an attention check.
+    `attentive_only` leaves out raters who failed an attention check. `tasks` says what every vote was about, which an
+    adaptive study alone does not know by itself.
 
     Raises UserError when there is nothing to report.
     """
+    tasks = tasks_by_plan(study, votes) if tasks is None else tasks
     checks = attention(study, votes)
     failed = {rater for rater, check in checks.items() if check.passed < check.met}
     counted = [
@@ -59,37 +65,23 @@ def report(study: Study, votes: Sequence[Vote], *, attentive_only: bool) -> str:
     if not counted:
         what = "vote of an attentive rater" if attentive_only else "vote"
         raise UserError(f"there is no {what} to report yet; open the study with `serve` and rank some sentences")
-    # (votes, methods): place of each method in each ranking.
-    ranks = np.array([np.argsort(vote.ranking) + 1 for vote in counted], dtype=np.float64)
-    raters = np.array([vote.rater for vote in counted])
-    questions = np.array([vote.question for vote in counted])
     finished = sum(
-        sum(vote.rater == rater and vote.undone is None for vote in votes) == len(questions_of(study, rater))
+        sum(vote.rater == rater and vote.undone is None for vote in votes) == tasks_asked(study, rater)
         for rater in checks
     )
-    names = [method.name for method in study.methods]
-    width = max(len(name) for name in names)
     lines = [
-        f"{len(counted):,} votes by {len(set(raters.tolist()))} raters ({finished} finished) on "
-        f"{len(set(questions.tolist())):,} of {study.sentences:,} sentences, {study.images} pictures each, "
+        f"{len(counted):,} votes by {len({vote.rater for vote in counted})} raters ({finished} finished) on "
+        f"{len({vote.question for vote in counted}):,} of {study.sentences:,} sentences, {study.images} pictures each, "
         f"of {study.captions}",
-        "",
-        f"mean rank, 1 is best of {len(names)}  (± standard error over votes; over raters)",
     ]
-    for name, method, mean in sorted(
-        zip(names, study.methods, mean_ranks(ranks, raters), strict=True), key=lambda row: row[2].mean
-    ):
-        lines.append(
-            f"  {name:{width}}  {mean.mean:.2f} ± {_number(mean.error)}; ± {_number(mean.error_over_raters)}"
-            f"   {method.image_size} px, {method.checkpoint} ({method.weights})"
-        )
-    lines += [f"  the paper: {paper_row(study.data)}", "", *_agreement(ranks, raters, questions), ""]
-    lines.append("preferences  (share of votes; sentences for and against, exact sign test, Holm's correction)")
-    for pair in preferences(ranks, questions):
-        lines.append(
-            f"  {names[pair.first]} before {names[pair.second]}: {pair.share:.1%}; "
-            f"{pair.for_first} against {pair.for_second}, p = {_p(pair.p_value)}, corrected {_p(pair.p_corrected)}"
-        )
+    for aspect in study.protocol.aspects:
+        about = [vote for vote in counted if tasks[vote.rater, vote.position].aspect == aspect]
+        if aspect != "overall" or len(study.protocol.aspects) > 1:
+            lines += ["", f"== {aspect}: {QUESTIONS[aspect]} ({len(about):,} votes)"]
+        if about:
+            lines += ["", *_of_aspect(study, about)]
+        if study.protocol.adaptive:
+            lines += ["", _clear(study, votes, tasks, aspect)]
     if study.checks:
         kept = "left out" if attentive_only else "counted all the same; --attentive-only leaves them out"
         met = [check for check in checks.values() if check.met]
@@ -98,6 +90,79 @@ def report(study: Study, votes: Sequence[Vote], *, attentive_only: bool) -> str:
             f"  rater {rater} passed {checks[rater].passed} of {checks[rater].met} ({kept})" for rater in sorted(failed)
         ]
     return "\n".join(lines)
+
+
+Tasks = Mapping[tuple[int, int], Task]
+"""What every vote was about, by rater and position."""
+
+
+def tasks_by_plan(study: Study, votes: Sequence[Vote]) -> Tasks:
+    """Of a study whose pages do not depend on its votes."""
+    return {(vote.rater, vote.position): task_of(study, vote.rater, vote.position) for vote in votes}
+
+
+def _of_aspect(study: Study, votes: Sequence[Vote]) -> Iterator[str]:
+    names = [method.name for method in study.methods]
+    width = max(len(name) for name in names)
+    ranks = np.stack([ranks_of(vote, len(names)) for vote in votes])
+    raters = np.array([vote.rater for vote in votes])
+    questions = np.array([vote.question for vote in votes])
+    yield f"mean rank, 1 is best of {study.at_once}  (± standard error over votes; over raters)"
+    for name, method, mean in sorted(
+        zip(names, study.methods, mean_ranks(ranks, raters), strict=True), key=lambda row: row[2].mean
+    ):
+        yield (
+            f"  {name:{width}}  {mean.mean:.2f} ± {_number(mean.error)}; ± {_number(mean.error_over_raters)}"
+            f"   {method.image_size} px, {method.checkpoint} ({method.weights})"
+        )
+    if study.at_once == len(names):
+        yield f"  the paper: {paper_row(study.data)}"
+    yield ""
+    yield from _strengths(study, votes, width)
+    yield ""
+    if study.at_once == len(names):
+        yield from _agreement(ranks, raters, questions)
+        yield ""
+    yield "preferences  (share of votes; sentences for and against, exact sign test, Holm's correction)"
+    for pair in preferences(ranks, questions):
+        yield (
+            f"  {names[pair.first]} before {names[pair.second]}: {pair.share:.1%}; "
+            f"{pair.for_first} against {pair.for_second}, p = {_p(pair.p_value)}, corrected {_p(pair.p_corrected)}"
+        )
+
+
+def _strengths(study: Study, votes: Sequence[Vote], width: int) -> Iterator[str]:
+    model = "Bradley-Terry" if study.at_once == 2 else "Plackett-Luce"
+    stages = Stages.of_votes(len(study.methods), [vote.places for vote in votes], [vote.rater for vote in votes])
+    yield f"strength, log-odds against the mean method  ({model}, maximum likelihood; 95 % over raters, bootstrap)"
+    if not stages.is_determined():
+        yield "  unknown: a method won, or lost, every time against some others; more votes will tell how far it is"
+        return
+    found = zip(study.methods, strengths_of(stages, seed=study.seed), strict=True)
+    for method, one in sorted(found, key=lambda row: -row[1].value):
+        limits = "unknown with one rater" if math.isnan(one.low) else f"{one.low:+.2f} to {one.high:+.2f}"
+        yield f"  {method.name:{width}}  {one.value:+.2f}  ({limits})"
+
+
+def _clear(study: Study, votes: Sequence[Vote], tasks: Tasks, aspect: Aspect) -> str:
+    """What an adaptive study has found out."""
+    protocol = study.protocol
+    now = standing(wins_of(study, votes, tasks, aspect), protocol.certainty, protocol.most_per_pair)
+    if now.open_pairs:
+        return f"the order is not clear yet: {len(now.open_pairs)} pairs are open"
+    names = [method.name for method in study.methods]
+    equal = "".join(f"; {names[a]} and {names[b]} were not told apart" for a, b in now.tied)
+    return f"the order is clear ({protocol.certainty:.0%}): {' > '.join(names[i] for i in now.order)}{equal}"
+
+
+def ranks_of(vote: Vote, methods: int) -> NDArray[np.float64]:
+    """(methods,): a vote's ranks from 1, the mean one for those that share a place, NaN for what was not shown."""
+    ranks = np.full(methods, np.nan)
+    before = 0
+    for place in vote.places:
+        ranks[list(place)] = before + (1 + len(place)) / 2
+        before += len(place)
+    return ranks
 
 
 def _agreement(ranks: np.ndarray, raters: np.ndarray, questions: np.ndarray) -> Iterator[str]:
@@ -121,14 +186,27 @@ def _p(value: float) -> str:
     return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
 
 
-_COLUMNS = ("rater", "position", "question", "check", "class", "sentence", "time", "undone", "shown", "ranking")
+_COLUMNS = (
+    "rater",
+    "position",
+    "question",
+    "check",
+    "class",
+    "sentence",
+    "aspect",
+    "time",
+    "undone",
+    "shown",
+    "ranking",
+)
 
 
-def rows(study: Study, votes: Sequence[Vote]) -> Iterator[dict[str, Any]]:
-    """Every vote as a flat row, those taken back included."""
+def rows(study: Study, votes: Sequence[Vote], tasks: Tasks | None = None) -> Iterator[dict[str, Any]]:
+    """Every vote as a flat row, those taken back included. In `ranking`, names that share a place are one list."""
+    tasks = tasks_by_plan(study, votes) if tasks is None else tasks
     names = [method.name for method in study.methods]
     for vote in votes:
-        question = study.questions[vote.question]
+        question, task = study.questions[vote.question], tasks[vote.rater, vote.position]
         yield {
             "rater": vote.rater,
             "position": vote.position,
@@ -136,26 +214,38 @@ def rows(study: Study, votes: Sequence[Vote]) -> Iterator[dict[str, Any]]:
             "check": question.check,
             "class": question.class_name,
             "sentence": question.sentence,
+            "aspect": task.aspect,
             "time": vote.time,
             "undone": vote.undone,
-            "shown": [_label(names, m, question.check) for m in slots_of(study, vote.rater, vote.position)],
-            "ranking": [_label(names, m, question.check) for m in vote.ranking],
+            "shown": [_label(names, m, question.check) for m in task.shown],
+            "ranking": [
+                labels[0] if len(labels) == 1 else labels
+                for place in vote.places
+                for labels in [[_label(names, m, question.check) for m in place]]
+            ],
         }
 
 
-def as_json(study: Study, votes: Sequence[Vote]) -> str:
+def as_json(study: Study, votes: Sequence[Vote], tasks: Tasks | None = None) -> str:
     """The study and all its votes."""
-    content = {"study": dataclasses.asdict(study), "digest": study.digest, "votes": list(rows(study, votes))}
+    content = {"study": dataclasses.asdict(study), "digest": study.digest, "votes": list(rows(study, votes, tasks))}
     return json.dumps(content, indent=1) + "\n"
 
 
-def as_csv(study: Study, votes: Sequence[Vote]) -> str:
-    """One line per vote; `shown` and `ranking` are divided by " > "."""
+def as_csv(study: Study, votes: Sequence[Vote], tasks: Tasks | None = None) -> str:
+    """One line per vote; `shown` and `ranking` are divided by " > ", and by " = " within a place.
+
+    After them a column `rank NAME` for each method: empty where it was not shown, or the vote is a check.
+    """
+    names = [method.name for method in study.methods]
     out = io.StringIO()
-    writer = csv.DictWriter(out, _COLUMNS)
+    writer = csv.DictWriter(out, (*_COLUMNS, *(f"rank {name}" for name in names)))
     writer.writeheader()
-    for row in rows(study, votes):
-        writer.writerow({**row, "shown": " > ".join(row["shown"]), "ranking": " > ".join(row["ranking"])})
+    for vote, row in zip(votes, rows(study, votes, tasks), strict=True):
+        ranking = " > ".join(place if isinstance(place, str) else " = ".join(place) for place in row["ranking"])
+        ranks = {} if row["check"] else dict(zip(names, ranks_of(vote, len(names)).tolist(), strict=True))
+        columns = {f"rank {name}": f"{rank:g}" for name, rank in ranks.items() if not math.isnan(rank)}
+        writer.writerow({**row, "shown": " > ".join(row["shown"]), "ranking": ranking, **columns})
     return out.getvalue()
 
 

@@ -1,4 +1,4 @@
-"""What rankings say: mean ranks, agreement, preferences. Pure arithmetic on arrays of ranks (1 is best, no ties)."""
+"""What rankings say: mean ranks, agreement, preferences. Pure arithmetic on arrays of ranks (1 is best)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest, rankdata
 
 Ranks = NDArray[np.float64]
-"""(votes, methods): the rank that each vote gives each method."""
+"""(votes, methods): the rank that each vote gives each method, a mean one to those it ties; NaN: it was not shown."""
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,21 @@ class MeanRank:
     error: float
     """Standard error over votes, taken as independent; NaN for a single vote."""
     error_over_raters: float
-    """Standard error of the raters' own means: larger where people differ in taste. NaN for a single rater."""
+    """Standard error of the raters' own means: larger where people differ in taste. NaN for a single rater.
+
+    Both are of the votes that were about the method."""
 
 
 def mean_ranks(ranks: Ranks, raters: NDArray[np.int64]) -> list[MeanRank]:
     """One for each method; `raters` (votes,) says whose vote each is."""
-    of_raters = np.stack([ranks[raters == rater].mean(axis=0) for rater in np.unique(raters)])
-    columns = zip(ranks.mean(axis=0), _standard_error(ranks), _standard_error(of_raters), strict=True)
-    return [MeanRank(float(mean), float(error), float(over_raters)) for mean, error, over_raters in columns]
+    means = []
+    for column in ranks.T:
+        known = ~np.isnan(column)
+        own, whose = column[known], raters[known]
+        of_raters = np.array([own[whose == rater].mean() for rater in np.unique(whose)])
+        mean = float(own.mean()) if len(own) else math.nan
+        means.append(MeanRank(mean, _standard_error(own), _standard_error(of_raters)))
+    return means
 
 
 def kendalls_w(ranks: Ranks) -> float:
@@ -56,7 +63,7 @@ class Preference:
     first: int
     second: int
     share: float
-    """Of all votes, those that place `first` before `second`."""
+    """Of the votes on both, those that place `first` before `second`, and half of those that tie them."""
     for_first: int
     """Sentences whose raters mostly do."""
     for_second: int
@@ -76,11 +83,13 @@ def preferences(ranks: Ranks, questions: NDArray[np.int64]) -> list[Preference]:
     found = []
     for first in range(methods):
         for second in range(first + 1, methods):
-            wins = np.sign(ranks[:, second] - ranks[:, first])
-            majorities = np.array([np.sign(wins[questions == question].sum()) for question in np.unique(questions)])
+            both = ~np.isnan(ranks[:, second] - ranks[:, first])
+            wins, about = np.sign(ranks[both, second] - ranks[both, first]), questions[both]
+            majorities = np.array([np.sign(wins[about == question].sum()) for question in np.unique(about)])
             ups, downs = int((majorities > 0).sum()), int((majorities < 0).sum())
             p = float(binomtest(ups, ups + downs).pvalue) if ups + downs else 1.0
-            found.append((first, second, float((wins > 0).mean()), ups, downs, p))
+            share = float((wins > 0).mean() + (wins == 0).mean() / 2) if len(wins) else math.nan
+            found.append((first, second, share, ups, downs, p))
     corrected = holm([row[-1] for row in found])
     return [Preference(*row, p_corrected) for row, p_corrected in zip(found, corrected, strict=True)]
 
@@ -95,8 +104,5 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def _standard_error(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    if len(values) < 2:
-        return np.full(values.shape[1], math.nan)
-    deviation: NDArray[np.float64] = values.std(axis=0, ddof=1)
-    return deviation / math.sqrt(len(values))
+def _standard_error(values: NDArray[np.float64]) -> float:
+    return math.nan if len(values) < 2 else float(values.std(ddof=1)) / math.sqrt(len(values))

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stackgan_dist.errors import UserError
+from stackgan_dist.human_rank.study.order import Task
 from stackgan_dist.storage.locks import has_record_locks, is_fresh
 
 _WAIT_S = 0.1
@@ -32,11 +33,19 @@ CREATE TABLE IF NOT EXISTS votes (
     rater INTEGER NOT NULL REFERENCES raters (number),
     position INTEGER NOT NULL,
     question INTEGER NOT NULL,
-    ranking TEXT NOT NULL, -- methods, best first, as JSON
+    ranking TEXT NOT NULL, -- methods, best first, as JSON; those that share a place as a list in it
     time TEXT NOT NULL,
     undone TEXT -- when it was taken back
 );
 CREATE UNIQUE INDEX IF NOT EXISTS standing ON votes (rater, position) WHERE undone IS NULL;
+CREATE TABLE IF NOT EXISTS asked ( -- by adaptive studies: what was chosen to be asked, before it is shown
+    rater INTEGER NOT NULL REFERENCES raters (number),
+    position INTEGER NOT NULL,
+    question INTEGER NOT NULL,
+    shown TEXT NOT NULL, -- methods in the order of their places, as JSON
+    aspect TEXT NOT NULL,
+    PRIMARY KEY (rater, position)
+);
 """
 
 
@@ -48,12 +57,17 @@ class Vote:
     position: int
     """How many votes this rater had given before."""
     question: int
-    ranking: tuple[int, ...]
-    """Methods, best first."""
+    places: tuple[tuple[int, ...], ...]
+    """Methods by place, the best first; several in one place are tied."""
     time: str
     """UTC, ISO 8601."""
     undone: str | None
     """When the rater took it back; None while it stands."""
+
+    @property
+    def ranking(self) -> tuple[int, ...]:
+        """Methods, best first; tied ones in any order."""
+        return tuple(method for place in self.places for method in place)
 
 
 class Votes:
@@ -110,16 +124,33 @@ class Votes:
         query = "SELECT COUNT(*) FROM votes WHERE rater = ? AND undone IS NULL"
         return int(self._db.execute(query, (rater,)).fetchone()[0])
 
-    def ranking(self, rater: int, position: int) -> tuple[int, ...] | None:
+    def places(self, rater: int, position: int) -> tuple[tuple[int, ...], ...] | None:
         """The standing vote at a position, if there is one."""
         query = "SELECT ranking FROM votes WHERE rater = ? AND position = ? AND undone IS NULL"
         row = self._db.execute(query, (rater, position)).fetchone()
-        return None if row is None else tuple(json.loads(row[0]))
+        return None if row is None else _places(row[0])
 
-    def add(self, rater: int, position: int, question: int, ranking: Sequence[int]) -> None:
+    def add(self, rater: int, position: int, question: int, places: Sequence[Sequence[int]]) -> None:
         """Write a vote."""
-        values = (rater, position, question, json.dumps(list(ranking)), _now())
+        ranking = [place[0] if len(place) == 1 else list(place) for place in places]
+        values = (rater, position, question, json.dumps(ranking), _now())
         self._db.execute("INSERT INTO votes VALUES (?, ?, ?, ?, ?, NULL)", values)
+
+    def asked(self) -> dict[tuple[int, int], Task]:
+        """What an adaptive study chose to ask, by rater and position."""
+        rows = self._db.execute("SELECT rater, position, question, shown, aspect FROM asked")
+        return {
+            (rater, at): Task(question, tuple(json.loads(shown)), aspect) for rater, at, question, shown, aspect in rows
+        }
+
+    def ask(self, rater: int, position: int, task: Task) -> None:
+        """Note what is going to be asked."""
+        values = (rater, position, task.question, json.dumps(list(task.shown)), task.aspect)
+        self._db.execute("INSERT INTO asked VALUES (?, ?, ?, ?, ?)", values)
+
+    def hashed_link(self, rater: int) -> str:
+        """The hash of a rater's link."""
+        return str(self._db.execute("SELECT link_sha256 FROM raters WHERE number = ?", (rater,)).fetchone()[0])
 
     def take_back(self, rater: int, position: int) -> None:
         """Mark the standing vote at a position as undone."""
@@ -130,7 +161,7 @@ class Votes:
         """Every vote in the order of arrival, those taken back included."""
         rows = self._db.execute("SELECT rater, position, question, ranking, time, undone FROM votes ORDER BY rowid")
         return [
-            Vote(rater, position, question, tuple(json.loads(ranking)), time, undone)
+            Vote(rater, position, question, _places(ranking), time, undone)
             for rater, position, question, ranking, time, undone in rows
         ]
 
@@ -150,6 +181,10 @@ def _connect(file: Path) -> sqlite3.Connection:
             lock.rmdir()  # of a process that was killed: nobody holds it for longer than a vote takes
     url = f"{file.absolute().as_uri()}?vfs=unix-dotfile"
     return sqlite3.connect(url, uri=True, isolation_level=None, check_same_thread=False, timeout=30)
+
+
+def _places(text: str) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(place) if isinstance(place, list) else (place,) for place in json.loads(text))
 
 
 def _hashed(link: str) -> str:

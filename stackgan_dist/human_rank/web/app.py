@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from stackgan_dist.human_rank.study.order import tasks_asked
 from stackgan_dist.human_rank.study.rating import Rating
 from stackgan_dist.human_rank.web.group_commit import GroupCommit
 from stackgan_dist.human_rank.web.limits import Limits
@@ -46,9 +47,9 @@ def create_app(
         routes += RankRoutes(rating, GroupCommit(rating.votes), limits).routes()
         study = rating.study
         about["study"] = {
-            "sets": len(study.methods),
+            "sets": study.at_once,
             "images": study.images,
-            "sentences": min(study.questions_per_rater, study.sentences) + study.checks,
+            "sentences": tasks_asked(study, 0),
         }
     if trial is not None:
         routes += [Route("/try", _page("try.html")), Route("/try/", _without_slash), *trial.routes()]

@@ -19,6 +19,7 @@ from stackgan_dist.human_rank.web.requests import address, read_object, take_tur
 
 T = TypeVar("T")
 _LARGEST_POSITION = 10**6
+_MOST_SETS = 1_000
 _PICTURE_CACHE = "private, max-age=86400, immutable"
 
 
@@ -60,12 +61,15 @@ class RankRoutes:
         return Response(data, media_type="image/png", headers={"Cache-Control": _PICTURE_CACHE})
 
     async def vote(self, request: Request) -> Response:
-        """{"ranking": [slot, ...]}, best first; answers with the next turn once the vote is on the disk."""
+        """{"ranking": [slot, ...]}, best first; answers with the next turn once the vote is on the disk.
+
+        Where ties are asked for, slots that share a place stand in a list: [2, [0, 1]].
+        """
         link, position = self._link(request), self._position(request)
         ranking = (await read_object(request)).get("ranking")
         if not isinstance(ranking, list):
             raise HTTPException(422, "ranking must be a list of sets, best first")
-        slots = [whole_number(slot, "a set", 0, len(ranking) - 1) for slot in ranking]
+        slots = [_place(place) for place in ranking]
         return _turn(await self._run(lambda: self._rating.vote(link, position, slots)))
 
     async def undo(self, request: Request) -> Response:
@@ -90,6 +94,12 @@ class RankRoutes:
             raise HTTPException(409, "this sentence was ranked already, perhaps in another tab") from None
         except InvalidRankingError as error:
             raise HTTPException(422, str(error)) from None
+
+
+def _place(place: object) -> int | list[int]:
+    if isinstance(place, list):
+        return [whole_number(slot, "a set", 0, _MOST_SETS) for slot in place]
+    return whole_number(place, "a set", 0, _MOST_SETS)
 
 
 def _turn(turn: Turn) -> Response:

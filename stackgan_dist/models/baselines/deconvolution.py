@@ -6,7 +6,14 @@ would take it out again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import ClassVar
+
 from torch import nn
+
+from stackgan_dist.models.adversarial import NonSaturating
+from stackgan_dist.models.config import ModelConfig
+from stackgan_dist.models.family import Discriminator, Generator
 
 
 def from_point(inputs: int, outputs: int, *activation: nn.Module) -> nn.Sequential:
@@ -46,3 +53,23 @@ def initialise_convolutions(network: nn.Module) -> None:
                 nn.init.zeros_(layer.bias)
         elif isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
             nn.init.normal_(layer.weight, mean=1.0, std=0.02)
+
+
+class Baseline:
+    """A family of these layers; see Family."""
+
+    loss = NonSaturating()
+    networks: ClassVar[tuple[Callable[[ModelConfig, int], Generator], Callable[[ModelConfig, int], Discriminator]]]
+    """The classes of its generator and its discriminator."""
+
+    def generator(self, config: ModelConfig, text_dim: int) -> Generator:
+        """See Family."""
+        network = self.networks[0](config, text_dim)
+        initialise_convolutions(network)
+        return network
+
+    def discriminator(self, config: ModelConfig, text_dim: int) -> Discriminator:
+        """See Family."""
+        network = self.networks[1](config, text_dim)
+        initialise_convolutions(network)
+        return network

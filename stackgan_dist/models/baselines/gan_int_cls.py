@@ -9,14 +9,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from stackgan_dist.models.baselines.deconvolution import doubling, doubling_to_image, from_point
+from stackgan_dist.models.baselines.deconvolution import Baseline, doubling, doubling_to_image, from_point
 from stackgan_dist.models.blocks import bottleneck, conv, leaky_relu, normalised, relu, tile
 from stackgan_dist.models.conditioning import nothing_drawn
 from stackgan_dist.models.config import ModelConfig
+from stackgan_dist.models.family import Discriminator, Generator
 from stackgan_dist.models.outputs import Fakes, Logits
 
 
-class GanIntClsGenerator(nn.Module):
+class GanIntClsGenerator(Generator):
     """text, noise -> image of 64 pixels."""
 
     def __init__(self, config: ModelConfig, text_dim: int) -> None:
@@ -39,12 +40,8 @@ class GanIntClsGenerator(nn.Module):
         code = torch.cat([z, self.embed_text(text)], dim=1)
         return Fakes(self.body(code[:, :, None, None]), *nothing_drawn(text), low_resolution=None)
 
-    def discriminator_condition(self, text: Tensor) -> Tensor:
-        """The text itself: the discriminator has a layer of its own for it."""
-        return text
 
-
-class GanIntClsDiscriminator(nn.Module):
+class GanIntClsDiscriminator(Discriminator):
     """image, text -> logit."""
 
     def __init__(self, config: ModelConfig, text_dim: int) -> None:
@@ -66,10 +63,6 @@ class GanIntClsDiscriminator(nn.Module):
             nn.Conv2d(8 * width, 1, 4, bias=False),
         )
 
-    def forward(self, image: Tensor, text: Tensor) -> Logits:
-        """Score image (N, 3, 64, 64) in [-1, 1] against text (N, text_dim)."""
-        return self.score(self.features(image), text)
-
     def features(self, image: Tensor) -> Tensor:
         """The part that knows no text: (N, 3, 64, 64) -> (N, 8 Df, 4, 4)."""
         features: Tensor = self.encode(image)
@@ -78,3 +71,9 @@ class GanIntClsDiscriminator(nn.Module):
     def score(self, features: Tensor, text: Tensor) -> Logits:
         """Logits of features (N, 8 Df, 4, 4) with text (N, text_dim)."""
         return Logits(self.join(tile(self.embed_text(text), features)).flatten(), unconditional=None)
+
+
+class GanIntCls(Baseline):
+    """See Family."""
+
+    networks = GanIntClsGenerator, GanIntClsDiscriminator

@@ -6,16 +6,15 @@ for birds (main_cub_bbox.lua with one box, main_cub_keypoints.lua).
 
 from __future__ import annotations
 
-from abc import abstractmethod
-
 import torch
 from torch import Tensor, nn
 
-from stackgan_dist.models.baselines.deconvolution import doubling, doubling_to_image, from_point, mixing
+from stackgan_dist.models.baselines.deconvolution import Baseline, doubling, doubling_to_image, from_point, mixing
 from stackgan_dist.models.baselines.placing import GRID, any_keypoint, into_box, keypoint_maps, out_of_box
 from stackgan_dist.models.blocks import bottleneck, conv, leaky_relu, normalised, relu, tile
 from stackgan_dist.models.conditioning import nothing_drawn
 from stackgan_dist.models.config import ModelConfig
+from stackgan_dist.models.family import Discriminator, Generator
 from stackgan_dist.models.outputs import Fakes, Logits
 
 
@@ -39,15 +38,7 @@ def _gather(inputs: int, widths: tuple[int, int, int]) -> nn.Sequential:
     )
 
 
-class _Generator(nn.Module):
-    """What both generators have in common: they are told the text and take it as it is."""
-
-    def discriminator_condition(self, text: Tensor) -> Tensor:
-        """The text itself: the discriminator has a layer of its own for it."""
-        return text
-
-
-class GawwnBoxGenerator(_Generator):
+class GawwnBoxGenerator(Generator):
     """text, noise, box -> image of 128 pixels.
 
     A global path knows the text at its place in the picture; a local path makes the object, which is put there.
@@ -94,7 +85,7 @@ class GawwnBoxGenerator(_Generator):
         return Fakes(image, *nothing_drawn(text), low_resolution=None)
 
 
-class GawwnKeypointGenerator(_Generator):
+class GawwnKeypointGenerator(Generator):
     """text, noise, keypoints -> image of 128 pixels."""
 
     def __init__(self, config: ModelConfig, text_dim: int) -> None:
@@ -136,7 +127,7 @@ class GawwnKeypointGenerator(_Generator):
         return Fakes(image, *nothing_drawn(text), low_resolution=None)
 
 
-class _Discriminator(nn.Module):
+class _Discriminator(Discriminator):
     """image, text, place -> logit: one path looks at the object, one at the whole picture.
 
     Args:
@@ -176,18 +167,10 @@ class _Discriminator(nn.Module):
             nn.Linear(2 * width, width), nn.BatchNorm1d(width), leaky_relu(), nn.Linear(width, 1)
         )
 
-    def forward(self, image: Tensor, text: Tensor, place: Tensor) -> Logits:
-        """Score image (N, 3, 128, 128) in [-1, 1] against text (N, text_dim) at its place."""
-        return self.score(self.features(image), text, place)
-
     def features(self, image: Tensor) -> Tensor:
         """The part that knows neither text nor place: (N, 3, 128, 128) -> (N, 2 Df, 16, 16)."""
         features: Tensor = self.trunk(image)
         return features
-
-    @abstractmethod
-    def score(self, features: Tensor, text: Tensor, place: Tensor) -> Logits:
-        """Logits of features (N, 2 Df, 16, 16) with text (N, text_dim) and place, as the generator's."""
 
     def _judge(self, region: Tensor, whole: Tensor) -> Logits:
         """Logits from what the two paths join at 16x16 and at 4x4."""
@@ -207,7 +190,7 @@ class GawwnBoxDiscriminator(_Discriminator):
         )
 
     def score(self, features: Tensor, text: Tensor, place: Tensor) -> Logits:
-        """See the base class; `place` is a box (N, 4)."""
+        """Logits of features (N, 2 Df, 16, 16) with text (N, text_dim) and the generator's box (N, 4)."""
         meaning = self.embed_text(text)
         region = out_of_box(self.with_text(tile(meaning, features)), place)
         placed = self.place_text(into_box(_spread(meaning), place))
@@ -222,7 +205,19 @@ class GawwnKeypointDiscriminator(_Discriminator):
         super().__init__(config, text_dim, len(config.placement.names), global_extra=config.condition_dim)
 
     def score(self, features: Tensor, text: Tensor, place: Tensor) -> Logits:
-        """See the base class; `place` are keypoints (N, K, 3)."""
+        """Logits of features (N, 2 Df, 16, 16) with text (N, text_dim) and the generator's keypoints (N, K, 3)."""
         meaning, maps = self.embed_text(text), keypoint_maps(place)
         seen = self.with_text(tile(meaning, features)) * any_keypoint(maps)
         return self._judge(torch.cat([seen, maps.to(seen.dtype)], dim=1), tile(meaning, self.whole(features)))
+
+
+class GawwnBox(Baseline):
+    """See Family."""
+
+    networks = GawwnBoxGenerator, GawwnBoxDiscriminator
+
+
+class GawwnKeypoints(Baseline):
+    """See Family."""
+
+    networks = GawwnKeypointGenerator, GawwnKeypointDiscriminator

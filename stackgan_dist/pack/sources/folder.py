@@ -131,14 +131,13 @@ class PictureFolder:
             chosen = [CaptionsFile(name) for name in FIRST if name in files][:1]
         if not chosen:
             texts = PictureTexts(files, pictures)
-            own = {picture: texts.of(picture) for picture in pictures}
-            if any(own.values()):
-                return (
-                    [read_text(self._files, picture, own[picture]) for picture in pictures],
-                    {*filter(None, own.values())},
-                    "",
-                )
-            chosen = captions.found(files)
+            own = {picture: name for picture in pictures if (name := texts.of(picture)) is not None}
+            words = {*own.values()}
+            # JSON beside pictures may be about other things; then a file has the captions.
+            if all(name.endswith(".json") for name in words):
+                chosen = captions.found([name for name in files if name not in words])
+            if words and not chosen:
+                return [read_text(self._files, picture, own.get(picture)) for picture in pictures], words, ""
         if not chosen:
             looks = "".join(f"\n  {look}" for look in captions.looked_like(files))
             raise UserError(

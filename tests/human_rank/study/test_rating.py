@@ -107,9 +107,9 @@ def test_undo_takes_back_the_last_vote_and_keeps_it_on_record(rating: Rating) ->
 
 def test_two_standing_votes_are_impossible_in_the_file_itself(rating: Rating) -> None:
     rating.join()
-    rating.votes.add(0, 0, 0, [0, 1, 2])
+    rating.votes.add(0, 0, 0, [[0], [1], [2]])
     with pytest.raises(sqlite3.IntegrityError):
-        rating.votes.add(0, 0, 0, [0, 1, 2])
+        rating.votes.add(0, 0, 0, [[0], [1], [2]])
 
 
 def test_a_broken_transaction_leaves_nothing(folder: StudyFolder, study: Study) -> None:

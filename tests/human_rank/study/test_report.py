@@ -19,7 +19,7 @@ TIME = "2026-01-02T03:04:05.678+00:00"
 
 
 def _vote(rater: int, position: int, question: int, *ranking: int, undone: str | None = None) -> Vote:
-    return Vote(rater, position, question, ranking, TIME, undone)
+    return Vote(rater, position, question, tuple((method,) for method in ranking), TIME, undone)
 
 
 @pytest.fixture

@@ -149,6 +149,49 @@ def test_a_whole_study_by_two_raters(
     assert len((tmp_path / "votes.csv").read_text().splitlines()) == 13
 
 
+def test_pairs_with_ties_and_aspects_end_with_a_code(
+    page: Page, study: Path, report: Callable[..., str], tmp_path: Path
+) -> None:
+    """The better of two is one click; "=" makes them equal; what is asked changes with the page."""
+    from selenium.webdriver.common.keys import Keys
+
+    content = json.loads((study / "study.json").read_text())
+    protocol = {"at_once": 2, "ties": True, "aspects": ["alignment", "realism"], "completion": "unique"}
+    (study / "study.json").write_text(json.dumps({**content, "schema": 2, "protocol": protocol}))
+    with serving(tmp_path / "log", study) as server:
+        page.open(server.url)
+        page.until(lambda: page.find("#join").is_displayed(), "the study is offered")
+        page.find("#join").click()
+        prompts = set()
+        for number in range(1, 13):
+            page.until(lambda at=number: page.text("#count").startswith(f"{at} of 12"), f"question {number}")
+            page.until(lambda: len(page.all(".set")) == 2, "two sets")
+            prompts.add(page.text("#prompt"))
+            if number == 1:
+                page.all(".set")[1].click()
+                assert [chip.text for chip in page.all(".place .chip")] == ["B", "A"]
+                page.find(".tie").click()
+                assert page.find(".tie").get_attribute("aria-pressed") == "true"
+                page.find("#confirm").click()
+            elif number == 2:
+                page.keys("a", "=", "=", Keys.ENTER)
+            else:
+                page.keys("b", Keys.ENTER)
+        page.until(lambda: page.find("#done").is_displayed(), "the end")
+        code = page.text("#code")
+        assert len(code) == 10
+        page.quiet()
+    assert prompts == {
+        "Which pictures fit this sentence best, however real they look?",
+        "Which pictures look most real, whatever the sentence says?",
+    }
+    votes = _votes(study, report, tmp_path)
+    assert votes[0]["ranking"] in ([votes[0]["shown"]], [votes[0]["shown"][::-1]])
+    assert votes[1]["ranking"] == votes[1]["shown"]
+    assert all(vote["ranking"] == vote["shown"][::-1] for vote in votes[2:])
+    assert f"rater 0: {code}" in report(study, "--codes")
+
+
 def test_drag_and_swap(page: Page, server: Server) -> None:
     from selenium.webdriver import ActionChains
 

@@ -256,6 +256,10 @@ def test_texts_of_other_endings(tmp_path: Path) -> None:
     found = _records(tmp_path)
     assert (found["a.jpg"].captions, found["b.jpg"].captions) == (("one",), ("two",))
     assert "it is a list, not an object" in found["c.jpg"].fault
+    # JSON beside each picture that is about other things does not hide a file of captions.
+    (tmp_path / "a.caption").unlink()
+    _write(tmp_path, "metadata.csv", "file_name,text\na.jpg,three\nb.jpg,four\nc.jpg,five\n")
+    assert [record.captions for record in _records(tmp_path).values()] == [("three",), ("four",), ("five",)]
 
 
 class TestNames:

@@ -8,6 +8,7 @@ const here = location.pathname.replace(/\/$/, "");
 const letter = (slot) => String.fromCharCode(65 + slot);
 let turn = null;
 let places = []; // places[p] is the slot that is ranked p-th, or null
+let tied = []; // tied[p]: the p-th shares its place with the one before it, where ties are asked for
 let busy = false;
 
 function pictures(slot) {
@@ -28,6 +29,7 @@ const picture = (position, slot) => `${here}/pictures/${position}/${slot}.png`;
 function show(next) {
   turn = next;
   places = Array(turn.sets).fill(null);
+  tied = Array(turn.sets).fill(false);
   $("progress").max = turn.total;
   $("progress").value = turn.position;
   $("undo").hidden = turn.position === 0;
@@ -37,11 +39,14 @@ function show(next) {
   $("done").hidden = !done;
   $("sets").replaceChildren();
   $("places").replaceChildren();
+  $("completion").hidden = !turn.code;
+  $("code").textContent = turn.code ?? "";
   if (done) {
     // The run that the same server has, if any: something to go on with.
     ask("GET", "../about").then((about) => ($("next").hidden = !about.run), () => {});
     return;
   }
+  $("prompt").textContent = turn.prompt;
   $("sentence").textContent = turn.sentence;
   for (let slot = 0; slot < turn.sets; slot++) {
     const set = element(
@@ -65,7 +70,9 @@ function show(next) {
       element("span", { className: "label" }, label),
     );
     button.dataset.place = place;
-    $("places").append(element("li", {}, button));
+    const tie = element("button", { className: "tie quiet", type: "button", title: "Equally good (=)" }, "=");
+    tie.dataset.tie = place;
+    $("places").append(element("li", {}, ...(turn.ties && place > 0 ? [tie] : []), button));
   }
   paint();
   window.scrollTo(0, 0);
@@ -89,13 +96,18 @@ function paint() {
     button.querySelector(".chip").textContent = slot === null ? "" : letter(slot);
     button.setAttribute("aria-label", `Place ${place + 1}: ${slot === null ? "empty" : `set ${letter(slot)}, take it back`}`);
   }
+  for (const tie of document.querySelectorAll(".tie")) {
+    const place = Number(tie.dataset.tie);
+    tie.setAttribute("aria-pressed", String(tied[place]));
+    tie.setAttribute("aria-label", `Places ${place} and ${place + 1} are equally good`);
+  }
   const complete = places.every((slot) => slot !== null);
   $("confirm").disabled = !complete || busy;
   const next = places.indexOf(null);
   $("hint").textContent = complete
     ? touch
       ? "Tap Confirm, or a place to take its set back."
-      : "Press Enter to confirm, Backspace to change."
+      : `Press Enter to confirm, Backspace to change${turn.ties ? ", = where the last two are equally good" : ""}.`
     : next === 0
       ? touch
         ? "Tap the best set first, or drag sets to places by their dots."
@@ -124,6 +136,24 @@ function toggle(slot) {
   const place = places.indexOf(slot);
   if (place >= 0) takeBack(place);
   else put(slot, places.indexOf(null));
+  // Of two, the better one says it all.
+  if (turn.sets === 2 && place < 0 && places.includes(null)) put(1 - slot, places.indexOf(null));
+}
+
+function toggleTie(place) {
+  tied[place] = !tied[place];
+  say(tied[place] ? `Places ${place} and ${place + 1} are equally good.` : `Place ${place} is better than ${place + 1}.`);
+  paint();
+}
+
+// Slots from best to worst; those that share a place in a list of their own.
+function ranking() {
+  if (!turn.ties) return places;
+  return places.reduce((sets, slot, place) => {
+    if (place > 0 && tied[place]) sets.at(-1).push(slot);
+    else sets.push([slot]);
+    return sets;
+  }, []);
 }
 
 async function send(work, after) {
@@ -148,7 +178,7 @@ async function send(work, after) {
 }
 
 const vote = () =>
-  send(() => ask("PUT", `${here}/votes/${turn.position}`, { ranking: places }), `Stored.`);
+  send(() => ask("PUT", `${here}/votes/${turn.position}`, { ranking: ranking() }), `Stored.`);
 const undo = () =>
   send(() => ask("DELETE", `${here}/votes/${turn.position - 1}`), "Your last answer was taken back; rank it again.");
 
@@ -159,6 +189,8 @@ $("sets").addEventListener("click", (event) => {
   if (set && !dragged) toggle(Number(set.dataset.slot));
 });
 $("places").addEventListener("click", (event) => {
+  const tie = event.target.closest(".tie");
+  if (tie) toggleTie(Number(tie.dataset.tie));
   const place = event.target.closest(".place");
   if (place && !dragged) takeBack(Number(place.dataset.place));
 });
@@ -173,6 +205,9 @@ document.addEventListener("keydown", (event) => {
   } else if (event.key === "Backspace") {
     takeBack(places.findLastIndex((slot) => slot !== null));
     event.preventDefault();
+  } else if (event.key === "=" && turn.ties) {
+    const filled = places.filter((slot) => slot !== null).length;
+    if (filled > 1) toggleTie(filled - 1);
   } else if (event.key.length === 1) {
     const slot = event.key.toUpperCase().charCodeAt(0) - 65;
     const focused = document.activeElement.closest?.(".set");

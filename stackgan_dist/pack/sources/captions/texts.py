@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
@@ -51,8 +52,8 @@ def _apart(files: list[str], pictures: list[str]) -> dict[str, str]:
         likeliest = [text for text in candidates if _shared(path, text) == best]
         if len(likeliest) == 1:
             found[picture] = str(likeliest[0])
-    claims = list(found.values())
-    return {picture: text for picture, text in found.items() if claims.count(text) == 1}
+    claims = Counter(found.values())
+    return {picture: text for picture, text in found.items() if claims[text] == 1}
 
 
 def _shared(one: PurePosixPath, other: PurePosixPath) -> int:

@@ -1,0 +1,33 @@
+"""A text is a mean of embeddings of captions: the same bits wherever it is computed, on a host or on a device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def mean_of_captions(chosen: Tensor) -> Tensor:
+    """The means (rows, dim), float32, of embeddings (captions, rows, dim), summed in the order of the captions."""
+    embeddings = chosen.float()
+    mean = embeddings[0] + 0  # which turns -0 into 0
+    for more in embeddings[1:]:
+        mean += more
+    # Divided by a tensor: CUDA takes a division by a number for a product with its reciprocal, which rounds otherwise.
+    return mean.div_(torch.full((), len(embeddings), dtype=mean.dtype, device=mean.device))
+
+
+def mean_texts(chosen: Tensor, texts: int, with_partner: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """The matching texts (n + m, dim) of a step, and the mismatched ones (n, dim).
+
+    Args:
+        chosen: embeddings of the captions of PlannedRows, (captions per text, n + m + n, dim).
+        texts: n + m.
+        with_partner: the m rows that draw a text between two: it is half-way to the partner's.
+    """
+    means = mean_of_captions(chosen)
+    if with_partner:
+        between = slice(texts - len(with_partner), texts)
+        means[between] = (means[with_partner] + means[between]) / 2
+    return means[:texts], means[texts:]

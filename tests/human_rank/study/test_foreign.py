@@ -1,0 +1,145 @@
+"""Studies of pictures that were made elsewhere: captions from tables, files beside them, and names."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from stackgan_dist.errors import UserError
+from stackgan_dist.human_rank import __main__ as human_rank
+from stackgan_dist.human_rank.study.folder import StudyFolder
+from stackgan_dist.human_rank.study.foreign import ForeignMethod
+
+SENTENCES = ("a red bird", "a blue bird", "a bird with long legs, and a crown")
+
+
+def _picture(file: Path, colour: int, size: tuple[int, int] = (16, 16)) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (colour, 0, 0)).save(file)
+
+
+def _by_name(folder: Path, sentences: tuple[str, ...] = SENTENCES[:2], images: int = 2, colour: int = 10) -> Path:
+    for sentence in sentences:
+        for number in range(images):
+            _picture(folder / f"{sentence.replace(' ', '_')}-{number}.png", colour + number)
+    return folder
+
+
+def _by_table(
+    folder: Path, name: str = "captions.csv", sentences: tuple[str, ...] = SENTENCES, images: int = 2
+) -> Path:
+    rows = []
+    for i, sentence in enumerate(sentences):
+        for number in range(images):
+            _picture(folder / "pictures" / f"{i}-{number}.jpg", 100 + number, (32, 32))
+            rows.append((f"pictures/{i}-{number}.jpg", sentence))
+    if name.endswith("jsonl"):
+        text = "".join(json.dumps({"file_name": file, "text": sentence}) + "\n" for file, sentence in rows)
+    else:
+        mark = "\t" if name.endswith("tsv") else ","
+        text = mark.join(("file", "caption")) + "\n" + "".join(f'{file}{mark}"{said}"\n' for file, said in rows)
+    (folder / name).write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["captions.csv", "captions.tsv", "metadata.jsonl"])
+def test_captions_in_a_table(tmp_path: Path, name: str) -> None:
+    method = ForeignMethod.read(_by_table(tmp_path, name), "theirs")
+    assert set(method.pictures) == set(SENTENCES)
+    assert [len(files) for files in method.pictures.values()] == [2, 2, 2]
+
+
+def test_captions_in_names_and_beside_pictures(tmp_path: Path) -> None:
+    assert set(ForeignMethod.read(_by_name(tmp_path / "names"), "x").pictures) == {"a red bird", "a blue bird"}
+    for number, sentence in enumerate(SENTENCES):
+        _picture(tmp_path / "beside" / f"{number}.png", 0)
+        (tmp_path / "beside" / f"{number}.txt").write_text(f"{sentence}\n")
+    assert set(ForeignMethod.read(tmp_path / "beside", "x").pictures) == set(SENTENCES)
+
+
+def _build(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["human_rank", "build", *map(str, arguments)])
+    try:
+        human_rank.main()
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
+def test_a_study_of_two_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = _by_name(tmp_path / "ours", SENTENCES[:2]), _by_table(tmp_path / "theirs", sentences=SENTENCES[:2])
+    real = tmp_path / "real"
+    for number in range(3):
+        _picture(real / f"{number}.jpg", 200, (40, 30))
+    arguments = ["--pictures", ours, theirs, "--images", 2, "--at-once", 2, "--ties", "--out", tmp_path / "study"]
+    assert _build(monkeypatch, *arguments, "--attention-checks", 1, "--real", real) == 0
+    folder = StudyFolder(tmp_path / "study")
+    study = folder.read()
+    assert [method.name for method in study.methods] == ["ours", "theirs"]
+    assert [method.image_size for method in study.methods] == [16, 32]
+    assert {question.sentence for question in study.questions if not question.check} == set(SENTENCES[:2])
+    assert (study.sentences, study.checks, study.protocol.ties) == (2, 1, True)
+    with Image.open(folder.picture_file(0, 0)) as row:
+        assert row.size == (32, 16)
+        assert [row.getpixel((x, 8)) for x in (8, 24)] == [(10, 0, 0), (11, 0, 0)]
+    with Image.open(folder.picture_file(2, 0)) as row:
+        assert row.size == (64, 32)
+        assert abs(row.getpixel((8, 8))[0] - 200) < 3  # type: ignore[index]
+    with Image.open(folder.picture_file(2, 1)) as row:
+        assert len(row.getcolors(64 * 32) or ()) > 1_000
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        ("sentences", r"theirs has no pictures of 1 sentences that .*ours has: 'a blue bird'"),
+        ("few", r"theirs has 1 pictures of 'a (red|blue) bird', and --images asks for 2"),
+        ("shape", r"has 16x12 pixels; the page shows squares"),
+        ("sizes", r"theirs has pictures of \[\(16, 16\), \(20, 20\)\] pixels"),
+        ("broken", r"red_bird-0.png is not a picture that can be read"),
+        ("checks", r"give a folder of real ones with --real"),
+        ("uncaptioned", r"the table of captions has none for extra.png"),
+        ("columns", r"captions.csv has the columns a, b; one of file, file_name"),
+        ("empty", r"nothing has no pictures"),
+    ],
+)
+def test_refusals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], spoil: str, message: str
+) -> None:
+    ours, theirs = _by_name(tmp_path / "ours"), _by_name(tmp_path / "theirs")
+    more: list[object] = ["--attention-checks", 1] if spoil == "checks" else []
+    match spoil:
+        case "sentences":
+            for file in theirs.glob("*blue*"):
+                file.unlink()
+        case "few":
+            for file in theirs.glob("*-1.png"):
+                file.unlink()
+        case "shape":
+            _picture(theirs / "a_red_bird-0.png", 0, (16, 12))
+        case "sizes":
+            _picture(theirs / "a_red_bird-1.png", 0, (20, 20))
+        case "broken":
+            (theirs / "a_red_bird-0.png").write_bytes(b"no picture")
+        case "uncaptioned":
+            theirs = _by_table(tmp_path / "table", sentences=SENTENCES[:2])
+            _picture(theirs / "extra.png", 0)
+        case "columns":
+            (theirs / "captions.csv").write_text("a,b\n1,2\n")
+        case "empty":
+            theirs = tmp_path / "nothing"
+            theirs.mkdir()
+    code = _build(monkeypatch, "--pictures", ours, theirs, "--images", 2, "--out", tmp_path / "study", *more)
+    assert code == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "study" / "study.json").exists()
+
+
+def test_a_method_needs_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is not a folder of pictures"):
+        ForeignMethod.read(tmp_path / "nowhere", "x")
