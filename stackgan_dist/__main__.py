@@ -10,12 +10,14 @@ import os
 import sys
 
 from stackgan_dist import __version__
-from stackgan_dist.doors import COMMANDS, command_main, front_door
+from stackgan_dist.doors import COMMANDS, command_main, front_door, run_in_front
 from stackgan_dist.errors import UserError
 from stackgan_dist.near_names import did_you_mean
 from stackgan_dist.short_help import short_help
 
 _OPTIONS = ("--help", "--version", "--ranks")
+_OTHER_RUN = ("human_rank", "runs")
+"""Commands that take --run where it stands."""
 _USAGE = "usage: stackgan [-h] [--version] [--ranks N] COMMAND [OPTIONS]"
 
 
@@ -70,6 +72,8 @@ def _become_torchrun(ranks: str, name: str, arguments: list[str]) -> None:
     # Unset, torchrun would choose the same and warn about it.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torchrun = [sys.executable, "-m", "stackgan_dist.launcher", "--standalone", "--nproc-per-node", ranks]
+    if name not in _OTHER_RUN:
+        arguments = run_in_front(arguments)  # torchrun would take --run for a flag of its own
     sys.stdout.flush()
     os.execv(sys.executable, [*torchrun, "-m", f"stackgan_dist.{name}", *arguments])
 

@@ -96,7 +96,7 @@ def parse_options(
 
     given = ["--help" if word == "--help-all" else word for word in given]
     if run_first:
-        given = _run_in_front(given)
+        given = run_in_front(given)
     # tyro says what cannot be a number even without console_outputs.
     with nullcontext() if is_main_rank() else redirect_stderr(io.StringIO()):
         parsed: T = tyro.cli(
@@ -112,7 +112,7 @@ def parse_options(
     return parsed
 
 
-def _run_in_front(arguments: list[str]) -> list[str]:
+def run_in_front(arguments: list[str]) -> list[str]:
     """`arguments` with what --run names as the first of them, where it is given so."""
     for number, word in enumerate(arguments):
         if word == "--run" and arguments[number + 1 :]:

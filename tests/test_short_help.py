@@ -151,6 +151,20 @@ def test_a_run_is_given_in_one_way_everywhere(command: str, monkeypatch: pytest.
     assert "run='runs/x'" in repr(seen[0])
 
 
+def test_ranks_get_the_run_where_torchrun_lets_it_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchrun under Python 3.11 takes --run for an abbreviation of its own flags, also behind the module."""
+    started: list[list[str]] = []
+    monkeypatch.setattr("os.execv", lambda _, words: started.append(words[words.index("-m", 2) :]))
+    monkeypatch.setattr(stackgan, "command_main", lambda _: lambda: None)
+    for line in ("scores --samples 9 --run runs/x", "scores runs/x --samples 9", "train --run.name x"):
+        assert _stackgan(monkeypatch, "--ranks", "2", *line.split()) == 0
+    assert [words[1:] for words in started] == [
+        ["stackgan_dist.scores", "runs/x", "--samples", "9"],
+        ["stackgan_dist.scores", "runs/x", "--samples", "9"],
+        ["stackgan_dist.train", "--run.name", "x"],
+    ]
+
+
 def test_a_run_of_runs_too(tmp_path: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "DONE").write_text("step 7\n")
     for line in (
