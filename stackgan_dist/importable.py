@@ -135,7 +135,9 @@ def _check_members(part: Any, needed: list[str], name: str, protocol: type, flag
     missing = [member for member in needed if not hasattr(part, member)]
     if missing:
         whole = ", ".join([*_methods(protocol), *_attributes(protocol)])
-        raise UserError(f"{flag} {name} lacks {' and '.join(missing)}; a {protocol.__name__} has {whole} ({_GUIDE})")
+        raise UserError(
+            f"{flag} {name} lacks {' and '.join(missing)}; a class of {protocol.__name__} has {whole} ({_GUIDE})"
+        )
 
 
 def _methods(protocol: type) -> list[str]:

@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from distributed.tiny import TINY_FLAGS, train_alone
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
+from stackgan_dist.config import Config, differences
+from stackgan_dist.config_source import parse
 from stackgan_dist.data.index import load_index
 from stackgan_dist.errors import UserError
 from stackgan_dist.importable import ALLOW
+from stackgan_dist.models import Fakes, ModelConfig
 from stackgan_dist.pack import __main__ as pack
+from stackgan_dist.runs.trained import load_discriminator, load_trained
 from stackgan_dist.text import load_encoder
 from stackgan_dist.text.own import OwnEncoder
+from stackgan_dist.train.networks import check_networks
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+sys.path.append(str(EXAMPLES))
+
+from own_family import Tiny, TinyGenerator  # noqa: E402  # what it is tested with lies beside the package
+
 LONGEST = 60
 """Lines of an example that shows how to extend the package."""
 
@@ -33,7 +46,9 @@ def _pack(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
 
 
 def test_examples_are_short() -> None:
-    assert {path.name for path in EXAMPLES.glob("own_*.py")} >= {"own_source.py", "own_encoder.py"}
+    assert {path.name for path in EXAMPLES.glob("own_*.py")} >= {
+        f"own_{part}.py" for part in ("source", "encoder", "family", "loss")
+    }
     for path in EXAMPLES.glob("own_*.py"):
         assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST, path.name
 
@@ -65,6 +80,125 @@ def test_own_source_and_encoder(
     with pytest.raises(SystemExit):
         _pack(monkeypatch, *own, "--sizes", "16", "--options", "share=0.5", "--overwrite")
     assert "own_source:Cards does not take these options" in capsys.readouterr().err
+
+
+OWN = ["--model.family", "own_family:Tiny", "--model.options", "layers=2"]
+
+
+def _config(packed: Path, folder: Path, *flags: str) -> Config:
+    run = ["--data.url", str(packed), "--run.folder", str(folder), "--training.epochs", "10"]
+    return parse([*TINY_FLAGS, *run, *flags])
+
+
+def test_an_own_family_is_trained_and_generates(packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fifty steps; afterwards its checkpoint causes no import unasked."""
+    config = _config(packed, tmp_path, *OWN, "--training.loss", "own_loss:LeastSquares")
+    check_networks(config, 256)
+    run = train_alone(config, None)
+    trained = load_trained(run, lambda _: None)
+    assert (trained.step, trained.config.own_parts) == (50, ["own_family:Tiny", "own_loss:LeastSquares"])
+    assert trained.config.model.options == ("layers=2",)
+    assert differences(config, trained.config) == []
+    for use in (trained.generator, lambda device: load_discriminator(trained, device)):
+        with pytest.raises(UserError, match=f"the checkpoint {run}.*own_family:Tiny"):
+            use(torch.device("cpu"))
+        with monkeypatch.context() as patch:
+            patch.setenv(ALLOW, "own_family:Tiny")
+            use(torch.device("cpu"))
+    monkeypatch.setenv(ALLOW, "own_family:Tiny")
+    generator = trained.generator(torch.device("cpu"))
+    text, z, eps = torch.randn(2, 256), torch.randn(2, 4), torch.zeros(2, 1, 4)
+    assert generator(text, z, eps).image.shape == (2, 3, 64, 64)
+    with pytest.raises(UserError, match=r"--config .* names own_loss:LeastSquares"):
+        parse(["--config", str(run / "config.json")])
+    monkeypatch.setenv(ALLOW, "own_family,own_loss")
+    assert parse(["--config", str(run / "config.json")]).own_parts == config.own_parts
+
+
+class _Silent(TinyGenerator):
+    def forward(self, text: Tensor, z: Tensor, eps: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(text, z, eps).image
+
+
+class _Small(TinyGenerator):
+    def forward(self, text: Tensor, z: Tensor, eps: Tensor) -> Fakes:
+        return super().forward(text[:1], z[:1], eps)
+
+
+class _Failing(TinyGenerator):
+    def forward(self, text: Tensor, z: Tensor, eps: Tensor) -> Fakes:
+        raise KeyError("no text")
+
+
+class Faulty(Tiny):
+    """What is wrong with it is set by the tests."""
+
+    makes: Any = None
+
+    def generator(self, config: ModelConfig, text_dim: int) -> Any:
+        return self.makes(config, text_dim, 1)
+
+
+@pytest.mark.parametrize(
+    ("makes", "message"),
+    [
+        (_Silent, r"tried on two rows: the generator returned a Tensor; it must be Fakes"),
+        (_Small, r"Fakes.image is of shape \(1, 3, 64, 64\); it must be \(2, 3, 64, 64\)"),
+        (_Failing, r"failed when tried on two rows: KeyError: 'no text' \(.*test_examples.py:\d+\)"),
+        (lambda *_: torch.nn.Linear(1, 1), r"generator made a Linear; it must be a Generator"),
+        (lambda *_: 1 / 0, r"cannot make its generator: ZeroDivisionError"),
+    ],
+)
+def test_a_faulty_family_is_refused_before_it_trains(monkeypatch: pytest.MonkeyPatch, makes: Any, message: str) -> None:
+    monkeypatch.setattr(Faulty, "makes", staticmethod(makes))
+    config = Config(model=ModelConfig(family=f"{__name__}:Faulty", generator_width=2, discriminator_width=2))
+    with pytest.raises(UserError, match=message):
+        check_networks(config, 5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--model.family", "df_gan"], "--model.family is 'df_gan', it must be one of stackgan, .* or your own"),
+        (["--model.options", "layers=2"], "options are for families of your own, this is stackgan"),
+        ([*OWN, "--model.stage", "2"], "stage is 2, but it is StackGAN's and own_family:Tiny has none"),
+    ],
+)
+def test_what_no_family_can_be_is_refused(flags: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parse(flags)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--training.loss", "hing"], "it must be one of non-saturating, hinge, matching-aware-hinge, or your own"),
+        ([*OWN, "--training.reading-weight", "1"], "the term is StackGAN's and own_family:Tiny has none"),
+    ],
+)
+def test_what_no_run_can_have_is_refused(flags: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parse(flags).validate(1)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([*OWN[:3], "depth=2"], r"--model.family own_family:Tiny does not take these options: .*Tiny\(layers"),
+        (["--training.loss", "matching-aware-hinge"], "the discriminator of stage-I has batch normalisation"),
+        (
+            ["--model.family", "df-gan", "--training.compile"],
+            "--training.compile cannot differentiate twice",
+        ),
+        (
+            ["--training.loss", "own_family:Tiny"],
+            "--training.loss own_family:Tiny lacks penalty; a class of AdversarialLoss has discriminator",
+        ),
+    ],
+)
+def test_what_cannot_be_built_is_refused(flags: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check_networks(parse([*TINY_FLAGS, *flags]), 5)
 
 
 class _Encoder:
