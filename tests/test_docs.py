@@ -21,7 +21,7 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.rel
 
 SUBCOMMANDS = {
     "pack": ("verify", "reshard"),
-    "human_rank": ("build", "serve", "report"),
+    "human_rank": ("build", "serve", "report", "plan"),
     "bench": ("step", "loader", "checkpoint", "score", "scaling"),
     "reproduce": ("table1", "table2", "terms"),
 }
@@ -87,6 +87,7 @@ def known_flags(*command: str) -> frozenset[str]:
 
 def all_flags() -> frozenset[str]:
     commands = [(name,) for name in COMMANDS] + [(name, sub) for name in SUBCOMMANDS for sub in SUBCOMMANDS[name]]
+    commands.append(("scores", "--pictures"))
     return frozenset().union(*(known_flags(*command) for command in commands))
 
 
