@@ -87,6 +87,7 @@ def known_flags(*command: str) -> frozenset[str]:
 
 def all_flags() -> frozenset[str]:
     commands = [(name,) for name in COMMANDS] + [(name, sub) for name in SUBCOMMANDS for sub in SUBCOMMANDS[name]]
+    commands.append(("scores", "--pictures"))
     return frozenset().union(*(known_flags(*command) for command in commands))
 
 
