@@ -91,8 +91,8 @@ def main() -> None:
         )
         numbers, features, labels, held_out = _look_at_all(pictures, base, options.views, ranks)
         head = fit_head(
-            features[~held_out],
-            labels[~held_out],
+            features[~held_out].to(ranks.device),
+            labels[~held_out].to(ranks.device),
             len(pictures.classes),
             options.decay,
             lambda tensor: sum_over_ranks(tensor, ranks),

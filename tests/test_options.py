@@ -41,7 +41,7 @@ SUBCOMMANDS = {
     "pack": ["pack", "pack verify", "pack reshard"],
     "scores": ["scores", "scores --pictures"],
     "runs": ["runs folder"],
-    "human_rank": ["human_rank build", "human_rank serve", "human_rank report"],
+    "human_rank": ["human_rank build", "human_rank serve", "human_rank report", "human_rank plan"],
     "bench": [f"bench {name}" for name in BENCHMARKS],
 }
 LINES = [line for command in COMMANDS for line in SUBCOMMANDS.get(command, [command])]

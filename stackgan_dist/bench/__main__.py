@@ -1,4 +1,4 @@
-"""How fast it is here: `python -m stackgan_dist.bench step|loader|checkpoint|score|scaling`.
+"""How fast it is here: `python -m stackgan_dist.bench step|loader|checkpoint|score|scaling|preset`.
 
 Each measures the plain way beside the fast one in the same run, in turns, and prints a table; --json FILE keeps it.
 """
@@ -18,6 +18,7 @@ BENCHMARKS = {
     "loader": "batches by Pillow, by simplejpeg and from memory",
     "checkpoint": "what a save costs the training",
     "score": "generating and classifying in turns, and at the same time",
+    "preset": "what each preset takes: memory and operations counted, GPU-hours and a batch estimated",
     "scaling": "1, 2 and 4 ranks on this machine, and a model of many nodes",
 }
 """Name -> what it measures. stackgan_dist/bench/NAME.py holds `Options`, a dataclass with a field `json`, and

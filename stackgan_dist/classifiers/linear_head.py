@@ -26,8 +26,8 @@ def fit_head(
     """Weight (classes, width) and bias (classes,), float32, of the layer that tells classes by their features.
 
     Args:
-        features: (N, width), this rank's; N may be 0.
-        labels: (N,), int64.
+        features: (N, width), this rank's, on the device that is to compute; N may be 0.
+        labels: (N,), int64, on that device.
         classes: how many there are.
         decay: weight of half the squared weights and biases against the mean loss, in units of each feature's
             deviation. Without it on the biases, that of a class of which all pictures are held out would have no best
@@ -49,7 +49,8 @@ def fit_head(
     deviation = deviation.clamp(min=1e-3 * float(deviation.max()) + torch.finfo(x.dtype).tiny)
     x = (x - mean) / deviation
 
-    layer = torch.zeros(classes, x.shape[1] + 1, dtype=x.dtype, requires_grad=True)  # the bias comes last
+    # The bias comes last.
+    layer = torch.zeros(classes, x.shape[1] + 1, dtype=x.dtype, device=x.device, requires_grad=True)
     optimizer = torch.optim.LBFGS(
         [layer],
         max_iter=_STEPS,

@@ -41,6 +41,9 @@ class Options:
     """The folder where everything is kept, under FOLDER/DATA-SCALE/, for both tables and all seeds."""
     classifier: str | None = None
     """The classifier to score with, as for stackgan_dist.scores. By default one is made of the test classes."""
+    beside: tuple[str, ...] = ()
+    """Folders with the scores of other systems' pictures, as `scores --pictures ... --out FOLDER` made them with the
+    table's classifier: each has a row below ours."""
     nproc: Annotated[int, Range(at_least=1)] = 1
     """The number of ranks on this machine. It does not change the results."""
     cell: str | None = None
@@ -57,7 +60,13 @@ def main() -> None:
     options = parse_options(Options, "reproduce", __doc__)
     check_alone()
     reproduction = Reproduction(
-        options.table, options.data, options.scale, options.seed, options.folder, options.classifier
+        options.table,
+        options.data,
+        options.scale,
+        options.seed,
+        options.folder,
+        options.classifier,
+        options.beside,
     )
     if options.plan:
         print(as_script(reproduction.jobs(options.cell)))

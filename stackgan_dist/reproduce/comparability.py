@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from stackgan_dist.data.dataset import PackedSet
 from stackgan_dist.models import ModelConfig
 from stackgan_dist.reproduce import paper
+from stackgan_dist.reproduce.beside import Beside
 from stackgan_dist.reproduce.cells import Cell, Row
 from stackgan_dist.reproduce.paper import Table, paper_data
 from stackgan_dist.reproduce.progress import Progress
@@ -40,6 +41,8 @@ class Findings:
     test: PackedSet
     seeds: tuple[int, ...]
     rows: list[Filled]
+    beside: list[Beside]
+    """Pictures of other systems, below the rows."""
 
     @property
     def is_of_paper(self) -> bool:
@@ -165,6 +168,8 @@ def reading(findings: Findings) -> list[str]:
         for methods in _sharing(findings).values()
         if len(methods) > 1
     ]
+    lines.append("[low, high] is the interval of 95 % over other samples of the same run (docs/scores.md).")
+    lines += [other.reading for other in findings.beside]
     missing = sum(not progress.scores for row in findings.rows for progress in row.progress.values())
     if missing:
         lines.append(f"Not finished: {missing} numbers ({TODO}); call the command again without --show.")

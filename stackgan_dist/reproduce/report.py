@@ -4,11 +4,37 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from stackgan_dist.reproduce.comparability import NOTHING, TODO, Findings, facts_of, labels_of, reading
 from stackgan_dist.reproduce.paper import Published, paper_data
+
+
+@dataclass(frozen=True)
+class Column:
+    """A number of scores.jsonl in the table."""
+
+    title: str
+    score: str
+    key: str
+    form: str
+    interval: str = "interval"
+    """The key of its interval."""
+    factor: float = 1.0
+
+
+COLUMNS = (
+    Column("Frechet", "frechet", "distance", "{:.1f}"),
+    Column("KID x 1000", "kernel", "mean", "{:.1f}", factor=1_000),
+    Column("precision", "neighbours", "precision", "{:.2f}", "precision_interval"),
+    Column("recall", "neighbours", "recall", "{:.2f}", "recall_interval"),
+    Column("R-precision", "r precision", "share", "{:.1%}"),
+    Column("diversity", "diversity", "deviation", "{:.2f}", "deviation_interval"),
+)
+"""Behind the Inception Scores."""
 
 
 def _grid(findings: Findings) -> tuple[list[str], list[list[str]]]:
@@ -16,7 +42,7 @@ def _grid(findings: Findings) -> tuple[list[str], list[list[str]]]:
     papers = [f"paper, {paper_data(findings.table, findings.train.index.name)}"] if findings.is_of_paper else []
     seeds = [f"IS, seed {seed}" for seed in findings.seeds]
     labels = ["method", "CA", "text twice"] if findings.table == "table2" else ["method"]
-    head = [*labels, *papers, *seeds, "px", "Frechet", "KID x 1000", "R-precision", "diversity"]
+    head = [*labels, *papers, *seeds, "px", *(column.title for column in COLUMNS)]
     lines = []
     for row in findings.rows:
         found = [row.progress[seed].scores if seed in row.progress else None for seed in findings.seeds]
@@ -27,13 +53,27 @@ def _grid(findings: Findings) -> tuple[list[str], list[list[str]]]:
                 *(_number(row.row.published) for _ in papers),
                 *(NOTHING if scores is None else _score(scores) for scores in found),
                 NOTHING if row.row.missing else str(size),
-                _each(found, "frechet", "distance", "{:.1f}"),
-                _each(found, "kernel", "mean", "{:.1f}", 1_000),
-                _each(found, "r precision", "share", "{:.1%}"),
-                _each(found, "diversity", "deviation", "{:.2f}"),
+                *(_each(found, column) for column in COLUMNS),
             ]
         )
-    return head, lines + _ends(findings, len(labels))
+    return head, [*lines, *_beside(findings, len(labels)), *_ends(findings, len(labels))]
+
+
+def _beside(findings: Findings, labels: int) -> list[list[str]]:
+    """Pictures of other systems."""
+    rest = [""] * (labels - 1) + [NOTHING] * findings.is_of_paper
+    blank = [NOTHING] * (len(findings.seeds) - 1)
+    return [
+        [
+            other.name,
+            *rest,
+            _score(dict(other.scores)),
+            *blank,
+            str(other.image_size),
+            *(_each([other.scores], column) for column in COLUMNS),
+        ]
+        for other in findings.beside
+    ]
 
 
 def _ends(findings: Findings, labels: int) -> list[list[str]]:
@@ -50,8 +90,9 @@ def _ends(findings: Findings, labels: int) -> list[list[str]]:
             ("noise", "mean_of_noise", NOTHING, NOTHING),
         )
         for name, key, precision, diversity in ends:
-            value = f"{inception[key]:.2f}"
-            lines.append([name, *rest, value, *blank, str(size), NOTHING, NOTHING, precision, diversity])
+            known = {"R-precision": precision, "diversity": diversity}
+            others = [known.get(column.title, NOTHING) for column in COLUMNS]
+            lines.append([name, *rest, f"{inception[key]:.2f}", *blank, str(size), *others])
     return lines
 
 
@@ -70,11 +111,33 @@ def _score(scores: dict[str, dict[str, Any]]) -> str:
     return f"{mean:.2f}" if std is None else f"{mean:.2f} ± {std:.2f}"
 
 
-def _each(found: Sequence[dict[str, dict[str, Any]] | None], score: str, key: str, form: str, factor: float = 1) -> str:
-    """One number for each seed."""
+def _each(found: Sequence[Mapping[str, dict[str, Any]] | None], column: Column) -> str:
+    """One number for each seed, with its interval where it has one; of several seeds their mean and deviation too."""
     if None in found:
         return NOTHING
-    return ", ".join(form.format(scores[score][key] * factor) if scores else TODO for scores in found)
+    cells, numbers = [], []
+    for scores in found:
+        row = scores.get(column.score) if scores else None
+        if not scores:
+            cells.append(TODO)
+        elif row is None or row.get(column.key) is None:
+            cells.append(NOTHING)
+        else:
+            numbers.append(row[column.key] * column.factor)
+            cells.append(column.form.format(numbers[-1]) + _within(row, column))
+    text = ", ".join(cells)
+    if len(numbers) > 1:
+        spread = column.form.format(statistics.stdev(numbers))
+        text += f"; mean {column.form.format(statistics.mean(numbers))} ± {spread}"
+    return text
+
+
+def _within(row: Mapping[str, Any], column: Column) -> str:
+    interval = row.get(column.interval)
+    if interval is None:
+        return ""
+    low, high = (column.form.format(end * column.factor) for end in interval)
+    return f" [{low}, {high}]"
 
 
 def _title(findings: Findings) -> str:
@@ -144,6 +207,7 @@ def as_json(findings: Findings) -> str:
             "test": {"url": findings.test.url, "pictures": findings.test.index.samples},
         },
         "rows": rows,
+        "beside": [dataclasses.asdict(other) for other in findings.beside],
         "facts": [dataclasses.asdict(fact) for fact in facts_of(findings)],
         "reading": reading(findings),
     }

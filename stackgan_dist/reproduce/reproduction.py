@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from stackgan_dist.config import DataConfig
 from stackgan_dist.data.dataset import PackedSet, open_packed
 from stackgan_dist.errors import UserError
+from stackgan_dist.reproduce.beside import read_beside
 from stackgan_dist.reproduce.cells import Annotations, Cell, Row, cell_name, cells_of, rows_of
 from stackgan_dist.reproduce.commands import Command, score_command, train_command
 from stackgan_dist.reproduce.comparability import Filled, Findings
@@ -32,6 +33,8 @@ class Reproduction:
     seeds: tuple[int, ...]
     folder: str
     classifier: str | None
+    beside: tuple[str, ...] = ()
+    """Folders with the scores of other systems' pictures."""
 
     scale: Scale = field(init=False)
     train: PackedSet = field(init=False)
@@ -97,7 +100,9 @@ class Reproduction:
             found = {seed: self.cells.get(f"{seed}/{name}") for seed in self.seeds}
             cells = {seed: pair[1] for seed, pair in found.items() if pair}
             filled.append(Filled(row, cells, {seed: self._progress(f"{seed}/{name}") for seed in cells}))
-        findings = Findings(self.table, self.scale_name, self.scale, self.train, self.test, self.seeds, filled)
+        digest = self.judge().weights_sha256
+        beside = read_beside(self.beside, digest, self.test, self.scale.protocol)
+        findings = Findings(self.table, self.scale_name, self.scale, self.train, self.test, self.seeds, filled, beside)
         text = as_text(findings)
         files = {"txt": text, "md": as_markdown(findings), "json": as_json(findings)}
         try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -19,14 +20,20 @@ from stackgan_dist.config_source import parse
 from stackgan_dist.data.dataset import PackedSet, open_packed
 from stackgan_dist.distributed.agreement import check_agreement
 from stackgan_dist.distributed.environment import is_main_rank, ranks_from_environment
-from stackgan_dist.distributed.process_group import Ranks, main_first, process_group
+from stackgan_dist.distributed.process_group import (
+    Ranks,
+    broadcast_bytes,
+    explained_peer_loss,
+    main_first,
+    process_group,
+)
 from stackgan_dist.distributed.stop import listen_for_stop
 from stackgan_dist.doors import end_preempted, front_door
 from stackgan_dist.engines.deepspeed import import_deepspeed
 from stackgan_dist.engines.deepspeed_config import load_deepspeed_config
 from stackgan_dist.errors import UserError
 from stackgan_dist.models import ModelConfig
-from stackgan_dist.runs.checkpoint import list_steps
+from stackgan_dist.runs.checkpoint import from_bytes, list_steps, to_bytes
 from stackgan_dist.runs.folder import DataIdentity, RunFolder
 from stackgan_dist.runs.loggers import check_installed
 from stackgan_dist.runs.trained import load_trained
@@ -43,7 +50,7 @@ def main() -> None:
     config = parse(sys.argv[1:], __doc__)
     world_size = ranks_from_environment().world_size
 
-    # Everything that can be wrong is found here, before ranks wait for each other.
+    # What each node has to have is looked at here, before ranks wait for each other; what need be on one, by rank 0.
     config.validate(world_size)
     if config.engine == "deepspeed":
         load_deepspeed_config(config.deepspeed_config)
@@ -52,18 +59,17 @@ def main() -> None:
     folder = RunFolder(Folder.at(config.run.folder) / config.run.name)
     data = open_packed(config.data, config.model.image_size)
     plan = data.plan(config.training)
-    has_checkpoint = bool(list_steps(folder.checkpoints))
-    if config.resume == "never" and has_checkpoint:
-        raise UserError(f"{folder.url} has checkpoints and --resume is never; choose another --run.name")
     encoder, encoder_folders = data.index.text_encoder, (folder.url, config.data.url)
-    if is_trained(encoder):
-        find_file(encoder, encoder_folders)
-    stage1 = _load_stage1(config, data) if config.stage1 else None
-    check_networks(config, data.index.text_dim, stage1[0] if stage1 else None)
 
     with listen_for_stop() as stop, process_group(config.run.timeout_s) as ranks, ExitStack() as owning:
+        stage1 = _stage1(config, data, ranks) if config.stage1 else None
+        check_networks(config, data.index.text_dim, stage1[0] if stage1 else None)
 
         def own() -> None:
+            if config.resume == "never" and list_steps(folder.checkpoints):
+                raise UserError(f"{folder.url} has checkpoints and --resume is never; choose another --run.name")
+            if is_trained(encoder):
+                find_file(encoder, encoder_folders)
             owning.enter_context(folder.owned(min(60.0, config.run.timeout_s / 2), stop.ask))
             folder.mark(None)
             if is_trained(encoder):  # new sentences need it, wherever the run is taken
@@ -83,6 +89,20 @@ def _facts(
     model, weights = stage1 or (None, None)
     settings = load_deepspeed_config(config.deepspeed_config) if config.engine == "deepspeed" else {}
     return RunIdentity(config, DataIdentity.of(data.index), model).facts(weights, settings)
+
+
+def _stage1(config: Config, data: PackedSet, ranks: Ranks) -> tuple[ModelConfig, dict[str, torch.Tensor]]:
+    """The Stage-I that rank 0 reads, on every rank: other nodes need not see it. UserError when it does not fit."""
+    loaded: list[tuple[ModelConfig, dict[str, torch.Tensor]]] = []
+    main_first(lambda: loaded.append(_load_stage1(config, data)), ranks)
+    if not ranks.distributed:
+        return loaded[0]
+    sent = to_bytes({"model": asdict(loaded[0][0]), "weights": loaded[0][1]}) if loaded else None
+    with explained_peer_loss("while Stage-I was sent"):
+        received = broadcast_bytes(sent, ranks)
+    assert received is not None
+    content = from_bytes(received, "what rank 0 sent of Stage-I")
+    return ModelConfig(**content["model"]), content["weights"]
 
 
 def _load_stage1(config: Config, data: PackedSet) -> tuple[ModelConfig, dict[str, torch.Tensor]]:

@@ -92,4 +92,4 @@ def test_an_unknown_benchmark_is_refused(capsys: pytest.CaptureFixture[str], mon
     with pytest.raises(SystemExit) as end:
         bench.main()
     assert end.value.code == 2
-    assert "choose one of step" in capsys.readouterr().err
+    assert "There are step" in capsys.readouterr().err

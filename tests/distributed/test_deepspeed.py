@@ -75,6 +75,13 @@ def test_two_ranks_train_more_terms_as_ddp_does(group: Callable[[int], Path]) ->
     assert _difference(ddp, zero, "zero1 and ddp on 2 ranks, terms") == 0
 
 
+def test_two_ranks_differentiate_twice_as_ddp_does(group: Callable[[int], Path]) -> None:
+    """DF-GAN's penalty is a gradient, and has one."""
+    runs = group(2) / "df-gan"
+    ddp, zero = final_state(runs / "ddp"), final_state(runs / "zero1")
+    assert _difference(ddp, zero, "zero1 and ddp on 2 ranks, df-gan") == 0
+
+
 @pytest.mark.parametrize("engine", ["zero0", "zero1", "zero2"])
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_run_leaves_what_ddp_leaves(group: Callable[[int], Path], stage: str, engine: str) -> None:

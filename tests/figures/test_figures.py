@@ -16,7 +16,7 @@ from stackgan_dist.figures import __main__ as figures
 from stackgan_dist.figures.figures import variants_of, with_colour_to_choose
 from stackgan_dist.figures.nearest import mean_features, nearest
 
-MARGIN, LABELS, TOP = 6, 260, 26
+MARGIN, LABELS, TOP = 15, 260, 26
 
 
 def _figures(patch: pytest.MonkeyPatch, *arguments: object) -> None:

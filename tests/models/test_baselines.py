@@ -1,7 +1,8 @@
-"""GAN-INT-CLS and GAWWN against what is published of them, and what they make of a place."""
+"""GAN-INT-CLS, GAWWN and DF-GAN against what is published of them, and what the first make of a place."""
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -88,6 +89,29 @@ def test_arithmetic_is_the_authors(name: str) -> None:
         layers = {str(op): flops for op, flops in counter.get_flop_counts()["Global"].items()}
         flops = sum(count for op, count in layers.items() if "bmm" not in op)
         assert flops / 1e9 == pytest.approx(published, abs=1e-3)
+
+
+def test_df_gan_has_the_parameters_of_its_authors() -> None:
+    """Counted layer by layer from their code's formulas, at its width of 32 and 256 pixels."""
+    width, text, noise, condition = 32, 256, 100, 356
+    widths = [width * min(2**n, 8) for n in range(7)]
+
+    def affine(channels: int) -> int:
+        return 2 * (condition * channels + channels + channels * channels + channels)
+
+    generator = noise * 8 * width * 16 + 8 * width * 16 + 27 * width + 3
+    discriminator = 27 * width + width + 9 * (8 * width + text) * 2 * width + 2 * width * 16
+    for few, many in itertools.pairwise(widths):
+        shortcut = few * many
+        generator += 2 * affine(many) + 2 * affine(few) + 9 * many * few + few + 9 * few * few + few
+        discriminator += 16 * few * many + 9 * many * many + 1
+        if few != many:
+            generator, discriminator = generator + shortcut + few, discriminator + shortcut + many
+    with torch.device("meta"):
+        config = ModelConfig(family="df-gan", image_size=256, generator_width=width, discriminator_width=width)
+        networks = build_generator(config, text), build_discriminator(config, text)
+    found = tuple(sum(weights.numel() for weights in network.parameters()) for network in networks)
+    assert found == (generator, discriminator) == (9_744_131, 6_717_766)
 
 
 def _meta(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from small_classifier import small_classifier
 
 from stackgan_dist.doors import command_main
@@ -22,6 +23,7 @@ from stackgan_dist.errors import UserError
 from stackgan_dist.reproduce import __main__ as reproduce
 from stackgan_dist.reproduce import reproduction
 from stackgan_dist.reproduce.commands import Command
+from stackgan_dist.scores import __main__ as scores
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -141,7 +143,33 @@ def test_the_table_of_terms_has_nothing_of_the_paper(
         assert "Not finished: 7 numbers (...)" in text
     rows = [line for line in text.splitlines() if line.startswith("|")]
     columns = {row.count("|") for row in rows[:9]}
-    assert columns == {8}, "seven columns: method, IS, px, Frechet, KID, R-precision, diversity"
+    assert columns == {10}, "method, IS, px, Frechet, KID, precision, recall, R-precision, diversity"
+
+
+def test_pictures_of_another_system_stand_below(
+    packed: Path, folder: Path, here: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    for number in range(20):
+        Image.new("RGB", (128, 128), (12 * number, 90, 200 - 9 * number)).save(theirs / f"{number}.png")
+    arguments = ["--pictures", theirs, "--against", packed, "--classifier", folder / "classifier.pt"]
+    few = ["--splits", 2, "--kernel-samples", 20, "--kernel-block", 10, "--out", tmp_path / "scored"]
+    monkeypatch.setattr("sys.argv", ["scores", *map(str, [*arguments, *few])])
+    with small_classifier():
+        scores.main()
+    _reproduce(monkeypatch, *_arguments(packed, folder), "--show", "--beside", tmp_path / "scored")
+    assert here.names() == []
+    text = (folder / "table1.txt").read_text()
+    line = next(line for line in text.splitlines() if line.startswith("theirs"))
+    inception, frechet, *_ = (
+        json.loads(line) for line in (tmp_path / "scored" / "scores.jsonl").read_text().splitlines()
+    )
+    assert f"{inception['mean']:.2f} ± {inception['std']:.2f}" in line
+    assert f"{frechet['distance']:.1f}" in line
+    assert "theirs: pictures of another system, scored as these rows are: comparable with them." in text
+    with pytest.raises(UserError, match="nowhere has no scores of pictures by this table's classifier"):
+        _reproduce(monkeypatch, *_arguments(packed, folder), "--show", "--beside", "nowhere")
 
 
 def test_scores_that_are_lost_are_made_again_and_a_training_goes_on(
