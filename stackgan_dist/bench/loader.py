@@ -1,7 +1,8 @@
 """How fast batches are made, by one process: JPEGs by Pillow, by simplejpeg, with texts from memory, all from memory.
 
-All ways make the same batches (same rows, crops, flips, texts and noise), in turns. Beside them the floor: decoding
-the same JPEGs and nothing else. Without --data it packs painted birds into a temporary folder first.
+And by a device that holds the set, for which this process only draws the random numbers. All ways make the same
+batches (same rows, crops, flips, texts and noise), in turns. Beside them the floor: decoding the same JPEGs and nothing
+else. Without --data it packs painted birds into a temporary folder first.
 """
 
 from __future__ import annotations
@@ -21,17 +22,20 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from stackgan_dist.bench.machine import describe_machine
+from stackgan_dist.bench.machine import describe_machine, pick_device
 from stackgan_dist.bench.painted_set import painted_set
 from stackgan_dist.bench.report import Report, Table
 from stackgan_dist.bench.timing import in_turns
 from stackgan_dist.data.batch import Batch, BatchShape
 from stackgan_dist.data.cache import ShardCache
 from stackgan_dist.data.decoded import SampleDecoder
+from stackgan_dist.data.device_batches import DeviceBatches
+from stackgan_dist.data.device_set import DeviceSet
 from stackgan_dist.data.index import STORED_PER_CROPPED, Index, load_index
 from stackgan_dist.data.loader import StepDataset, make_loader
 from stackgan_dist.data.plan import Plan
 from stackgan_dist.data.shard import OpenShards
+from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.machine import peak_memory_bytes
 from stackgan_dist.pack.recipe import Side
 from stackgan_dist.ranges import Range
@@ -59,6 +63,8 @@ class Options:
     """The gigabytes that the memory store may hold."""
     step_ms: Annotated[float, Range(at_least=0)] = 0.0
     """Also measure a worker process beside training steps of this many milliseconds; 0 leaves that out."""
+    device: str | None = None
+    """The device whose memory holds the set in one of the ways, cpu or cuda. The default is cuda where there is one."""
     json: str | None = None
     """Also write the report to this file."""
 
@@ -77,15 +83,16 @@ class _PillowDecoder(SampleDecoder):
 def run(options: Options) -> Report:
     """Measure; one table for each size."""
     torch.set_num_threads(1)
-    machine = describe_machine()
+    device = pick_device(options.device)
+    machine = describe_machine(device)
     given = nullcontext(options.data) if options.data is not None else painted_set(options.sizes, options.pictures)
     with given as folder:
         split = folder if options.data is not None else join(folder, "train")
-        tables = [_table(options, join(split, str(size)), size) for size in options.sizes]
+        tables = [_table(options, join(split, str(size)), device) for size in options.sizes]
     return Report(machine, tables)
 
 
-def _table(options: Options, url: str, size: int) -> Table:
+def _table(options: Options, url: str, device: torch.device) -> Table:
     index = load_index(url)
     plan = Plan([shard.samples for shard in index.shards], 0, options.batch_size)
     # Every timed round loads the same steps of an epoch, whose samples the warm-up has met.
@@ -98,22 +105,25 @@ def _table(options: Options, url: str, size: int) -> Table:
         "all in memory": _dataset(index, plan, url, int(options.memory_gb * 1e9)),
     }
     ways = {name: partial(_load, dataset, steps) for name, dataset in datasets.items()}
+    on_device = f"set on the {device.type} device"
+    ways[on_device] = partial(_load, _held(index, plan, url, device), steps)
     ways[_FLOOR] = partial(_decode, SampleDecoder(index), _encoded(index, plan, url, steps))
-    timings = in_turns(ways, repeats=options.repeats)
+    timings = in_turns(ways, repeats=options.repeats, device=device)
     images = len(steps) * options.batch_size
     rows: list[dict[str, Any]] = []
     for name, timing in timings.items():
         row: dict[str, Any] = {"way": name, **timing.cells(images)}
         row["images/CPU s"] = images / statistics.median(timing.cpu_seconds)
         row["times pillow in CPU s"] = timing.times_less_cpu_than(timings["pillow"])
-        decodes = name != "all in memory"
+        decodes = name not in ("all in memory", on_device)
         row["decoding, % of CPU s"] = 100 / timings[_FLOOR].times_less_cpu_than(timing) if decodes else None
         if options.step_ms:
             waits = name in datasets
             row["waiting, %"] = 100 * _waiting(datasets[name], steps, options.step_ms / 1000) if waits else None
         rows.append(row)
     return Table(
-        f"Loader, {size} px, batches of {options.batch_size}, {index.text_encoder} texts of {index.text_dim}",
+        f"Loader, {index.image_size} px, batches of {options.batch_size}, {index.text_encoder} texts of "
+        f"{index.text_dim}",
         rows,
         [
             f"{index.samples} pictures of {url}; peak memory of this process {peak_memory_bytes() / 1e6:.0f} MB.",
@@ -132,8 +142,17 @@ def _table(options: Options, url: str, size: int) -> Table:
 def _dataset(
     index: Index, plan: Plan, url: str, memory_bytes: int, decoder: SampleDecoder | None = None
 ) -> StepDataset:
-    shape = BatchShape(round(index.image_size / STORED_PER_CROPPED), 4, 100, 1, 128)
-    return StepDataset(index, plan, _cache(url, index), range(plan.batch_size), shape, 64, memory_bytes, decoder)
+    rows = range(plan.batch_size)
+    return StepDataset(index, plan, _cache(url, index), rows, _shape(index), 64, memory_bytes, decoder)
+
+
+def _held(index: Index, plan: Plan, url: str, device: torch.device) -> DeviceBatches:
+    held = DeviceSet.read(index, lambda: _cache(url, index), Ranks(0, 1, device, None), None)
+    return DeviceBatches(held, plan, range(plan.batch_size), _shape(index), None)
+
+
+def _shape(index: Index) -> BatchShape:
+    return BatchShape(round(index.image_size / STORED_PER_CROPPED), 4, 100, 1, 128)
 
 
 def _cache(url: str, index: Index) -> ShardCache:
@@ -152,7 +171,7 @@ def _decode(decoder: SampleDecoder, encoded: list[bytes]) -> None:
         decoder.pixels(each)
 
 
-def _load(dataset: StepDataset, steps: range) -> None:
+def _load(dataset: StepDataset | DeviceBatches, steps: range) -> None:
     for step in steps:
         _checked(dataset[step])
 
