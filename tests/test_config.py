@@ -82,8 +82,13 @@ def test_the_paper_s_schedule() -> None:
 
 
 def test_an_unknown_preset_lists_the_known_ones() -> None:
-    with pytest.raises(UserError, match=f"unknown preset 'cub'; known presets: {', '.join(PRESETS)}"):
+    with pytest.raises(UserError, match=f"unknown preset 'cub'. Known presets: {', '.join(PRESETS)}"):
         preset("cub")
+
+
+def test_a_preset_that_is_nearly_known_is_asked_for() -> None:
+    with pytest.raises(UserError, match=r"unknown preset 'painted_stage3'\. Did you mean painted-stage\d\?"):
+        preset("painted_stage3")
 
 
 @pytest.mark.parametrize(
@@ -237,7 +242,12 @@ def test_a_rate_that_falls_to_the_end_of_the_run_fixes_the_end() -> None:
     assert "--training.linear-decay 0.5" in found
 
 
-@pytest.mark.parametrize("name", [name for name in PRESETS if not name.startswith("demo-") and "-best-" not in name])
+def _has_terms(name: str) -> bool:
+    """Whether the preset `name` is of the picture recipe, or measures its terms."""
+    return name.startswith(("demo-", "terms-")) or "-best-" in name
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if not _has_terms(name)])
 def test_the_paper_s_presets_have_the_paper_s_terms(name: str) -> None:
     config = preset(name)
     training = config.training
@@ -256,6 +266,32 @@ def test_the_picture_recipe_has_the_three_terms(data: str) -> None:
     assert first.training.reading_weight == 40
     assert second.training.reading_weight == 0
     assert second.stage1 == f"{first.run.folder}/{first.run.name}"
+
+
+@pytest.mark.parametrize(
+    ("name", "text_layers", "contrastive", "reading"),
+    [
+        ("stage1-none", False, 0, 0),
+        ("stage1-contrastive", False, 1, 0),
+        ("stage1-text-layers", True, 0, 0),
+        ("stage1-reading", False, 0, 40),
+        ("stage1-all", True, 1, 40),
+        ("stackgan-none", False, 0, 0),
+        ("stackgan-all", True, 1, 0),
+    ],
+)
+def test_a_preset_of_one_term_has_that_term_and_all_else_of_the_recipe(
+    name: str, text_layers: bool, contrastive: float, reading: float
+) -> None:
+    recipe = preset(f"painted-best-{'stage1' if 'stage1' in name else 'stage2'}")
+    terms = {
+        "contrastive_weight": contrastive,
+        "generator_contrastive_weight": contrastive,
+        "reading_weight": reading,
+    }
+    config = preset(f"terms-{name}")
+    assert config.training == replace(recipe.training, **terms)
+    assert config.model == replace(recipe.model, text_every_layer=text_layers)
 
 
 def test_a_run_cannot_be_written_over_https() -> None:
