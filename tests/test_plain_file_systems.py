@@ -127,7 +127,7 @@ def test_votes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number in range(3):
         link = votes.add_rater()
         with votes.transaction():
-            votes.add(number, 0, 7, [1, 0, 2])
+            votes.add(number, 0, 7, [[1], [0], [2]])
         assert votes.rater(link) == number
         reader = Votes(file, "digest")  # a report, while they vote
         assert len(reader.all()) == number + 1

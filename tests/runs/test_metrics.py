@@ -69,7 +69,7 @@ def test_every_curve_and_picture_is_explained() -> None:
 
 
 def test_every_field_of_a_report_is_a_metric() -> None:
-    terms = {"contrastive", "reading"}
+    terms = {"penalty", "contrastive", "reading"}
     assert list(metrics_of(StepReport, terms)) == [field.name for field in dataclasses.fields(StepReport)]
 
 

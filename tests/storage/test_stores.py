@@ -148,10 +148,10 @@ def test_the_time_is_bounded(network: FaultyNetwork, folder: str, tmp_path: Path
     network.decide = lambda request: Fault.SLOW_DOWN
     network.requests.clear()
     begin = time.monotonic()
-    with pytest.raises(StoreError, match=r"after \d attempts in \d+ s; .*SlowDown"):
+    with pytest.raises(StoreError, match=r"after \d attempts? in \d+ s; .*SlowDown"):
         ShardCache(folder, index, tmp_path, 10**9, Patience(attempts=100, total_s=2)).open(1)
     assert 2 < time.monotonic() - begin < 60
-    assert 2 <= len(network.requests) <= 5
+    assert 1 <= len(network.requests) <= 5  # one where the machine is so busy that it takes all the time
 
 
 def test_an_endpoint_without_an_address(folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

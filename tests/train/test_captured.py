@@ -112,12 +112,13 @@ def test_a_replay_finds_all_that_changes_where_it_was(monkeypatch: pytest.Monkey
 
     def addresses() -> list[int]:
         engines = (state.generator, state.discriminator)
-        tensors: list[Tensor] = [state._settings.learning_rate, *state.ema.network.state_dict().values()]
-        for engine in engines:
+        rates = (state._settings.learning_rate, state._settings.discriminator_learning_rate)
+        tensors: list[Tensor] = [*rates, *state.ema.network.state_dict().values()]
+        for engine, rate in zip(engines, rates, strict=True):
             assert isinstance(engine, DDPEngine)
             tensors += engine.module.state_dict().values()
             tensors += [value for entries in engine._optimizer.state.values() for value in entries.values()]
-            assert all(group["lr"] is state._settings.learning_rate for group in engine._optimizer.param_groups)
+            assert all(group["lr"] is rate for group in engine._optimizer.param_groups)
         return [tensor.data_ptr() for tensor in tensors]
 
     before = addresses()
