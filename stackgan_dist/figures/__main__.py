@@ -161,7 +161,7 @@ def _without_ca(options: Options, trained: Trained, device: torch.device) -> Pai
             f"--without-ca {options.without_ca} was trained with conditioning augmentation; train one with "
             "--model.no-conditioning-augmentation"
         )
-    if (other.data.text_encoder, other.data.text_dim) != (trained.data.text_encoder, trained.data.text_dim):
+    if not other.data.reads_texts_of(trained.data):
         raise UserError(f"--without-ca {options.without_ca} reads texts of {other.data.text_encoder}, not of the same")
     return Painter(other.generator(device), other.config.model, options.seed)
 

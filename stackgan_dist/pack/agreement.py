@@ -9,6 +9,7 @@ from stackgan_dist.data.index import Index
 from stackgan_dist.data.pack_command import pack_command
 from stackgan_dist.pack.sources import CLASS_DISJOINT
 from stackgan_dist.pack.sources.account import some_names
+from stackgan_dist.text.folders import same_encoder
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,10 @@ def _command(out: str, first: Index, other: Index) -> str:
 
 
 def _made_by(first: Index, other: Index) -> list[tuple[str, object, object]]:
+    encoder = first.text_encoder if same_encoder(first.text_encoder, other.text_encoder) else other.text_encoder
     made = [
         ("name", first.name, other.name),
-        ("text encoder", first.text_encoder, other.text_encoder),
+        ("text encoder", first.text_encoder, encoder),
         ("width of the embeddings", first.text_dim, other.text_dim),
     ]
     if first.recipe and other.recipe:

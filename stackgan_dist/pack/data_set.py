@@ -28,6 +28,7 @@ from stackgan_dist.pack.sources.account import printable
 from stackgan_dist.storage.folder import Folder
 from stackgan_dist.text import PUBLISHED, encoder_name
 from stackgan_dist.text.files import has_file, keep_file, read_file
+from stackgan_dist.text.folders import same_encoder
 
 LISTING_NAME = "listing"
 """Folder beside the splits in which a KeepingSource keeps its listing until all of them are complete."""
@@ -225,7 +226,8 @@ def _state(folder: Folder, name: str, encoder: str, made_by: dict[str, Any], ove
     except UserError as error:
         raise UserError(f"{error} (--overwrite does so)") from error
     found = {"name": index.name, "text_encoder": index.text_encoder, **index.recipe}
-    wanted = {"name": name, "text_encoder": encoder, **made_by}
+    same = same_encoder(index.text_encoder, encoder)
+    wanted = {"name": name, "text_encoder": index.text_encoder if same else encoder, **made_by}
     differing = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
     if differing:
         differences = "; ".join(

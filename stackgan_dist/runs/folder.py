@@ -34,6 +34,7 @@ from stackgan_dist.errors import UserError
 from stackgan_dist.storage.folder import Folder, FolderLike
 from stackgan_dist.storage.lease import leased
 from stackgan_dist.storage.locks import NoLocksError, try_lock
+from stackgan_dist.text.folders import same_encoder
 
 Ending = Literal["DONE", "PREEMPTED"]
 _CONFIG = "config.json"
@@ -53,6 +54,10 @@ class DataIdentity:
     def of(cls, index: Index) -> DataIdentity:
         """The identity of the set with this index."""
         return cls(index.name, index.digest, index.text_encoder, index.text_dim)
+
+    def reads_texts_of(self, other: DataIdentity | Index) -> bool:
+        """Whether the embeddings of `other` are of the same encoder and width."""
+        return same_encoder(self.text_encoder, other.text_encoder) and self.text_dim == other.text_dim
 
 
 class RunFolder:

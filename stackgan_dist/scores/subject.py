@@ -86,7 +86,7 @@ def open_subject(subject: Subject, trained: Trained | None = None) -> OpenSubjec
     data = replace(trained.config.data, url=subject.data or trained.config.data.url)
     captions = open_packed(data, trained.config.model.image_size, subject.split)
     ours, theirs = captions.index, trained.data
-    if (ours.text_encoder, ours.text_dim) != (theirs.text_encoder, theirs.text_dim):
+    if not theirs.reads_texts_of(ours):
         raise UserError(
             f"{captions.url} has texts of {ours.text_encoder} ({ours.text_dim}), the run was trained on "
             f"{theirs.text_encoder} ({theirs.text_dim}); pack it with --encoder {theirs.text_encoder}"

@@ -9,7 +9,7 @@ from stackgan_dist.errors import UserError
 from stackgan_dist.importable import check_allowed, is_importable
 from stackgan_dist.storage.folder import FolderLike
 from stackgan_dist.text.files import file_of, find_file, has_file, name_of, read_file
-from stackgan_dist.text.folders import check_folder, from_pointer, is_folder_name
+from stackgan_dist.text.folders import check_folder, from_pointer, same_encoder
 from stackgan_dist.text.own import own_encoder
 from stackgan_dist.text.protocol import SentenceEncoder, SentenceError, TextEncoder
 
@@ -101,10 +101,7 @@ def load_encoder(spec: str, beside: Sequence[FolderLike] = ()) -> TextEncoder:
 def load_given(spec: str, name: str) -> TextEncoder:
     """The encoder `spec`, given anew in place of what an index calls `name`; UserError where it is another one."""
     encoder = load_encoder(spec)
-    same = encoder.name == name
-    if is_folder_name(name) and is_folder_name(encoder.name):  # a folder may have been renamed
-        same = encoder.name.rpartition("-")[2] == name.rpartition("-")[2]
-    if not same:
+    if not same_encoder(encoder.name, name):
         raise UserError(
             f"--encoder {spec} is {encoder.name}, but the run was trained on texts of {name}; give that one"
         )

@@ -28,6 +28,13 @@ def is_folder_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
+def same_encoder(ours: str, theirs: str) -> bool:
+    """Whether two indexes mean the same encoder: by its name, or for folders by the digest, as one may be renamed."""
+    if is_folder_name(ours) and is_folder_name(theirs):
+        return ours.rpartition("-")[2] == theirs.rpartition("-")[2]
+    return ours == theirs
+
+
 def folder_of(spec: str) -> Path:
     """The folder that `hf:FOLDER` names; UserError when there is none with a model in it."""
     folder = Path(os.path.expanduser(spec.removeprefix(PREFIX)))  # noqa: PTH111 (Path's own raises without a home)
@@ -87,6 +94,6 @@ def check_folder(name: str, folder: Path) -> Path:
     give = f"give its folder with hf:FOLDER (--encoder), or copy or link it beside the data set or the run as {name}"
     if not (folder / "config.json").is_file():
         raise UserError(f"{wanted}, and {folder} is not there; {give}")
-    if (found := folder_name(folder)).rpartition("-")[2] != name.rpartition("-")[2]:
+    if not same_encoder(found := folder_name(folder), name):
         raise UserError(f"{wanted}; {folder} holds {found}, which is another one; {give}")
     return folder

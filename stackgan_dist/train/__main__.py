@@ -127,7 +127,7 @@ def _load_stage1(config: Config, data: PackedSet) -> tuple[ModelConfig, dict[str
             flush=True,
         )
     index = data.index
-    if (trained.data.text_encoder, trained.data.text_dim) != (index.text_encoder, index.text_dim):
+    if not trained.data.reads_texts_of(index):
         raise UserError(
             f"--stage1 {config.stage1} was trained on texts of {trained.data.text_encoder} ({trained.data.text_dim}), "
             f"{data.url} has texts of {index.text_encoder} ({index.text_dim}); pack it with --encoder "
@@ -142,13 +142,14 @@ def _captions_to_show(config: Config, data: PackedSet, ranks: Ranks) -> PackedSe
         test = open_packed(config.data, config.model.image_size, split="test")
     except UserError:
         return data
-    ours, theirs = ((index.text_encoder, index.text_dim) for index in (data.index, test.index))
-    if ours == theirs:
+    ours, theirs = data.index, test.index
+    if DataIdentity.of(ours).reads_texts_of(theirs):
         return test
     if ranks.is_main:
         print(
-            f"note: {test.url} has texts of {theirs[0]} ({theirs[1]}), {data.url} of {ours[0]} ({ours[1]}): sample "
-            "grids show training captions, and scores will ask for a test split packed with the same --encoder",
+            f"note: {test.url} has texts of {theirs.text_encoder} ({theirs.text_dim}), {data.url} of "
+            f"{ours.text_encoder} ({ours.text_dim}): sample grids show training captions, and scores will ask for a "
+            "test split packed with the same --encoder",
             flush=True,
         )
     return data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,13 @@ from transformers import (
 
 from stackgan_dist.data.index import load_index
 from stackgan_dist.errors import UserError
+from stackgan_dist.pack.agreement import compare
 from stackgan_dist.pack.data_set import pack
 from stackgan_dist.pack.recipe import load_recipe
+from stackgan_dist.runs.trained import load_trained
+from stackgan_dist.scores.subject import Subject, open_subject
 from stackgan_dist.text import SentenceError, check_encoder, encoder_name, load_encoder, load_given
-from stackgan_dist.text.folders import is_folder_name
+from stackgan_dist.text.folders import is_folder_name, same_encoder
 
 SENTENCES = ["a red bird", "ein roter Vogel auf einem Ast", "红色的鸟", "a bird"]
 SIZE: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -219,6 +223,31 @@ def test_a_set_finds_its_encoder_again_or_says_which_folder_it_needs(tmp_path: P
         load_encoder(name, beside)
     with pytest.raises(UserError, match=rf"looked for it, and for {name}.json, in {tmp_path}"):
         load_encoder(name, [tmp_path])
+
+
+def test_a_renamed_folder_is_the_same_encoder(
+    packed: Path, three_runs: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    """Two sets packed with one folder under two names: what was trained on one takes captions of the other."""
+    named, renamed, other = f"hf-base-{'0' * 16}", f"hf-mine-{'0' * 16}", f"hf-base-{'1' * 16}"
+    assert same_encoder(named, renamed)
+    assert not same_encoder(named, other)
+    assert not same_encoder("ngrams", "minilm")
+    trained = load_trained(three_runs[1], print)
+    trained = dataclasses.replace(trained, data=dataclasses.replace(trained.data, text_encoder=named))
+    for name in (renamed, other):
+        shutil.copytree(packed, tmp_path / name)
+        for file in (tmp_path / name).glob("*/*/index.json"):
+            file.write_text(json.dumps({**json.loads(file.read_text()), "text_encoder": name}))
+    assert len(open_subject(Subject("", data=str(tmp_path / renamed)), trained).captions.captions()) == 38
+    with pytest.raises(UserError, match=f"has texts of {other} .*, the run was trained on {named}"):
+        open_subject(Subject("", data=str(tmp_path / other)), trained)
+    train, test = (load_index(packed / split / "76") for split in ("train", "test"))
+    train = dataclasses.replace(train, text_encoder=named)
+    faults = [
+        compare("x", [train, dataclasses.replace(test, text_encoder=name)], {}).faults for name in (renamed, other)
+    ]
+    assert [any("text encoder" in fault for fault in found) for found in faults] == [False, True]
 
 
 def test_what_is_no_encoder_is_said(tmp_path: Path) -> None:

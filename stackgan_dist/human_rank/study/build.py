@@ -181,7 +181,7 @@ def _write_method(
 def _embeddings(captions: CaptionSet, batch: Sequence[Chosen], trained: Trained) -> NDArray[np.float32]:
     """(n, dim): the packed ones where the set's encoder is the run's, else the run's encoder reads the sentences."""
     index = captions.index
-    if (index.text_encoder, index.text_dim) == (trained.data.text_encoder, trained.data.text_dim):
+    if trained.data.reads_texts_of(index):
         return np.stack([captions.caption(one.picture, one.number).embedding for one in batch])
     return trained.encoder().encode([one.question.sentence for one in batch])
 
