@@ -181,7 +181,7 @@ HELP = {
     "human_rank": ShortHelp(
         "plan|build|serve|report ...",
         "People judge: `plan` says how many raters and sentences a study needs, `build` generates its pictures, "
-        "`serve` shows them to raters, blind, or lets anyone try sentences on a run, `report` says how the methods rank.",
+        "`serve` shows them to raters, blind, or lets anyone try sentences on a run, `report` tells how methods rank.",
         (
             "stackgan human_rank build --runs runs/ours runs/theirs --out studies/birds",
             "stackgan human_rank serve studies/birds --run runs/demo",
