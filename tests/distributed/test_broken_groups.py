@@ -86,7 +86,11 @@ def test_without_a_fault_the_group_ends_together(tmp_path: Path) -> None:
 def _waiting_rank(folder: str) -> None:
     """Rank 0 hands a reduction to its "device" and reads it later; rank 1 hangs before it takes part."""
     _as_nccl()
-    reduce, begun = dist.all_reduce, []
+    begun: list[dist.Work] = []
+
+    def gather(message: torch.Tensor) -> torch.Tensor:
+        begun.append(dist.all_reduce(message, async_op=True))
+        return message[None]
 
     class Finished:
         def query(self) -> bool:
@@ -98,8 +102,7 @@ def _waiting_rank(folder: str) -> None:
             dist.distributed_c10d._set_pg_timeout(timedelta(seconds=10 * PATIENCE_S))  # the watchdog comes later
             if ranks.rank == 1:
                 time.sleep(10 * PATIENCE_S)
-            dist.all_reduce = lambda message: begun.append(reduce(message, async_op=True))
-            reports = Reports(replace(ranks, gather=None), 0.5)
+            reports = Reports(replace(ranks, gather=gather), 0.5)
             with explained_peer_loss("at step 7"):
                 reports.put(7, StepReport(*torch.zeros(len(METRICS))), stop=False)
                 reports.read(everything=True)
