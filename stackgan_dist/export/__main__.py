@@ -17,10 +17,10 @@ import torch
 import tyro
 from numpy.typing import NDArray
 
+from stackgan_dist.cli.doors import front_door, parse_options
 from stackgan_dist.config import Config, RunConfig
 from stackgan_dist.data.dataset import open_packed
 from stackgan_dist.data.words import WORDS_NAME
-from stackgan_dist.doors import front_door, parse_options
 from stackgan_dist.errors import UserError
 from stackgan_dist.export.card import model_card
 from stackgan_dist.generation.generate import first_captions, generate_pictures, places_of
