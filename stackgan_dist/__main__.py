@@ -10,10 +10,10 @@ import os
 import sys
 
 from stackgan_dist import __version__
-from stackgan_dist.doors import COMMANDS, command_main, front_door, run_in_front
+from stackgan_dist.cli.doors import COMMANDS, command_main, front_door, run_in_front
+from stackgan_dist.cli.short_help import short_help
 from stackgan_dist.errors import UserError
 from stackgan_dist.near_names import did_you_mean
-from stackgan_dist.short_help import short_help
 
 _OPTIONS = ("--help", "--version", "--ranks")
 _OTHER_RUN = ("human_rank", "runs")

@@ -15,10 +15,10 @@ import torch
 import tyro
 from torch.nn import functional as F
 
+from stackgan_dist.cli.doors import front_door, parse_options
 from stackgan_dist.data.pictures import RealPictures
 from stackgan_dist.distributed.collectives import one_thread_per_rank, sum_over_ranks, with_progress
 from stackgan_dist.distributed.process_group import process_group
-from stackgan_dist.doors import front_door, parse_options
 from stackgan_dist.errors import UserError
 from stackgan_dist.painted.species import PALETTE, PARTS
 from stackgan_dist.ranges import Range

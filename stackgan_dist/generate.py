@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stackgan_dist.api.text_to_image import TextToImage, check_sentences
+from stackgan_dist.cli.doors import front_door, parse_options
 from stackgan_dist.data.placement import place_from_words
 from stackgan_dist.devices import usable_device
-from stackgan_dist.doors import front_door, parse_options
 from stackgan_dist.errors import UserError
 from stackgan_dist.generation.fonts import without_letters
 from stackgan_dist.generation.grid import labelled_grid, to_pictures, to_png

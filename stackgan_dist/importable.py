@@ -6,7 +6,6 @@ came with files, in a checkpoint or in the index of a data set, may be from anyb
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib
 import inspect
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from stackgan_dist.errors import UserError
+from stackgan_dist.near_names import did_you_mean
 
 ALLOW = "STACKGAN_ALLOW"
 """The environment variable of the names, or whole modules, that may be imported when a file names them, by commas."""
@@ -123,9 +123,8 @@ def _find(name: str, flag: str) -> type:
     try:
         found = getattr(module, attribute)
     except AttributeError as error:
-        near = difflib.get_close_matches(attribute, dir(module), n=1)
-        hint = f"; did you mean {module_name}:{near[0]}?" if near else ""
-        raise UserError(f"{flag} {name}: the module {module_name} has no {attribute}{hint}") from error
+        hint = did_you_mean(attribute, dir(module))
+        raise UserError(f"{flag} {name}: the module {module_name} has no {attribute}.{hint}") from error
     if not isinstance(found, type):
         raise UserError(f"{flag} {name} is of type {type(found).__name__}; it must be a class ({_GUIDE})")
     return found

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from stackgan_dist.config_source import parse
-from stackgan_dist.doors import front_door
+from stackgan_dist.cli.config_source import parse
+from stackgan_dist.cli.doors import front_door
 from stackgan_dist.errors import EXIT_PREEMPTED, EXIT_USER_ERROR, UserError
 from stackgan_dist.runs.folder import RunFolder
 from stackgan_dist.storage.files import join

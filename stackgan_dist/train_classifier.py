@@ -23,11 +23,11 @@ from stackgan_dist.classifiers.classifier import NetworkClassifier, load_classif
 from stackgan_dist.classifiers.fine_tuning import FineTuning
 from stackgan_dist.classifiers.labelled_pictures import LabelledPictures
 from stackgan_dist.classifiers.linear_head import fit_head
+from stackgan_dist.cli.doors import front_door, parse_options
 from stackgan_dist.config import DataConfig
 from stackgan_dist.data.dataset import PackedSet, open_packed
 from stackgan_dist.distributed.collectives import one_thread_per_rank, sum_over_ranks, with_progress
 from stackgan_dist.distributed.process_group import Ranks, main_first, process_group
-from stackgan_dist.doors import front_door, parse_options
 from stackgan_dist.errors import UserError
 from stackgan_dist.models.config import ImageSize
 from stackgan_dist.ranges import Range, Seed, Timeout

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from stackgan_dist.cli.config_source import parse
 from stackgan_dist.config import Config, TrainingConfig, from_json, to_json
-from stackgan_dist.config_source import parse
 from stackgan_dist.errors import UserError
 from stackgan_dist.presets import DEFAULT_PRESET, preset
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from stackgan_dist.doors import COMMANDS, command_main
+from stackgan_dist.cli.doors import COMMANDS, command_main
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(

@@ -16,7 +16,7 @@ import pytest
 from distributed.forked import run_door
 from distributed.harness import torchrun
 
-from stackgan_dist.doors import COMMANDS, command_main, front_door
+from stackgan_dist.cli.doors import COMMANDS, command_main, front_door
 from stackgan_dist.errors import EXIT_USER_ERROR
 
 MODEL = [

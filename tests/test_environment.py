@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from stackgan_dist.cli.doors import front_door
 from stackgan_dist.config import DataConfig
 from stackgan_dist.data.dataset import open_packed
 from stackgan_dist.data.shard import OpenShards
 from stackgan_dist.distributed import environment
 from stackgan_dist.distributed.environment import ranks_from_environment
-from stackgan_dist.doors import front_door
 from stackgan_dist.errors import EXIT_USER_ERROR
 
 LAUNCHER = {"RANK": "2", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "127.0.0.1"}

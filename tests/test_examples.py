@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from stackgan_dist.cli.config_source import parse
 from stackgan_dist.config import Config, differences
-from stackgan_dist.config_source import parse
 from stackgan_dist.data.index import load_index
 from stackgan_dist.errors import UserError
 from stackgan_dist.importable import ALLOW

@@ -13,7 +13,7 @@ from distributed.tiny import TINY_FLAGS
 from PIL import Image
 from small_classifier import small_classifier
 
-from stackgan_dist.doors import command_main
+from stackgan_dist.cli.doors import command_main
 from stackgan_dist.human_rank.web import serve
 from stackgan_dist.storage.folder import Folder
 

@@ -66,7 +66,7 @@ def test_a_part_of_the_working_folder_is_made_with_its_options(parts: str, tmp_p
     [
         ("there_is_none:Part", "there is no module there_is_none; install it"),
         ("stackgan_dist.there_is_none:Part", "there is no module stackgan_dist.there_is_none; install it"),
-        ("{}:Goood", "has no Goood; did you mean {}:Good?"),
+        ("{}:Goood", "has no Goood. Did you mean Good?"),
         ("{}:function", "is of type builtin_function_or_method; it must be a class"),
         ("{}:NoWork", "lacks work; a class of Worker has work, size"),
         ("{}:NoSize", "lacks size; a class of Worker has work, size"),

@@ -10,10 +10,10 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from stackgan_dist.cli.doors import command_main
 from stackgan_dist.config import DataConfig
 from stackgan_dist.data.cache import ShardCache
 from stackgan_dist.data.dataset import open_packed
-from stackgan_dist.doors import command_main
 from stackgan_dist.human_rank.study.votes import Votes
 from stackgan_dist.storage.files import write_bytes
 

@@ -11,13 +11,13 @@ import pytest
 from test_docs import SUBCOMMANDS, flags_among, known_flags
 
 from stackgan_dist import __main__ as stackgan
-from stackgan_dist import doors
-from stackgan_dist.doors import COMMANDS, command_main
+from stackgan_dist.cli import doors
+from stackgan_dist.cli.doors import COMMANDS, command_main
+from stackgan_dist.cli.short_help import HELP, short_help
 from stackgan_dist.errors import EXIT_USER_ERROR, UserError
 from stackgan_dist.near_names import did_you_mean
 from stackgan_dist.pack.recipe import load_recipe
 from stackgan_dist.presets import PRESETS, preset
-from stackgan_dist.short_help import HELP, short_help
 
 EXAMPLES = [(name, example) for name, about in HELP.items() for example in about.examples]
 

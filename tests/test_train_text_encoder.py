@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from stackgan_dist.cli.doors import command_main
 from stackgan_dist.config import DataConfig
 from stackgan_dist.data.dataset import open_packed
 from stackgan_dist.data.index import load_index
-from stackgan_dist.doors import command_main
 from stackgan_dist.errors import UserError
 from stackgan_dist.text import load_encoder
 from stackgan_dist.text.files import name_of

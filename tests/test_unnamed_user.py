@@ -43,7 +43,7 @@ def _run(folder: Path, *command: object) -> subprocess.CompletedProcess[str]:
         )
 
     try:
-        can_read = run(_become_unnamed, "-c", "import stackgan_dist.doors").returncode == 0
+        can_read = run(_become_unnamed, "-c", "import stackgan_dist.cli.doors").returncode == 0
     except PermissionError:
         can_read = False
     return run(_become_unnamed if can_read else _become_unnamed_by_real_uid, *map(str, command))

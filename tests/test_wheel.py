@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from stackgan_dist import __version__
-from stackgan_dist.doors import COMMANDS
+from stackgan_dist.cli.doors import COMMANDS
 
 REPOSITORY = Path(__file__).parents[1]
 OPEN_DOORS = """

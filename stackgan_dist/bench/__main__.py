@@ -9,7 +9,7 @@ import importlib
 import sys
 from typing import Any
 
-from stackgan_dist.doors import front_door, parse_options
+from stackgan_dist.cli.doors import front_door, parse_options
 from stackgan_dist.errors import UserError
 from stackgan_dist.near_names import did_you_mean
 

@@ -13,7 +13,8 @@ from typing import Annotated, Any, TypeVar
 import torch
 
 from stackgan_dist.bench.timing import in_turns
-from stackgan_dist.machine import peak_memory_bytes, usable_cores
+from stackgan_dist.devices import prepare_cuda
+from stackgan_dist.machine import usable_cores
 from stackgan_dist.ranges import Range
 
 T = TypeVar("T")
@@ -44,7 +45,8 @@ def describe_in_a_line(facts: dict[str, Any]) -> str:
 
 
 def pick_device(name: str | None = None) -> torch.device:
-    """The device called `name`, or cuda where there is one, else cpu."""
+    """The device called `name`, or cuda where there is one, else cpu. CUDA then computes as in a training."""
+    prepare_cuda()
     return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
@@ -61,11 +63,6 @@ def peak_flops(device: torch.device, dtype: torch.dtype, repeats: int = 5) -> fl
         seconds = min(timing.cpu_seconds) / torch.get_num_threads() if device.type == "cpu" else timing.min
         best = max(best, 2 * side**3 / seconds)
     return best
-
-
-def peak_memory_of(device: torch.device) -> int:
-    """The most bytes that this process has had at once: on CUDA what torch held, else resident in the host."""
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_memory_bytes()
 
 
 def in_own_process(work: Callable[..., T], *arguments: Any) -> T:

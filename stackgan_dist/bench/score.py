@@ -21,7 +21,6 @@ from stackgan_dist.bench.machine import (
     describe_machine,
     in_own_process,
     peak_flops,
-    peak_memory_of,
     pick_device,
 )
 from stackgan_dist.bench.painted_set import painted_set
@@ -36,6 +35,7 @@ from stackgan_dist.machine import cores_of_this_rank
 from stackgan_dist.models import ModelConfig, build_generator
 from stackgan_dist.models.config import Width
 from stackgan_dist.ranges import Range, check_fields
+from stackgan_dist.runs.utilisation import peak_memory_of
 from stackgan_dist.scores.judges import Judges
 from stackgan_dist.scores.overlap import made_ahead
 from stackgan_dist.scores.picture_sums import PictureSums

@@ -18,7 +18,6 @@ from stackgan_dist.bench.machine import (
     describe_machine,
     in_own_process,
     peak_flops,
-    peak_memory_of,
     pick_device,
 )
 from stackgan_dist.bench.plain_step import PlainStep
@@ -26,12 +25,14 @@ from stackgan_dist.bench.report import Report, Table
 from stackgan_dist.bench.timing import Timing, in_turns
 from stackgan_dist.config import Config, PrecisionName, TrainingConfig
 from stackgan_dist.data.batch import Batch
+from stackgan_dist.devices import prepare_cuda
 from stackgan_dist.distributed.gather import gather_alone
 from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.models import ModelConfig, build_generator
 from stackgan_dist.models.config import RecipeName
 from stackgan_dist.models.upsampling import FORMS, UpsampleConv
 from stackgan_dist.ranges import Range, check_fields
+from stackgan_dist.runs.utilisation import peak_memory_of
 from stackgan_dist.train.precision import resolve_precision
 from stackgan_dist.train.state import TrainingState
 from stackgan_dist.train.step import StepReport
@@ -128,7 +129,10 @@ def made_up_batch(model: ModelConfig, rows: int, device: torch.device) -> Batch:
 
 def _start(options: Options) -> torch.device:
     torch.set_num_threads(options.threads)
-    return pick_device(options.device)
+    device = pick_device(options.device)
+    tf32 = resolve_precision(options.precision, device).tf32
+    prepare_cuda(tf32=tf32, deterministic=options.config.training.deterministic)
+    return device
 
 
 def _build(way: str, options: Options, device: torch.device) -> Callable[[], tuple[Tensor, Tensor]]:

@@ -14,11 +14,11 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
+from stackgan_dist.cli.doors import front_door, parse_options
 from stackgan_dist.config import DataConfig
 from stackgan_dist.data.dataset import open_packed
 from stackgan_dist.data.pictures import RealPictures
 from stackgan_dist.devices import usable_device
-from stackgan_dist.doors import front_door, parse_options
 from stackgan_dist.errors import UserError
 from stackgan_dist.figures.figures import (
     Figure,

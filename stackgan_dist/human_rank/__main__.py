@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from stackgan_dist.doors import front_door, parse_options
+from stackgan_dist.cli.doors import front_door, parse_options
 from stackgan_dist.errors import UserError
 from stackgan_dist.ranges import Range, Seed, Timeout
 

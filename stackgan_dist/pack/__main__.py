@@ -18,8 +18,8 @@ from typing import Annotated, Any
 
 import tyro
 
+from stackgan_dist.cli.doors import front_door, parse_options
 from stackgan_dist.distributed.environment import ranks_from_environment
-from stackgan_dist.doors import front_door, parse_options
 from stackgan_dist.errors import UserError
 from stackgan_dist.importable import options_of
 from stackgan_dist.machine import cores_of_this_rank

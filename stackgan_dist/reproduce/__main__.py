@@ -14,7 +14,7 @@ from typing import Annotated
 
 import tyro
 
-from stackgan_dist.doors import front_door, parse_options
+from stackgan_dist.cli.doors import front_door, parse_options
 from stackgan_dist.ranges import Range, Seed
 from stackgan_dist.reproduce.paper import Table
 from stackgan_dist.reproduce.reproduction import Reproduction

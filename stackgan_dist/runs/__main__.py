@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import sys
 
-from stackgan_dist.config_source import parse
-from stackgan_dist.doors import front_door
+from stackgan_dist.cli.config_source import parse
+from stackgan_dist.cli.doors import front_door
 from stackgan_dist.errors import UserError
 from stackgan_dist.storage.folder import Folder
 

@@ -19,7 +19,6 @@ import torch
 from PIL import Image
 
 from stackgan_dist.config import RunConfig
-from stackgan_dist.device import Probe, peak_memory_of
 from stackgan_dist.distributed.collectives import sum_over_ranks
 from stackgan_dist.distributed.process_group import Ranks, broadcast_bytes, explained_peer_loss
 from stackgan_dist.distributed.stop import StopRequest
@@ -29,7 +28,9 @@ from stackgan_dist.runs.folder import Ending, RunFolder
 from stackgan_dist.runs.loggers import RunState
 from stackgan_dist.runs.metrics import Metric
 from stackgan_dist.runs.monitor import NO_PAGES, Monitor, Pages, WaitClock
+from stackgan_dist.runs.probe import Probe
 from stackgan_dist.runs.stragglers import RankNumbers, slowest
+from stackgan_dist.runs.utilisation import Work, peak_memory_of
 
 T = TypeVar("T")
 
@@ -106,16 +107,6 @@ class May(IntFlag):
 
 
 ALL = May.TICK | May.SAVE | May.SHOW
-
-
-@dataclass(frozen=True)
-class Work:
-    """What model FLOPs utilisation is made of, on rank 0."""
-
-    flop_per_step: float
-    """Operations of this rank's rows."""
-    peak_flops: float
-    """Operations a second that its device reaches at best."""
 
 
 @dataclass(frozen=True)
@@ -330,7 +321,7 @@ class Keeper:
         if self._work is None and self._training.work and time.monotonic() - self._begin > _COUNT_AFTER_S:
             self._work = self.attempt("model FLOPs utilisation", self._training.work)
         if self._work is not None:
-            machine["mfu"] = self._work.flop_per_step * self._summed / elapsed_s / self._work.peak_flops
+            machine["mfu"] = self._work.utilisation(self._summed, elapsed_s)
         if len(self._of_ranks) > 1:
             straggler = slowest(self._of_ranks)
             machine |= {"slowest_rank": straggler.rank, "lag": straggler.lag}

@@ -19,7 +19,7 @@ class RankNumbers(NamedTuple):
     data_wait: float
     """The share of the time that it waited for data."""
     probe_s: float
-    """How long the small product took (device.Probe); 0: not measured."""
+    """How long the small product took (probe.Probe); 0: not measured."""
     memory_bytes: float
     """The most memory that it has had at once: on CUDA what torch held, else resident in the host."""
 

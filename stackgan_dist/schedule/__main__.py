@@ -14,9 +14,9 @@ from typing import Annotated
 
 import numpy as np
 
+from stackgan_dist.cli.doors import front_door, parse_options
 from stackgan_dist.data.index import Index, Shard, load_index, parse_index
 from stackgan_dist.data.plan import Plan, rows_of_rank
-from stackgan_dist.doors import front_door, parse_options
 from stackgan_dist.errors import UserError
 from stackgan_dist.machine import peak_memory_bytes
 from stackgan_dist.ranges import Range, Seed

@@ -23,9 +23,9 @@ from typing import Annotated, Any
 
 import tyro
 
+from stackgan_dist.cli.doors import front_door, parse_options
 from stackgan_dist.distributed.collectives import one_thread_per_rank
 from stackgan_dist.distributed.process_group import Ranks, process_group
-from stackgan_dist.doors import front_door, parse_options
 from stackgan_dist.errors import UserError
 from stackgan_dist.machine import peak_memory_bytes
 from stackgan_dist.ranges import Range

@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 
+from stackgan_dist.cli.config_source import parse
+from stackgan_dist.cli.doors import end_preempted, front_door
 from stackgan_dist.config import Config
-from stackgan_dist.config_source import parse
 from stackgan_dist.data.dataset import PackedSet, open_packed
 from stackgan_dist.distributed.agreement import check_agreement
 from stackgan_dist.distributed.environment import is_main_rank, ranks_from_environment
@@ -28,7 +29,6 @@ from stackgan_dist.distributed.process_group import (
     process_group,
 )
 from stackgan_dist.distributed.stop import listen_for_stop
-from stackgan_dist.doors import end_preempted, front_door
 from stackgan_dist.engines.deepspeed import import_deepspeed
 from stackgan_dist.engines.deepspeed_config import load_deepspeed_config
 from stackgan_dist.errors import UserError

@@ -11,17 +11,17 @@ from stackgan_dist.data.batch import blank_batch
 from stackgan_dist.data.dataset import PackedSet
 from stackgan_dist.data.plan import Plan
 from stackgan_dist.data.words import WORDS_NAME, words_of_captions
-from stackgan_dist.device import peak_flops
 from stackgan_dist.devices import prepare_cuda
 from stackgan_dist.distributed.process_group import Ranks, explained_peer_loss
 from stackgan_dist.distributed.stop import StopRequest
 from stackgan_dist.errors import RankError, UserError
 from stackgan_dist.models import ModelConfig
 from stackgan_dist.runs.folder import DataIdentity, Ending, RunFolder
-from stackgan_dist.runs.keeper import Keeper, Training, Work, WritePolicy, resume
+from stackgan_dist.runs.keeper import Keeper, Training, WritePolicy, resume
 from stackgan_dist.runs.metrics import describe_curves, metrics_of
 from stackgan_dist.runs.monitor import Pages
 from stackgan_dist.runs.step_trace import StepTrace
+from stackgan_dist.runs.utilisation import Work, peak_flops
 from stackgan_dist.storage.files import join
 from stackgan_dist.train.costs import step_cost
 from stackgan_dist.train.feed import Feed

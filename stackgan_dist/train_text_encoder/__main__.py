@@ -22,6 +22,7 @@ import torch
 
 from stackgan_dist import __version__
 from stackgan_dist.classifiers.classifier import NetworkClassifier, load_classifier
+from stackgan_dist.cli.doors import end_preempted, front_door, parse_options
 from stackgan_dist.config import DataConfig
 from stackgan_dist.data.dataset import PackedSet, open_packed
 from stackgan_dist.data.pack_command import pack_command
@@ -30,7 +31,6 @@ from stackgan_dist.distributed.collectives import one_thread_per_rank
 from stackgan_dist.distributed.environment import ranks_from_environment
 from stackgan_dist.distributed.process_group import Ranks, main_first, process_group
 from stackgan_dist.distributed.stop import listen_for_stop
-from stackgan_dist.doors import end_preempted, front_door, parse_options
 from stackgan_dist.errors import UserError
 from stackgan_dist.models.config import ImageSize
 from stackgan_dist.ranges import Range, Timeout

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from stackgan_dist.cli.doors import command_main
 from stackgan_dist.config import DataConfig
 from stackgan_dist.data import pack_command
 from stackgan_dist.data.dataset import open_packed
 from stackgan_dist.data.index import Index, load_index
-from stackgan_dist.doors import command_main
 from stackgan_dist.errors import UserError
 from stackgan_dist.importable import options_of
 from stackgan_dist.pack.data_set import pack

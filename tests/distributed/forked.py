@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from stackgan_dist.doors import command_main
+from stackgan_dist.cli.doors import command_main
 
 
 @contextlib.contextmanager

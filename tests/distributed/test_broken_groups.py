@@ -19,9 +19,9 @@ import torch
 import torch.distributed as dist
 from distributed.forked import forked_ranks
 
+from stackgan_dist.cli.doors import front_door
 from stackgan_dist.distributed import departure, process_group
 from stackgan_dist.distributed.process_group import LostPeerError, explained_peer_loss, wait_for
-from stackgan_dist.doors import front_door
 from stackgan_dist.errors import EXIT_USER_ERROR, RankError
 from stackgan_dist.train import step_metrics
 from stackgan_dist.train.step import StepReport

@@ -98,7 +98,7 @@ def test_a_single_process_saves_and_ends_with_its_code(packed: Path, tmp_path: P
 
 def test_ctrl_c_twice_ends_at_once(packed: Path, tmp_path: Path) -> None:
     """While a rank is in a step that takes long; nothing of it is left, neither torchrun nor ranks."""
-    slow = "import time; from stackgan_dist.train import state; from stackgan_dist.doors import command_main; "
+    slow = "import time; from stackgan_dist.train import state; from stackgan_dist.cli.doors import command_main; "
     slow += "step = state.TrainingState.step; state.TrainingState.step = "
     slow += "lambda self, batch, at, epoch: (time.sleep(3 * at), step(self, batch, at, epoch))[1]; "
     slow += "command_main('train')()"

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from stackgan_dist.config_source import parse
+from stackgan_dist.cli.config_source import parse
 from stackgan_dist.errors import EXIT_PREEMPTED, EXIT_USER_ERROR
 
 ROOT = Path(__file__).parents[2]

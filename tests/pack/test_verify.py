@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stackgan_dist.cli.doors import command_main
 from stackgan_dist.data.index import load_index
-from stackgan_dist.doors import command_main
 from stackgan_dist.errors import UserError
 from stackgan_dist.pack import verify as module
 from stackgan_dist.pack.data_set import pack

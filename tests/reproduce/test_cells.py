@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from stackgan_dist.cli.config_source import parse
 from stackgan_dist.config import DataConfig
-from stackgan_dist.config_source import parse
 from stackgan_dist.data.dataset import open_packed
 from stackgan_dist.data.index import load_index
 from stackgan_dist.errors import UserError

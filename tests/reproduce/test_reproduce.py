@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 from small_classifier import small_classifier
 
-from stackgan_dist.doors import command_main
+from stackgan_dist.cli.doors import command_main
 from stackgan_dist.errors import UserError
 from stackgan_dist.reproduce import __main__ as reproduce
 from stackgan_dist.reproduce import reproduction

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from stackgan_dist.device import Probe, peak_flops, peak_memory_of
+from stackgan_dist.runs.probe import Probe
 from stackgan_dist.runs.stragglers import RankNumbers, slowest
+from stackgan_dist.runs.utilisation import peak_flops, peak_memory_of
 
 CPU = torch.device("cpu")
 

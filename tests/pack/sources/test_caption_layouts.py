@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from stackgan_dist.doors import command_main
+from stackgan_dist.cli.doors import command_main
 from stackgan_dist.errors import UserError
 from stackgan_dist.pack.pictures import Frame
 from stackgan_dist.pack.sources import Record

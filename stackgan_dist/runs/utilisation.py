@@ -1,14 +1,10 @@
-"""What a device holds and how fast it multiplies: at its best, and now and then while it trains, to find slow ranks.
-
-Nothing here touches torch's random numbers or a training's tensors, so no bit of a training depends on them.
-"""
+"""How well a device is used: the most memory that was taken, and what model FLOPs utilisation is made of."""
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -22,9 +18,19 @@ _CONVOLUTION = {"cpu": (4, 256, 16), "cuda": (64, 512, 32)}
 """(pictures, channels, side) of a 3x3 convolution that keeps its channels."""
 _REPEATS = 3
 
-_PROBE_SIDE = {"cpu": 160, "cuda": 2048}
-_PROBE_EVERY = 8
-"""Steps: a probe costs less than a thousandth of a step of the paper's size."""
+
+@dataclass(frozen=True)
+class Work:
+    """What model FLOPs utilisation is made of, on rank 0."""
+
+    flop_per_step: float
+    """Operations of this rank's rows."""
+    peak_flops: float
+    """Operations a second that its device reaches at best."""
+
+    def utilisation(self, steps: int, seconds: float) -> float:
+        """The share of the peak that so many steps in so many seconds reach."""
+        return self.flop_per_step * steps / seconds / self.peak_flops
 
 
 def peak_memory_of(device: torch.device) -> int:
@@ -68,45 +74,3 @@ def _quickest_s(work: Callable[[], Tensor], device: torch.device) -> float:
             work()
             seconds.append((time.process_time() - begin) / torch.get_num_threads())
     return max(min(seconds), 1e-9)
-
-
-class Probe:
-    """How long this rank takes for the same small product, beside whatever else goes on on its machine.
-
-    On CUDA the product stands in the device's own queue and is timed by events that are read when they are over, so
-    that nobody waits for them.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        side = _PROBE_SIDE[device.type]
-        dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-        self._matrix = torch.ones(side, side, device=device, dtype=dtype)
-        self._product = torch.empty_like(self._matrix)
-        self._on_cuda = device.type == "cuda"
-        self._calls = 0
-        self._running: deque[tuple[torch.cuda.Event, torch.cuda.Event]] = deque()
-        self._seconds: list[float] = []
-
-    def step(self) -> None:
-        """Call it once a step; it does something in one of eight."""
-        self._calls += 1
-        if self._calls % _PROBE_EVERY != 1:
-            return
-        if self._on_cuda:
-            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            begin.record()
-            torch.mm(self._matrix, self._matrix, out=self._product)
-            end.record()
-            self._running.append((begin, end))
-            return
-        since = time.perf_counter()
-        torch.mm(self._matrix, self._matrix, out=self._product)
-        self._seconds.append(time.perf_counter() - since)
-
-    def lap(self) -> float:
-        """The median since the last lap, s; 0 where there was none."""
-        while self._running and self._running[0][1].query():
-            begin, end = self._running.popleft()
-            self._seconds.append(begin.elapsed_time(end) / 1000)
-        seconds, self._seconds = self._seconds, []
-        return statistics.median(seconds) if seconds else 0.0

@@ -21,13 +21,13 @@ from contextlib import nullcontext, redirect_stderr
 from pathlib import Path
 from typing import TextIO, TypeVar
 
+from stackgan_dist.cli.short_help import short_help
 from stackgan_dist.distributed.departure import end_process, is_broken
 from stackgan_dist.distributed.environment import is_main_rank, ranks_from_environment
 from stackgan_dist.errors import EXIT_PREEMPTED, EXIT_USER_ERROR, RankError, UserError
 from stackgan_dist.interruption import Interrupted, interruptible
 from stackgan_dist.machine import check_open_files, raise_open_files_limit
 from stackgan_dist.ranges import check_fields
-from stackgan_dist.short_help import short_help
 
 T = TypeVar("T")
 
@@ -93,7 +93,7 @@ def parse_options(
 
     import tyro  # only here: the list of commands is shown without it
 
-    from stackgan_dist.help_texts import REGISTRY, wrapped
+    from stackgan_dist.cli.help_texts import REGISTRY, wrapped
 
     given = ["--help" if word == "--help-all" else word for word in given]
     if run_first:

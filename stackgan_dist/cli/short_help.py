@@ -179,15 +179,25 @@ HELP = {
         ),
     ),
     "human_rank": ShortHelp(
-        "build|serve|report ...",
-        "People judge: `build` generates the pictures of a study, `serve` shows them to raters, blind, or lets "
-        "anyone try sentences on a run, `report` says how the methods rank.",
+        "plan|build|serve|report ...",
+        "People judge: `plan` says how many raters and sentences a study needs, `build` generates its pictures, "
+        "`serve` shows them to raters, blind, or lets anyone try sentences on a run, `report` tells how methods rank.",
         (
             "stackgan human_rank build --runs runs/ours runs/theirs --out studies/birds",
             "stackgan human_rank serve studies/birds --run runs/demo",
             "stackgan human_rank report studies/birds",
         ),
-        ("build, serve or report; each has a --help of its own",),
+        ("plan, build, serve or report; each has a --help of its own",),
+    ),
+    "human_rank plan": ShortHelp(
+        "[OPTIONS]",
+        "Simulate studies of several sizes, and say how often each tells neighbouring methods apart.",
+        (
+            "stackgan human_rank plan --methods 3",
+            "stackgan human_rank plan --methods 2 --preference 0.65 --raters 5 10 20",
+            "stackgan human_rank plan --methods 4 --at-once 2 --questions-per-rater 30 --power 0.9",
+        ),
+        ("nothing; every option has a default",),
     ),
     "human_rank build": ShortHelp(
         "--runs RUN RUN ... --out DIR [OPTIONS]",

@@ -8,8 +8,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from stackgan_dist.cli.doors import parse_options
 from stackgan_dist.config import Config, from_json
-from stackgan_dist.doors import parse_options
 from stackgan_dist.errors import UserError
 from stackgan_dist.importable import check_allowed
 from stackgan_dist.presets import DEFAULT_PRESET, PRESETS, preset
