@@ -13,8 +13,9 @@ import pytest
 
 from stackgan_dist.data.index import load_index
 from stackgan_dist.errors import UserError
+from stackgan_dist.importable import options_of
 from stackgan_dist.pack import data_set
-from stackgan_dist.pack.__main__ import _option, _part
+from stackgan_dist.pack.__main__ import _part
 from stackgan_dist.pack.balance import BALANCE_NAME
 from stackgan_dist.pack.data_set import Part, pack
 from stackgan_dist.pack.recipe import Recipe
@@ -260,8 +261,9 @@ def test_parts_and_options_on_the_command_line(monkeypatch: pytest.MonkeyPatch) 
     for wrong in ("0/8", "9/8", "8", "-1/2", "a/b"):
         with pytest.raises(UserError, match="--part"):
             _part(wrong)
-    assert [_option(text)[1] for text in ("a=true", "a=2014", "a=0.5", "a=x.csv", "a=[1, 2]", "a=")] == [
+    words = ("a=true", "a=2014", "a=0.5", "a=x.csv", "a=[1, 2]", "a=")
+    assert [options_of([word], "--option")["a"] for word in words] == [
         True, 2014, 0.5, "x.csv", [1, 2], "",
     ]  # fmt: skip
     with pytest.raises(UserError, match="KEY=VALUE"):
-        _option("partial")
+        options_of(["partial"], "--option")
