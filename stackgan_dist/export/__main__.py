@@ -141,13 +141,12 @@ def _onnx(trained: Trained, generator: Generator, about: dict[str, Any]) -> byte
     found = compare(content, generator, model, text_dim, _COMPARED)
     if not found.is_rounding:
         raise UserError(
-            f"onnxruntime makes other pictures of it than torch: they differ by up to {found.from_torch:.2g} in "
-            f"[-1, 1], where rounding makes {found.of_rounding:.2g}; nothing was written. Try the versions in "
-            "launch/constraints.txt"
+            f"onnxruntime and torch make other pictures of it: in [-1, 1] they {found.describe()}; nothing was "
+            "written. Try the versions in launch/constraints.txt, or --to folder"
         )
     print(
-        f"onnxruntime and torch differ by at most {found.from_torch:.2g} in {_COMPARED} pictures, whose values are in "
-        f"[-1, 1]; torch in float32 and in float64 by {found.of_rounding:.2g}"
+        f"onnxruntime and torch {found.describe()} in {_COMPARED} pictures, whose values are in [-1, 1]; torch in "
+        f"float32 and in float64 by {found.of_rounding:.2g}"
     )
     return content
 

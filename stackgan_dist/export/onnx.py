@@ -21,7 +21,9 @@ from stackgan_dist.models import Generator, ModelConfig
 from stackgan_dist.randomness import Stream
 
 _EQUAL = 1e-5
-_STEEP = 4.0
+_STEEP, _MOST = 4.0, 2e-3
+"""A network so steep that rounding changes more may differ by so many times that, and never by more than a thousandth
+of the range of the pictures' values, which is a quarter of a step of 8 bits."""
 _ROWS = 2
 """Of the rows that it is exported with; of one, torch takes the number for fixed."""
 
@@ -97,9 +99,19 @@ class Difference(NamedTuple):
     """Between torch in float32 and in float64: what rounding alone makes of this network."""
 
     @property
+    def bound(self) -> float:
+        """What `from_torch` may be: 1e-5, or a few times what rounding does to a network this steep, to a ceiling."""
+        return min(max(_EQUAL, _STEEP * self.of_rounding), _MOST)
+
+    @property
     def is_rounding(self) -> bool:
-        """Whether it is the same function: within 1e-5, or a few times what rounding does to a network this steep."""
-        return self.from_torch <= max(_EQUAL, _STEEP * self.of_rounding)
+        """Whether it is the same function."""
+        return self.from_torch <= self.bound
+
+    def describe(self) -> str:
+        """What was found, what was allowed, and why."""
+        why = "" if self.bound == _EQUAL else f", for rounding alone makes {self.of_rounding:.2g} of this network"
+        return f"differ by at most {self.from_torch:.2g} (allowed: {self.bound:.2g}{why})"
 
 
 def compare(content: bytes, generator: Generator, model: ModelConfig, text_dim: int, rows: int) -> Difference:

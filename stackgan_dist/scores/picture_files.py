@@ -32,6 +32,8 @@ Read = Callable[[Record], bytes | Image.Image]
 Fit = Literal["crop", "squash"]
 TARS = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 """Endings of tars, compressed or not."""
+_BESIDE = ("grid.png", "-stage1.png")
+"""Endings of what `generate` writes beside the pictures that were asked for."""
 _SPLITS = ("train", "test", "val")
 
 
@@ -139,6 +141,11 @@ def _listed(where: str, captions: str | None) -> tuple[Read, list[Record], int]:
     files = None if where.lower().endswith(TARS) else Files(where, "scores", "pictures or tars")
     names = [] if files is None else files.names()
     pictures = [name for name in names if name.lower().endswith(ENDINGS) and not is_hidden(name)]
+    if "000-000.png" in names and (other := [name for name in names if name.endswith(_BESIDE)]):
+        raise UserError(
+            f"{where} is what `generate` wrote, and has {other[0]} beside the pictures of its sentences: move grid.png "
+            "and *-stage1.png away, they would be scored as pictures"
+        )
     if files is None or not pictures:
         tars = WebDatasetTars(where, test_fraction=0.0)
         tars.keep_listing(str(default_cache_folder().parent / "listings"))

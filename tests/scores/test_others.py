@@ -191,6 +191,7 @@ def test_pictures_without_caption_are_counted(
         (["--pictures", "nowhere", "--against", "nowhere"], "there is no folder nowhere"),
         (["--pictures", "empty", "--against", "empty"], "there are no tars"),
         (["--pictures", "broken", "--against", "broken"], "b.png in broken cannot be used"),
+        (["--pictures", "made", "--against", "one"], "has grid.png beside the pictures of its sentences"),
         (["--pictures", "one", "--against", "absent.npz"], "cannot read --against absent.npz"),
         (["--pictures", "one", "--against", "one.npz"], "is not a statistics file"),
         (["--pictures", "one", "--against", "one", "--splits", "2"], "1 samples in 2 splits"),
@@ -207,9 +208,11 @@ def test_what_cannot_be_scored_is_said(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("empty", "broken", "one"):
+    for name in ("empty", "broken", "one", "made"):
         (tmp_path / name).mkdir()
     drawn(1, 64, 0)[0].save("one/a.png")
+    for name in ("000-000", "grid"):
+        drawn(1, 64, 0)[0].save(f"made/{name}.png")
     (tmp_path / "one.npz").write_bytes(b"no archive")
     (tmp_path / "broken" / "b.png").write_bytes(b"no picture")
     monkeypatch.setattr("sys.argv", ["scores", "--splits", "1", "--keep-real", "none", *arguments])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from distributed.forked import run_door
 from distributed.tiny import TINY_FLAGS, final_state, tiny_config, tiny_model
 
 from stackgan_dist.errors import UserError
@@ -57,6 +58,25 @@ def test_a_run_starts_from_another_one_and_goes_on_from_itself(
     with pytest.raises(SystemExit):
         _train(monkeypatch, packed, tmp_path, *flags[:2], *flags[4:])
     assert "init_from: None here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("engine", ["ddp", "deepspeed"])
+def test_two_ranks_start_from_the_same(
+    packed: Path, three_runs: tuple[Path, Path, Path], tmp_path: Path, engine: str
+) -> None:
+    """Rank 0 reads it and sends it: what is trained, and averaged over, is what one rank would start from."""
+    flags = [*TINY_FLAGS, "--data.url", packed, "--run.folder", tmp_path, "--run.name", "tuned", "--engine", engine]
+    flags += ["--training.batch-size", 6, "--training.epochs", 1, "--training.learning-rate", 1e-30]
+    run_door(2, "train", *flags, "--init-from", three_runs[1], log=tmp_path / "log", timeout_s=120)
+    theirs, ours = load_trained(three_runs[1], print), load_trained(tmp_path / "tuned", print, raw=True)
+    for found, expected in (
+        (ours.weights, theirs.weights),
+        (ours.discriminator_weights, theirs.discriminator_weights),
+    ):
+        learned = [name for name, value in expected.items() if value.dim() > 1]
+        assert learned
+        for name in learned:
+            assert torch.equal(found[name].float(), expected[name].float()), name
 
 
 def test_texts_of_another_width_start_anew_and_are_named(
