@@ -6,7 +6,7 @@ import os
 
 import torch
 
-from stackgan_dist.errors import RankError, UserError
+from stackgan_dist.errors import RankError, UserError, first_line
 
 
 def device_of_rank(local_rank: int, ranks_here: int, *, shared: bool = False) -> torch.device:
@@ -36,8 +36,7 @@ def usable_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
-        reason = str(error).strip().partition("\n")[0]
-        raise UserError(f"--device {name} cannot be used here ({reason}); take --device cpu") from error
+        raise UserError(f"--device {name} cannot be used here ({first_line(error)}); take --device cpu") from error
     return device
 
 

@@ -20,3 +20,8 @@ class UserError(Exception):
 
 class RankError(UserError):
     """A UserError that this rank met alone, so it reports it itself."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says in its first line, or its kind where it says nothing: for a message that names the cause."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -7,7 +7,6 @@ preprocessor_config.json; for sentences CLIP's tokenizer too. Nothing is downloa
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,11 +18,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stackgan_dist.classifiers.classifier import BATCH_SIZE, NetworkClassifier, load_classifier
-from stackgan_dist.errors import UserError
+from stackgan_dist.errors import UserError, first_line
+from stackgan_dist.hugging_face import read_json, read_network, transformers_for
 
 Kind = Literal["inception", "dinov2", "clip"]
 _KINDS: dict[str, Kind] = {"dinov2": "dinov2", "dinov2_with_registers": "dinov2", "clip": "clip"}
 """model_type in a folder's config.json -> how it is used."""
+_NEEDED = "a DINOv2 or a CLIP"
 _IMAGENET = {"image_mean": (0.485, 0.456, 0.406), "image_std": (0.229, 0.224, 0.225)}
 _TITLES = {"dinov2": "FD-DINOv2", "clip": "CLIP-FID and CMMD"}
 
@@ -125,7 +126,7 @@ class FolderEncoder:
             tokenizer = AutoTokenizer.from_pretrained(str(self.folder), local_files_only=True)
         except Exception as error:  # transformers fails in as many ways as a folder can be incomplete
             raise UserError(
-                f"{self.folder} has no tokenizer that can be read ({_first_line(error)}): copy CLIP's tokenizer files "
+                f"{self.folder} has no tokenizer that can be read ({first_line(error)}): copy CLIP's tokenizer files "
                 "there too"
             ) from error
         network = cast(Any, self.module)
@@ -171,7 +172,7 @@ def load_image_encoder(spec: str, device: torch.device | str = "cpu") -> FolderE
 
 
 def _of_folder(folder: Path, device: torch.device | str) -> FolderEncoder:
-    config = _json(folder, "config.json")
+    config = read_json(folder / "config.json", _NEEDED)
     kind = _KINDS.get(str(config.get("model_type")))
     if kind is None:
         raise UserError(
@@ -183,32 +184,10 @@ def _of_folder(folder: Path, device: torch.device | str) -> FolderEncoder:
             f"{folder} has no *.safetensors: other formats may hold code and are not read. Save the model again with "
             "save_pretrained"
         )
-    settings = _json(folder, "preprocessor_config.json") if (folder / "preprocessor_config.json").exists() else {}
-    try:
-        from transformers import AutoModel
-        from transformers.utils.logging import disable_progress_bar
-    except ImportError as error:
-        raise UserError(
-            f"a folder of Hugging Face needs a package that is not installed ({error}): "
-            "pip install 'stackgan_dist[encoders]'"
-        ) from error
-    disable_progress_bar()
-    try:
-        module, loading = AutoModel.from_pretrained(
-            str(folder),
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
-    except Exception as error:  # transformers fails in as many ways as a folder can be damaged
-        raise UserError(f"{folder} cannot be read as a {kind} model: {_first_line(error)}") from error
-    if missing := sorted(loading["missing_keys"]):  # transformers fills them with random numbers
-        raise UserError(
-            f"{folder} lacks {len(missing)} weights of a {kind} model, {missing[0]} among them: copy it again"
-        )
-    module = module.eval().requires_grad_(False).to(device)
+    preprocessor = folder / "preprocessor_config.json"
+    settings = read_json(preprocessor, _NEEDED) if preprocessor.exists() else {}
+    auto_model = transformers_for("a folder of Hugging Face").AutoModel
+    module = read_network(auto_model, folder, f"a {kind} model").to(device)
     # The folder of CLIP has the crop's size, or both sides of it; that of DINOv2 too.
     size = settings.get("crop_size", settings.get("size", {}))
     side = next((size[name] for name in ("height", "shortest_edge") if name in size), None) if size else None
@@ -227,18 +206,6 @@ def _of_folder(folder: Path, device: torch.device | str) -> FolderEncoder:
     )
 
 
-def _json(folder: Path, name: str) -> dict[str, Any]:
-    try:
-        content = json.loads((folder / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{folder / name} cannot be read ({error}); needed is a folder of a DINOv2 or a CLIP as Hugging Face has it"
-        ) from error
-    if not isinstance(content, dict):
-        raise UserError(f"{folder / name} holds no JSON object; copy the folder again")
-    return content
-
-
 def _digest(files: Sequence[Path]) -> str:
     """sha256 of the file, or of the digests of several."""
     digests = []
@@ -248,7 +215,3 @@ def _digest(files: Sequence[Path]) -> str:
     if len(digests) == 1:
         return digests[0].hexdigest()
     return hashlib.sha256(b"".join(digest.digest() for digest in digests)).hexdigest()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

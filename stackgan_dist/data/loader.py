@@ -28,7 +28,7 @@ from stackgan_dist.data.planned_rows import PlannedRows
 from stackgan_dist.data.shard import OpenShards, ShardReader
 from stackgan_dist.data.shared_memory import describe_shared_memory
 from stackgan_dist.data.text_pool import TextPool
-from stackgan_dist.errors import RankError, UserError
+from stackgan_dist.errors import RankError, UserError, first_line
 from stackgan_dist.models.config import Placement
 
 _SHARDS_OPEN = 64
@@ -187,7 +187,7 @@ def in_time(
             waited_s = time.monotonic() - since
             if "exited unexpectedly" in str(error):
                 raise RankError(
-                    f"a loader process is gone ({str(error).splitlines()[0]}): it was killed, perhaps for want of "
+                    f"a loader process is gone ({first_line(error)}): it was killed, perhaps for want of "
                     f"memory ({describe_shared_memory()}); give it more, lower --data.memory-gb, or load in the rank "
                     "itself (--data.workers 0), then start again: the run resumes"
                 ) from error

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stackgan_dist.errors import first_line
 from stackgan_dist.machine import ranks_of_this_machine
 
 _LONGEST_PATH = 107
@@ -37,10 +38,9 @@ def handed_over(piece: Tensor) -> Tensor | NDArray[np.uint8]:
     try:
         shared: Tensor = piece.share_memory_()
     except (OSError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
         _note(
-            f"shared memory failed ({reason}; {describe_shared_memory()}); give it more (docker: --shm-size 2g), or "
-            "load in the rank itself (--data.workers 0)"
+            f"shared memory failed ({first_line(error)}; {describe_shared_memory()}); give it more (docker: --shm-size "
+            "2g), or load in the rank itself (--data.workers 0)"
         )
         return piece.numpy()
     return shared

@@ -27,13 +27,7 @@ class DeviceBatchNorm(JointBatchNorm):
         super().__init__(plain)
         self._gather = gather
 
-    def forward(self, input: Tensor) -> Tensor:
-        """See JointBatchNorm."""
-        if not self.training:
-            return super().forward(input)
-        self._check_input_dim(input)
-        assert self.num_batches_tracked is not None
-        self.num_batches_tracked.add_(1)
+    def _normalise(self, input: Tensor) -> Tensor:
         normalise: Callable[..., Tensor] = _Normalise.apply
         return normalise(
             input, self.weight, self.bias, self.running_mean, self.running_var, self.momentum, self.eps, self._gather

@@ -20,6 +20,19 @@ class JointBatchNorm(_BatchNorm):
         self.num_batches_tracked = plain.num_batches_tracked
         self.train(plain.training)
 
+    def forward(self, input: Tensor) -> Tensor:
+        """`input` normalised: by the statistics of all ranks' rows in training, which are noted, else by the noted."""
+        if not self.training:
+            return super().forward(input)
+        self._check_input_dim(input)
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked.add_(1)
+        return self._normalise(input)
+
+    def _normalise(self, input: Tensor) -> Tensor:
+        """`input` by the statistics of all ranks' rows; it moves the running ones. What differs between devices."""
+        raise NotImplementedError
+
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() < 2:
             raise ValueError(f"expected (N, C, ...), got {tuple(input.shape)}")

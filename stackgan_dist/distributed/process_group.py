@@ -18,7 +18,7 @@ from stackgan_dist.distributed.departure import is_broken, leave_broken
 from stackgan_dist.distributed.environment import only_gloo, ranks_from_environment
 from stackgan_dist.distributed.gather import DeviceGather, Gather, SmallGather, gather_alone
 from stackgan_dist.distributed.missing_ranks import RollCall
-from stackgan_dist.errors import RankError, UserError
+from stackgan_dist.errors import RankError, UserError, first_line
 from stackgan_dist.machine import ranks_of_this_machine
 
 _CHUNK_BYTES = 64 * 2**20
@@ -115,7 +115,7 @@ def explained_peer_loss(when: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(error)
         if isinstance(error, dist.DistError) or any(word in reason for word in ("gloo", "NCCL", "onnection")):
             raise LostPeerError(f"lost a peer {when} ({reason}); start again, the run resumes") from error
         raise

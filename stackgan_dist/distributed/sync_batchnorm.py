@@ -45,10 +45,7 @@ class _SyncBatchNormCPU(JointBatchNorm):
         super().__init__(plain)
         self._gather = gather
 
-    def forward(self, input: Tensor) -> Tensor:
-        if not self.training:
-            return super().forward(input)
-        self._check_input_dim(input)
+    def _normalise(self, input: Tensor) -> Tensor:
         # Half precision would lose the statistics; the result goes back to the input's type, as torch's own does.
         wide = input if input.dtype == torch.float64 else input.float()
         normalise: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]] = _Normalise.apply
@@ -56,9 +53,7 @@ class _SyncBatchNormCPU(JointBatchNorm):
         with torch.no_grad():
             assert self.running_mean is not None
             assert self.running_var is not None
-            assert self.num_batches_tracked is not None
             assert self.momentum is not None
-            self.num_batches_tracked += 1
             unbiased = variance * (count / (count - 1))
             self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)
             self.running_var.lerp_(unbiased.to(self.running_var), self.momentum)

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stackgan_dist.errors import UserError
+from stackgan_dist.errors import UserError, first_line
 from stackgan_dist.text import SentenceError
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789-,;.!?:'\"/\\|_@#$%^&*~`+-=<>()[]{} "
@@ -153,7 +153,7 @@ def from_file(data: bytes, where: str) -> CharCNNRNN:
     try:
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # the reader fails in as many ways as bytes can be wrong
-        raise UserError(f"{where} is not the file of a trained text encoder: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{where} is not the file of a trained text encoder: {first_line(error)}") from error
     if not isinstance(content, dict) or content.get("kind") != _KIND:
         raise UserError(
             f"{where} does not hold a {_KIND} but something else; needed is a file that "
@@ -168,5 +168,5 @@ def from_file(data: bytes, where: str) -> CharCNNRNN:
         network = CharCNNRNN(content["width"], content["dim"])
         network.load_state_dict(content["weights"])
     except (KeyError, TypeError, RuntimeError, AttributeError) as error:
-        raise UserError(f"{where} is damaged: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{where} is damaged: {first_line(error)}") from error
     return network.eval().requires_grad_(False)

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,11 +18,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stackgan_dist.errors import UserError
+from stackgan_dist.errors import UserError, first_line
+from stackgan_dist.hugging_face import read_json, read_network, transformers_for
 from stackgan_dist.text.folders import folder_name, weight_files
 from stackgan_dist.text.protocol import SentenceError
 
 _BATCH_SENTENCES = {"cpu": 32, "cuda": 256}
+_NEEDED = "a text encoder"
 _LONGEST = 512
 """Tokens, where neither the tokenizer nor the configuration says how many."""
 _TOWERS = {
@@ -66,18 +68,9 @@ class HuggingFaceEncoder:
     """
 
     def __init__(self, folder: Path, name: str | None = None) -> None:
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read on import; compute nodes often have no network
-        try:
-            import transformers
-            from transformers.utils.logging import disable_progress_bar
-        except ImportError as error:
-            raise UserError(
-                f"a text encoder of Hugging Face needs a package that is not installed ({error}): "
-                "pip install 'stackgan_dist[encoders]'"
-            ) from error
-        disable_progress_bar()  # one for 0.1 s of reading, in every packing process
+        transformers = transformers_for("a text encoder of Hugging Face")
         self.name = name or folder_name(folder)
-        config = _json(folder / "config.json")
+        config = read_json(folder / "config.json", _NEEDED)
         self._is_siglip = str(config.get("model_type")).startswith("siglip")
         tower = _TOWERS.get(str(config.get("model_type")))
         kind = getattr(transformers, tower or "AutoModel")
@@ -89,26 +82,15 @@ class HuggingFaceEncoder:
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(
                 str(folder), local_files_only=True, trust_remote_code=False
             )
-            model, loading = kind.from_pretrained(
-                str(folder),
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=safe,
-                weights_only=True,
-                dtype=torch.float32,
-                output_loading_info=True,
-            )
         except Exception as error:  # transformers fails in as many ways as a folder can be wrong
-            raise UserError(f"{folder} cannot be read as a text encoder: {_first_line(error)}") from error
-        missing = sorted(key for key in loading["missing_keys"] if tower or "pooler" not in key)
-        if missing:  # transformers fills them with random numbers
-            raise UserError(f"{folder} lacks {len(missing)} weights, {missing[0]} among them: copy it again")
+            raise UserError(f"{folder} cannot be read as {_NEEDED}: {first_line(error)}") from error
+        model = read_network(kind, folder, _NEEDED, safetensors=safe, unused=None if tower else "pooler")
         if getattr(model.config, "is_encoder_decoder", False):
             model = model.get_encoder()
         if hasattr(model, "vision_model"):
             model.vision_model = None  # of CLIP, for its pictures
         self._device = _device()
-        self._model = model.eval().requires_grad_(False).to(self._device)
+        self._model = model.to(self._device)
         self._pool: Pool | None = None
         self._dense: list[nn.Module] = []
         self._prompt = ""
@@ -163,7 +145,7 @@ class HuggingFaceEncoder:
     def _longest_sentence(self, folder: Path, config: dict[str, Any]) -> int:
         """In tokens: what sentence-transformers was told, else what tokenizer and positions allow."""
         file = folder / "sentence_bert_config.json"
-        if file.exists() and (said := _json(file).get("max_seq_length")):
+        if file.exists() and (said := read_json(file, _NEEDED).get("max_seq_length")):
             return int(said)
         text = config.get("text_config", config)
         positions = int(text.get("max_position_embeddings", _LONGEST))
@@ -185,7 +167,7 @@ _TOKENIZERS = (
 def _pooling(folder: Path) -> tuple[Pool, list[nn.Module], str]:
     """What modules.json makes of the tokens: the pool, layers behind it, and what is put before every sentence."""
     prompts = folder / "config_sentence_transformers.json"
-    said = _json(prompts) if prompts.exists() else {}
+    said = read_json(prompts, _NEEDED) if prompts.exists() else {}
     prompt = str((said.get("prompts") or {}).get(said.get("default_prompt_name") or "", ""))
     if not (folder / "modules.json").exists():
         return _POOLS["mean_tokens"], [], prompt
@@ -193,7 +175,7 @@ def _pooling(folder: Path) -> tuple[Pool, list[nn.Module], str]:
     for module in json.loads((folder / "modules.json").read_text(encoding="utf-8")):
         kind, inside = module["type"].rpartition(".")[2], folder / module["path"]
         if kind == "Pooling":
-            pool = _pool_of(_json(inside / "config.json"), inside)
+            pool = _pool_of(read_json(inside / "config.json", _NEEDED), inside)
         elif kind == "Dense":
             layers.append(_dense(inside))
         elif kind not in ("Transformer", "Normalize"):
@@ -219,7 +201,7 @@ def _pool_of(config: dict[str, Any], where: Path) -> Pool:
 def _dense(folder: Path) -> nn.Module:
     from safetensors.torch import load_file
 
-    config = _json(folder / "config.json")
+    config = read_json(folder / "config.json", _NEEDED)
     activation = str(config.get("activation_function", "torch.nn.modules.activation.Tanh")).rpartition(".")[2]
     if activation not in ("Identity", "Tanh"):
         raise UserError(f"{folder} ends in {activation}; known are Identity and Tanh")
@@ -237,14 +219,3 @@ def _device() -> torch.device:
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        return cast(dict[str, Any], json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read: {error}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

@@ -260,7 +260,7 @@ def test_what_is_no_encoder_is_said(tmp_path: Path) -> None:
     whole = _bert(tmp_path / "whole")
     config = json.loads((whole / "config.json").read_text())
     (whole / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
-    with pytest.raises(UserError, match="lacks 16 weights, encoder"):
+    with pytest.raises(UserError, match="lacks 16 weights of a text encoder, encoder"):
         load_encoder(f"hf:{whole}")
     (whole / "config.json").write_text(json.dumps({"model_type": "mine", "auto_map": {"AutoModel": "code.Mine"}}))
     (whole / "code.py").write_text("raise SystemExit('executed')")
