@@ -73,6 +73,12 @@ def make_part(name: str, protocol: type[Any], flag: str, *arguments: Any, **opti
     return made
 
 
+def known_part(where: str) -> Any:
+    """What the package itself has at `where`, as in "stackgan_dist.models.stackgan:StackGAN": imported when it is needed."""
+    module, _, attribute = where.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
 def options_of(words: Iterable[str], flag: str) -> dict[str, Any]:
     """Options given as KEY=VALUE with the VALUE as in TOML; what is not TOML is a text.
 

@@ -11,12 +11,12 @@ from typing import Annotated
 
 from stackgan_dist.bench.machine import describe_machine
 from stackgan_dist.bench.report import Report, Table
+from stackgan_dist.bench.step import TEXT_DIM
 from stackgan_dist.models import ModelConfig
 from stackgan_dist.presets import PRESETS, preset
 from stackgan_dist.ranges import Range, check_fields
 from stackgan_dist.train.costs import step_cost
 
-TEXT_DIM = 1024
 SAMPLES = {"painted": 2_400, "oxford102": 7_034, "cub": 8_855, "coco": 82_783}
 """Training pictures of each data set; own pictures count as Oxford-102."""
 _WORKSPACE = 1.25
@@ -50,7 +50,7 @@ def run(options: Options) -> Report:
         f"less. Estimated until measured: GPU-hours at {device}, which small steps do not reach;",
         f"rows, the most on one GPU of {options.memory_gb:g} GB if kernels and gaps take {_WORKSPACE - 1:.0%} more "
         "than was counted.",
-        "Several GPUs share the preset's batch.",
+        f"Several GPUs share the preset's batch. Texts of {TEXT_DIM:,} numbers are supposed for all.",
     ]
     return Report(describe_machine(), [Table("what a preset takes", rows, notes)])
 

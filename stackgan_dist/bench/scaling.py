@@ -75,8 +75,9 @@ def run(options: Options) -> Report:
         threads=options.threads,
         device=options.device,
     )
+    machine = describe_machine(pick_device(options.device))  # first: it says when the device is not there
     found = [_group(size, of_step) for size in options.ranks]
-    return Report(describe_machine(pick_device(options.device)), [_measured(found, of_step), _modelled(found, options)])
+    return Report(machine, [_measured(found, of_step), _modelled(found, options)])
 
 
 def _group(ranks: int, options: step_benchmark.Options) -> dict[str, Any]:

@@ -181,7 +181,7 @@ def _steps(options: Options, device: torch.device) -> Table:
             "share of peak": flop[name] / seconds / peak,
             "of plain's GFLOP": flop["plain"] / seconds / peak,
         }
-        launches = count_launches(ways[name], device)
+        launches = count_launches(ways[name], device, steps=5 if device.type == "cuda" else 1)
         row |= {"launches": launches.from_host, "kernels": launches.kernels, "busy": launches.busy}
         slowest[name] = launches.longest
         if options.memory:

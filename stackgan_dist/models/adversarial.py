@@ -5,7 +5,6 @@ All are means over the rows given. Half-precision input is computed in float32; 
 
 from __future__ import annotations
 
-import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
@@ -15,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stackgan_dist.errors import UserError
-from stackgan_dist.importable import make_part
+from stackgan_dist.importable import known_part, make_part
 from stackgan_dist.models.config import LOSSES
 from stackgan_dist.models.outputs import Fakes, Judgement, Logits
 
@@ -140,8 +139,7 @@ class MatchingAwareHinge(Hinge):
 def open_loss(name: str) -> AdversarialLoss:
     """The loss called `name`: one of config.LOSSES, or MODULE:CLASS; UserError when there is none."""
     if name in LOSSES:
-        module, _, attribute = LOSSES[name].partition(":")
-        known: AdversarialLoss = getattr(importlib.import_module(module), attribute)()
+        known: AdversarialLoss = known_part(LOSSES[name])()
         return known
     own: AdversarialLoss = make_part(name, AdversarialLoss, "--training.loss")
     if own.penalty is not None and not isinstance(own.penalty, SlopePenalty):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from typing import TypeVar
 
 from torch import nn
 
 from stackgan_dist.errors import UserError
-from stackgan_dist.importable import describe_failure, make_part, options_of
+from stackgan_dist.importable import describe_failure, known_part, make_part, options_of
 from stackgan_dist.models.config import FAMILIES, ModelConfig
 from stackgan_dist.models.family import Discriminator, Family, Generator
 from stackgan_dist.models.stackgan import StackGAN
@@ -24,9 +23,8 @@ def open_family(config: ModelConfig) -> Family:
             config.family, Family, "--model.family", **options_of(config.options, "--model.options")
         )
         return own
-    module, _, attribute = FAMILIES[config.family].where.partition(":")
-    family: Family = getattr(importlib.import_module(module), attribute)()
-    return family
+    known: Family = known_part(FAMILIES[config.family].where)()
+    return known
 
 
 def build_generator(config: ModelConfig, text_dim: int, stage1_config: ModelConfig | None = None) -> Generator:

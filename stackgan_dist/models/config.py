@@ -64,6 +64,8 @@ FAMILIES: Final = {
     "df-gan": _Fixed("stackgan_dist.models.baselines.df_gan:DFGAN", (64, 128, 256), narrowing=1),
 }
 """By the name that --model.family takes; it takes importable names beside these."""
+_OWN: Final = _Fixed("", (64, 128, 256), narrowing=1)
+"""Of a user's own family, whose networks check the rest."""
 
 LOSSES: Final = {
     "non-saturating": "stackgan_dist.models.adversarial:NonSaturating",
@@ -188,7 +190,7 @@ class ModelConfig:
         for field in _STACKGAN_ONLY:
             if (found := getattr(self, field)) != defaults[field]:
                 raise UserError(f"{field} is {found!r}, but it is StackGAN's and {self.family} has none; leave it out")
-        sizes = (self.image_size,) if self.is_own else FAMILIES[self.family].image_sizes
+        sizes = self._fixed.image_sizes
         if self.image_size not in sizes:
             raise UserError(
                 f"image_size is {self.image_size}, but {self.family} makes images of {sizes[0]} pixels; "
@@ -197,15 +199,17 @@ class ModelConfig:
 
     def _narrowing(self) -> int:
         """generator_width over the narrowest layer before the image (1 where no layer is narrower)."""
-        if self.is_own:
-            return 1
-        if (narrowing := FAMILIES[self.family].narrowing) is not None:
+        if (narrowing := self._fixed.narrowing) is not None:
             return narrowing
         if self.stage == 1 and self.recipe == "paper":
             return max(1, self.image_size // 64)
         if self.stage == 1:
             return self.image_size // 32
         return self.image_size // 64
+
+    @property
+    def _fixed(self) -> _Fixed:
+        return FAMILIES.get(self.family, _OWN)
 
     @property
     def is_own(self) -> bool:
@@ -225,7 +229,7 @@ class ModelConfig:
     @property
     def placement(self) -> Placement | None:
         """What the networks are conditioned on beside the text; None: nothing."""
-        kind = None if self.is_own else FAMILIES[self.family].place
+        kind = self._fixed.place
         if kind is None:
             return None
         return Placement(kind, (self.keypoints or CUB_PARTS) if kind == "keypoints" else ())

@@ -7,7 +7,6 @@ given by its importable name (docs/extending.md).
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stackgan_dist.errors import UserError
-from stackgan_dist.importable import is_importable, make_part
+from stackgan_dist.importable import is_importable, known_part, make_part
 from stackgan_dist.pack.sources.account import Account
 
 
@@ -125,9 +124,8 @@ def open_source(name: str, root: str | None, options: Mapping[str, Any]) -> Sour
             f"unknown source {name!r}; known sources: {', '.join(SOURCES)}, and your own as MODULE:CLASS "
             "(docs/extending.md)"
         )
-    module, _, attribute = SOURCES[name].partition(":")
     try:
-        source: Source = getattr(importlib.import_module(module), attribute)(root, **options)
+        source: Source = known_part(SOURCES[name])(root, **options)
     except TypeError as error:
         raise UserError(f"source {name!r} does not take these options: {error}") from error
     return source
