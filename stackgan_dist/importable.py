@@ -74,7 +74,7 @@ def make_part(name: str, protocol: type[Any], flag: str, *arguments: Any, **opti
 
 
 def known_part(where: str) -> Any:
-    """What the package itself has at `where`, as in "stackgan_dist.models.stackgan:StackGAN": imported when it is needed."""
+    """What the package has at `where`, "module:attribute": imported when it is needed."""
     module, _, attribute = where.partition(":")
     return getattr(importlib.import_module(module), attribute)
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from distributed.tiny import wake
+from half_precision import each_precision
 from torch import Tensor, nn
 
 from stackgan_dist.errors import UserError
@@ -89,15 +90,7 @@ def test_hinge_by_hand() -> None:
 
 
 @pytest.mark.parametrize("loss", [NonSaturating(), Hinge()], ids=["non-saturating", "hinge"])
-@pytest.mark.parametrize(
-    ("given", "computed"),
-    [
-        (torch.float16, torch.float32),
-        (torch.bfloat16, torch.float32),
-        (torch.float32, torch.float32),
-        (torch.float64, torch.float64),
-    ],
-)
+@each_precision
 def test_half_precision_is_widened(loss: Any, given: torch.dtype, computed: torch.dtype) -> None:
     scores = Logits(torch.tensor([300.0, -300.0], dtype=given), None)
     lost = loss.discriminator(Judgement(scores, scores, scores, texts=None))

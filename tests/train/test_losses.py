@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from half_precision import each_precision
 from torch import Tensor
 
 from stackgan_dist.train.losses import (
@@ -57,15 +58,7 @@ def test_reconstruction_error_by_hand() -> None:
     assert reconstruction_error(torch.tensor([[[[1.0, -1.0]]]]), torch.tensor([[[[0.5, 1.0]]]])).item() == 1.25
 
 
-@pytest.mark.parametrize(
-    ("given", "computed"),
-    [
-        (torch.float16, torch.float32),
-        (torch.bfloat16, torch.float32),
-        (torch.float32, torch.float32),
-        (torch.float64, torch.float64),
-    ],
-)
+@each_precision
 def test_half_precision_is_widened(given: torch.dtype, computed: torch.dtype) -> None:
     values = torch.tensor([300.0, -300.0], dtype=given)
     losses = (

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from distributed.tiny import BASELINES, idle_biases, tiny_model, wake
+from random_batch import random_batch
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
@@ -47,28 +48,7 @@ each_variant = pytest.mark.parametrize("model", VARIANTS.values(), ids=VARIANTS)
 
 
 def _batch(model: ModelConfig, seed: int = 0) -> Batch:
-    random = torch.Generator().manual_seed(seed)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=random)
-
-    between = ROWS // 2 if model.family in INTERPOLATING else 0
-    rows = ROWS + between
-    place = None
-    if model.placement is not None:
-        # Boxes and keypoints, visible ones and others.
-        place = 0.1 + 0.4 * torch.rand(rows, *model.placement.shape, generator=random)
-        if model.placement.kind == "keypoints":
-            place[..., 2] = torch.randint(0, 2, place.shape[:2], generator=random)
-    return Batch(
-        images=torch.randint(0, 256, (ROWS, 3, model.image_size, model.image_size), generator=random).byte(),
-        text=normal(rows, TEXT_DIM),
-        wrong_text=normal(ROWS, TEXT_DIM),
-        z=normal(rows, model.noise_dim),
-        eps=normal(rows, model.augmentations, model.condition_dim),
-        samples=torch.zeros(ROWS, 2, dtype=torch.int64),
-        place=place,
-    )
+    return random_batch(model, ROWS, TEXT_DIM, seed, between=ROWS // 2 if model.family in INTERPOLATING else 0)
 
 
 def _state(model: ModelConfig, **training: Any) -> TrainingState:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from distributed.tiny import tiny_model
+from random_batch import random_batch
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
@@ -41,21 +42,7 @@ STAGE2 = tiny_model(stage=2, image_size=128, text_every_layer=True)
 
 
 def _batch(seed: int = 0, model: ModelConfig = STAGE1) -> Batch:
-    random = torch.Generator().manual_seed(seed)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=random)
-
-    return Batch(
-        images=torch.randint(0, 256, (ROWS, 3, model.image_size, model.image_size), generator=random).byte(),
-        text=normal(ROWS, TEXT_DIM),
-        wrong_text=normal(ROWS, TEXT_DIM),
-        z=normal(ROWS, model.noise_dim),
-        eps=normal(ROWS, model.augmentations, model.condition_dim),
-        samples=torch.zeros(ROWS, 2, dtype=torch.int64),
-        pool=normal(POOL, TEXT_DIM),
-        excluded=torch.rand(ROWS, POOL, generator=random) < 0.3,
-    )
+    return random_batch(model, ROWS, TEXT_DIM, seed, pool=POOL)
 
 
 def _state(model: ModelConfig = STAGE1, precision: Any = FP64, **training: Any) -> TrainingState:
