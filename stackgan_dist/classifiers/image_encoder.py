@@ -21,7 +21,7 @@ from stackgan_dist.classifiers.classifier import BATCH_SIZE, NetworkClassifier, 
 from stackgan_dist.errors import UserError, first_line
 from stackgan_dist.hugging_face import read_json, read_network, transformers_for
 
-Kind = Literal["inception", "dinov2", "clip"]
+Kind = Literal["dinov2", "clip"]
 _KINDS: dict[str, Kind] = {"dinov2": "dinov2", "dinov2_with_registers": "dinov2", "clip": "clip"}
 """model_type in a folder's config.json -> how it is used."""
 _NEEDED = "a DINOv2 or a CLIP"
@@ -188,9 +188,9 @@ def _of_folder(folder: Path, device: torch.device | str) -> FolderEncoder:
     settings = read_json(preprocessor, _NEEDED) if preprocessor.exists() else {}
     auto_model = transformers_for("a folder of Hugging Face").AutoModel
     module = read_network(auto_model, folder, f"a {kind} model").to(device)
-    # The folder of CLIP has the crop's size, or both sides of it; that of DINOv2 too.
-    size = settings.get("crop_size", settings.get("size", {}))
-    side = next((size[name] for name in ("height", "shortest_edge") if name in size), None) if size else None
+    # The folder of CLIP has the crop's size, or both sides of it; that of DINOv2 too. Older ones have a plain number.
+    size = settings.get("crop_size", settings.get("size")) or {}
+    side = size if isinstance(size, int) else next((size[n] for n in ("height", "shortest_edge") if n in size), None)
     vision = module.config.vision_config if kind == "clip" else module.config
     return FolderEncoder(
         name=folder.resolve().name,

@@ -93,6 +93,25 @@ def test_a_row_says_who_it_was(folders: dict[str, Path]) -> None:
     json.dumps(said)
 
 
+@pytest.mark.parametrize(
+    ("settings", "size"),
+    [
+        ({"crop_size": 40}, 40),
+        ({"crop_size": {"height": 40, "width": 40}, "size": {"shortest_edge": 48}}, 40),
+        ({"size": {"shortest_edge": 48}}, 48),
+        ({"size": 48}, 48),
+        ({"crop_size": None}, 32),
+        ({}, 32),
+    ],
+)
+def test_the_size_is_read_from_old_and_new_preprocessors(
+    folders: dict[str, Path], tmp_path: Path, settings: dict[str, Any], size: int
+) -> None:
+    folder = Path(shutil.copytree(folders["clip"], tmp_path / "copy"))
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+    assert loaded(folder).size == size
+
+
 def test_a_file_or_a_name_is_a_classifier() -> None:
     assert load_image_encoder("efficientnet-lite0").feature_width == 1280
     with pytest.raises(UserError, match="no classifier"):
