@@ -53,7 +53,8 @@ def read_beside(
             differing.append("other real pictures, or another size of them")
         if theirs["samples"] != protocol.samples:
             differing.append(f"{theirs['samples']:,} pictures, not {protocol.samples:,}")
-        if any(theirs[name] != getattr(protocol, name) for name in ("splits", "kernel_samples", "kernel_block")):
-            differing.append("other splits or blocks")
+        decisive = ("splits", "kernel_samples", "kernel_block", "neighbour_samples")
+        if any(theirs[name] != getattr(protocol, name) for name in decisive):
+            differing.append("other splits, blocks or neighbours")
         found.append(Beside(row["name"], row["image_size"], scores, tuple(differing)))
     return found

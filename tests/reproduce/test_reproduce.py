@@ -168,6 +168,10 @@ def test_pictures_of_another_system_stand_below(
     assert f"{inception['mean']:.2f} ± {inception['std']:.2f}" in line
     assert f"{frechet['distance']:.1f}" in line
     assert "theirs: pictures of another system, scored as these rows are: comparable with them." in text
+    rows = tmp_path / "scored" / "scores.jsonl"
+    rows.write_text(rows.read_text().replace('"neighbour_samples": 10000', '"neighbour_samples": 12'))
+    _reproduce(monkeypatch, *_arguments(packed, folder), "--show", "--beside", tmp_path / "scored")
+    assert "not comparable with these rows (other splits, blocks or neighbours)" in (folder / "table1.txt").read_text()
     with pytest.raises(UserError, match="nowhere has no scores of pictures by this table's classifier"):
         _reproduce(monkeypatch, *_arguments(packed, folder), "--show", "--beside", "nowhere")
 
