@@ -8,7 +8,6 @@ from typing import Final
 
 from stackgan_dist.config import Config, DataConfig
 from stackgan_dist.data.dataset import PackedSet, open_packed
-from stackgan_dist.data.plan import Plan
 from stackgan_dist.models.config import ImageSize
 from stackgan_dist.presets import preset, preset_of_run
 from stackgan_dist.reproduce.paper import TABLE1, TABLE2, Published, Table, paper_data
@@ -83,9 +82,7 @@ class Cell:
     @property
     def last_step(self) -> int:
         """Steps of the whole training."""
-        shards = [shard.samples for shard in self.train.index.shards]
-        plan = Plan(shards, self.config.training.seed, self.config.training.batch_size)
-        return self.config.training.epochs * plan.steps_per_epoch
+        return self.config.training.epochs * self.train.plan(self.config.training).steps_per_epoch
 
 
 def rows_of(table: Table, data: str, annotations: Annotations) -> list[Row]:

@@ -61,17 +61,15 @@ def _grid(findings: Findings) -> tuple[list[str], list[list[str]]]:
 
 def _beside(findings: Findings, labels: int) -> list[list[str]]:
     """Pictures of other systems."""
-    rest = [""] * (labels - 1) + [NOTHING] * findings.is_of_paper
-    blank = [NOTHING] * (len(findings.seeds) - 1)
     return [
-        [
+        _line(
+            findings,
+            labels,
             other.name,
-            *rest,
             _score(dict(other.scores)),
-            *blank,
-            str(other.image_size),
-            *(_each([other.scores], column) for column in COLUMNS),
-        ]
+            other.image_size,
+            [_each([other.scores], column) for column in COLUMNS],
+        )
         for other in findings.beside
     ]
 
@@ -82,22 +80,24 @@ def _ends(findings: Findings, labels: int) -> list[list[str]]:
     lines = []
     for size, scores in sorted(by_size.items()):
         inception, share = scores["inception"], scores["r precision"]["share_of_real_pictures"]
-        rest = [""] * (labels - 1) + [NOTHING] * findings.is_of_paper
-        blank = [NOTHING] * (len(findings.seeds) - 1)
         deviation = scores["diversity"]["deviation_of_real_pictures"]
+        spread = NOTHING if deviation is None else f"{deviation:.2f}"
         ends = (
-            ("real test pictures", "mean_of_real_pictures", f"{share:.1%}", _two_digits(deviation)),
+            ("real test pictures", "mean_of_real_pictures", f"{share:.1%}", spread),
             ("noise", "mean_of_noise", NOTHING, NOTHING),
         )
         for name, key, precision, diversity in ends:
             known = {"R-precision": precision, "diversity": diversity}
             others = [known.get(column.title, NOTHING) for column in COLUMNS]
-            lines.append([name, *rest, f"{inception[key]:.2f}", *blank, str(size), *others])
+            lines.append(_line(findings, labels, name, f"{inception[key]:.2f}", size, others))
     return lines
 
 
-def _two_digits(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:.2f}"
+def _line(findings: Findings, labels: int, name: str, score: str, size: int, others: list[str]) -> list[str]:
+    """One that belongs to no run: its Inception Score stands in the first seed's column."""
+    rest = [""] * (labels - 1) + [NOTHING] * findings.is_of_paper
+    blank = [NOTHING] * (len(findings.seeds) - 1)
+    return [name, *rest, score, *blank, str(size), *others]
 
 
 def _number(published: Published | None) -> str:
