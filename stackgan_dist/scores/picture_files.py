@@ -23,18 +23,16 @@ from stackgan_dist.pack.pictures import ENDINGS, PictureError, load_picture
 from stackgan_dist.pack.sources import Record, Source
 from stackgan_dist.pack.sources.files import Files
 from stackgan_dist.pack.sources.folder import PictureFolder, key_of
-from stackgan_dist.pack.sources.names import is_hidden
-from stackgan_dist.pack.sources.webdataset import WebDatasetTars
+from stackgan_dist.pack.sources.names import TARS, is_hidden
+from stackgan_dist.pack.sources.splits import SPLITS
+from stackgan_dist.pack.sources.webdataset import WebDatasetTars, tars_of
 from stackgan_dist.randomness import Stream, permutation
 from stackgan_dist.storage.folder import Folder
 
 Read = Callable[[Record], bytes | Image.Image]
 Fit = Literal["crop", "squash"]
-TARS = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-"""Endings of tars, compressed or not."""
 _BESIDE = ("grid.png", "-stage1.png")
 """Endings of what `generate` writes beside the pictures that were asked for."""
-_SPLITS = ("train", "test", "val")
 
 
 @dataclass(frozen=True)
@@ -96,8 +94,7 @@ class PictureFiles:
     @property
     def digest(self) -> str:
         """Of what is listed: names, captions, and the files' sizes and times."""
-        is_tars = self.where.lower().endswith(TARS)
-        folder = Folder.at((self.where.partition("{")[0].rpartition("/")[0] or ".") if is_tars else self.where)
+        folder = Folder.at(tars_of(self.where)[0] if self.where.lower().endswith(TARS) else self.where)
         marks: dict[str, list[str]] = {}
         listed = []
         for record in sorted(self._records, key=lambda r: r.source_id):
@@ -162,5 +159,5 @@ def _listed(where: str, captions: str | None) -> tuple[Read, list[Record], int]:
 
 
 def _of_all_splits(source: Source) -> list[Record]:
-    found = {record.source_id: record for split in _SPLITS for record in source.records(split) if record.present}
+    found = {record.source_id: record for split in SPLITS for record in source.records(split) if record.present}
     return list(found.values())

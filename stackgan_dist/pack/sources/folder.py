@@ -28,7 +28,7 @@ from stackgan_dist.pack.sources.captions.placed import placed
 from stackgan_dist.pack.sources.captions.texts import PictureTexts, read_text
 from stackgan_dist.pack.sources.files import Files
 from stackgan_dist.pack.sources.fit import Fit, check_fit
-from stackgan_dist.pack.sources.names import PictureNames, is_hidden
+from stackgan_dist.pack.sources.names import TARS, PictureNames, is_hidden
 from stackgan_dist.pack.sources.splits import (
     check_split,
     check_test_fraction,
@@ -39,7 +39,6 @@ from stackgan_dist.pack.sources.splits import (
 
 Classes = Literal["auto", "folders", "none"]
 
-_TARS = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _FEWEST_CLASSES = 2
 """In a split: a wrong text is one of another class."""
 
@@ -225,7 +224,7 @@ def _listed(value: str | Sequence[str]) -> tuple[str, ...]:
 
 def _instead(files: Sequence[str]) -> str:
     """What to do with a folder without pictures, by what is in it."""
-    if any(name.lower().endswith(_TARS) for name in files):
+    if any(name.lower().endswith(TARS) for name in files):
         return "it holds tars: pack it with the recipe webdataset"
     return f"it holds {endings_of(files)}; check --root"
 

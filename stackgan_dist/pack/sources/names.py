@@ -9,6 +9,9 @@ from pathlib import PurePosixPath
 from stackgan_dist.pack.pictures import ENDINGS
 from stackgan_dist.pack.sources.account import some_names
 
+TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+"""Endings of tars, compressed or not, in lower case."""
+
 
 class Names:
     """The names that are there, whichever way their accents are written.

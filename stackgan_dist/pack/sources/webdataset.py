@@ -36,6 +36,7 @@ from stackgan_dist.pack.sources.account import Account, endings_of, of_ending
 from stackgan_dist.pack.sources.files import Files, Tree
 from stackgan_dist.pack.sources.fit import Fit, check_fit
 from stackgan_dist.pack.sources.folder import key_of
+from stackgan_dist.pack.sources.names import TARS
 from stackgan_dist.pack.sources.splits import check_split, check_test_fraction, splits_by_folder
 from stackgan_dist.pack.sources.tar_members import Sample, read_samples
 from stackgan_dist.storage.files import exists, open_filesystem
@@ -52,7 +53,6 @@ _DECOMPRESS: dict[str, Callable[..., Any]] = {
     ".tar.xz": lzma.open,
     ".txz": lzma.open,
 }
-_TARS = (".tar", *_DECOMPRESS)
 _LISTING_FORMAT = 2
 """Of what is kept of a tar: one of another format is made anew."""
 
@@ -80,8 +80,8 @@ class WebDatasetTars:
         self._files = Files(root, "webdataset", "*.tar, or train/*.tar and test/*.tar,")
         self._given: list[str] | None = None
         """Names of the tars, where the root names them and not their folder."""
-        if root is not None and root.lower().endswith(_TARS):
-            folder, self._given = _tars_of(root)
+        if root is not None and root.lower().endswith(TARS):
+            folder, self._given = tars_of(root)
             self._files = Files(folder, "webdataset", "the tars")
         check_test_fraction("webdataset", test_fraction)
         check_fit("webdataset", fit)
@@ -105,10 +105,10 @@ class WebDatasetTars:
         tree = Tree(self._given, {}) if self._given is not None else self._files.tree()
         account = self._account = Account(len(tree.files) + len(tree.others))
         account.others.update(tree.others.values())
-        splits = self._splits([name for name in tree.files if name.lower().endswith(_TARS)], account)
+        splits = self._splits([name for name in tree.files if name.lower().endswith(TARS)], account)
         if not splits:
             raise UserError(
-                f"there are no tars ({', '.join(_TARS)}) under {self._files.root}, but {endings_of(tree.files)}; check "
+                f"there are no tars ({', '.join(TARS)}) under {self._files.root}, but {endings_of(tree.files)}; check "
                 "--root, or pack pictures that are files with the recipe folder"
             )
         tars = [name for name in splits if splits[name] == split]
@@ -237,7 +237,7 @@ class WebDatasetTars:
         return _Found([_record(name, sample) for sample in found], others)
 
 
-def _tars_of(root: str) -> tuple[str, list[str]]:
+def tars_of(root: str) -> tuple[str, list[str]]:
     """The folder above the tars that `root` names, literally or in braces, and their names in it."""
     urls = [root]
     if "{" in root and not any(mark in root for mark in ("::", "$")) and not exists(root):
