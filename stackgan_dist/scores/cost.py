@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 
 from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.scores.judges import Judges
+from stackgan_dist.scores.picture_sums import PictureBatch
 from stackgan_dist.scores.protocol import ScoreProtocol
-from stackgan_dist.scores.real_side import RealBatch, Recipe, is_kept
+from stackgan_dist.scores.real_side import Recipe, is_kept
 
 _WORTH_TIMING = 20
 """Of fewer batches the timed ones would be a large part of the work."""
@@ -18,7 +19,7 @@ _MINUTE_S, _HOUR_S = 60, 3_600
 def announce(
     what: str,
     samples: int,
-    batches: Iterable[RealBatch],
+    batches: Iterable[PictureBatch],
     batch_size: int,
     recipe: Recipe | None,
     judges: Judges,
@@ -58,7 +59,7 @@ def announce(
         print(text, flush=True)
 
 
-def _seconds_of_a_batch(batches: Iterator[RealBatch], judges: Judges) -> float:
+def _seconds_of_a_batch(batches: Iterator[PictureBatch], judges: Judges) -> float:
     """To make a batch and look at it; the first one warms up and is not counted, where there is another."""
     seconds = 0.0
     for _ in range(2):

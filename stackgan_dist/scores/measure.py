@@ -12,14 +12,13 @@ import torch
 from torch import Tensor
 
 from stackgan_dist.data.pictures import RealBatch, RealPictures
-from stackgan_dist.distributed.collectives import sum_over_ranks, with_progress
+from stackgan_dist.distributed.collectives import sum_over_ranks
 from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.scores.comparison import Comparison, RealSet, compare
 from stackgan_dist.scores.cost import announce
 from stackgan_dist.scores.diversity import Diversity, diversity_of_generated, diversity_of_real
 from stackgan_dist.scores.inception import InceptionScore
 from stackgan_dist.scores.judges import Judges
-from stackgan_dist.scores.overlap import made_ahead
 from stackgan_dist.scores.picture_sums import Matches, PictureSums
 from stackgan_dist.scores.protocol import ScoreProtocol
 from stackgan_dist.scores.r_precision import Candidates, TextMap, TextMapSums, candidate_captions
@@ -115,18 +114,14 @@ class RunScores:
         trial = subject.generated(2 * batch_size, ranks).batches(0, 1)
         announce("generated pictures", protocol.samples, trial, batch_size, recipe, judges, protocol, ranks, folder)
         self.real: RealSide = measure_real_side(recipe, judges, protocol, ranks, folder)
-        self._matches = _matches(self._candidates, _text_map(self.real.learnt))
+        self._matches = _matches(self._candidates, TextMap(**self.real.learnt))
 
     def score(self, subject: OpenSubject) -> Scores:
         """Generate the samples of `subject` and measure them; every rank gets the scores."""
         protocol, ranks = self._protocol, self._ranks
-        kept = max(protocol.kernel_samples, protocol.neighbour_samples)
-        sums = PictureSums(self._judges, protocol.samples, protocol.splits, kept, self._matches)
+        sums = PictureSums(self._judges, protocol.samples, protocol.splits, protocol.compared, self._matches)
         pictures = subject.generated(protocol.samples, ranks)
-        batches = made_ahead(pictures.batches(ranks.rank, ranks.world_size), ranks.device)
-        for batch in with_progress(batches, f"step {subject.trained.step:,}", protocol.samples, ranks):
-            sums.add(batch.numbers, batch.images, batch.captions)
-        sums.merge(ranks)
+        sums.add_all(pictures.batches(ranks.rank, ranks.world_size), f"step {subject.trained.step:,}", ranks)
         seed, groups = subject.subject.seed, (protocol.diversity_sentences, protocol.diversity_pictures)
         scores = scores_of(
             sums, self.real.spaces, self._judges, protocol, seed, ranks, has_sentences=True, has_matches=True
@@ -148,12 +143,7 @@ class _Lesson:
         """See Lesson."""
         sum_over_ranks(self._sums.tensor, self._ranks)
         text_map = self._sums.solve()
-        made_of = {"mean": text_map.mean, "text_mean": text_map.text_mean, "weight": text_map.weight}
-        return _matches(self._candidates, text_map), made_of
-
-
-def _text_map(learnt: dict[str, Tensor]) -> TextMap:
-    return TextMap(learnt["mean"], learnt["text_mean"], learnt["weight"])
+        return _matches(self._candidates, text_map), vars(text_map)
 
 
 def _matches(candidates: Candidates, text_map: TextMap) -> Matches:

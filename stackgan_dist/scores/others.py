@@ -14,11 +14,12 @@ from stackgan_dist.config import DataConfig
 from stackgan_dist.data.dataset import PackedSet, open_packed
 from stackgan_dist.data.index import INDEX_NAME
 from stackgan_dist.data.pictures import RealPictures
-from stackgan_dist.distributed.collectives import one_thread_per_rank, with_progress
-from stackgan_dist.distributed.process_group import Ranks, process_group
+from stackgan_dist.distributed.collectives import one_thread_per_rank
+from stackgan_dist.distributed.process_group import process_group
 from stackgan_dist.errors import UserError
 from stackgan_dist.machine import peak_memory_bytes
 from stackgan_dist.models.config import ImageSize
+from stackgan_dist.pack.sources.names import TARS
 from stackgan_dist.ranges import Range, Seed, Timeout
 from stackgan_dist.runs.score_rows import append_score
 from stackgan_dist.scores.comparison import RealSet
@@ -26,8 +27,7 @@ from stackgan_dist.scores.cost import announce
 from stackgan_dist.scores.inception import InceptionScoreSums
 from stackgan_dist.scores.judges import Judges
 from stackgan_dist.scores.measure import scores_of
-from stackgan_dist.scores.overlap import made_ahead
-from stackgan_dist.scores.picture_files import TARS, Fit, PictureFiles
+from stackgan_dist.scores.picture_files import Fit, PictureFiles
 from stackgan_dist.scores.picture_sums import PictureSums
 from stackgan_dist.scores.protocol import ScoreProtocol
 from stackgan_dist.scores.real_side import PictureSource, Recipe, kept_folder, measure_real_side
@@ -150,7 +150,8 @@ def score_pictures(options: PictureOptions) -> None:
         )
         real = measure_real_side(recipe, judges, protocol, ranks, folder) if recipe is not None else None
         spaces = real.spaces if real is not None else [RealSet(given, None, None)] if given is not None else []
-        sums = _sums_of(pictures, judges, protocol, ranks)
+        sums = PictureSums(judges, pictures.count, protocol.splits, protocol.compared)
+        sums.add_all(pictures.batches(ranks.rank, ranks.world_size), "pictures", ranks)
         scores = scores_of(
             sums,
             spaces,
@@ -181,16 +182,6 @@ def _made(where: str) -> Folder:
     except OSError as error:
         raise UserError(f"cannot make the folder {where}: {error.strerror}; give another one with --out") from error
     return folder
-
-
-def _sums_of(pictures: PictureFiles, judges: Judges, protocol: ScoreProtocol, ranks: Ranks) -> PictureSums:
-    kept = max(protocol.kernel_samples, protocol.neighbour_samples)
-    sums = PictureSums(judges, pictures.count, protocol.splits, kept)
-    batches = made_ahead(pictures.batches(ranks.rank, ranks.world_size), ranks.device)
-    for batch in with_progress(batches, "pictures", pictures.count, ranks):
-        sums.add(batch.numbers, batch.images, batch.captions)
-    sums.merge(ranks)
-    return sums
 
 
 def _given_statistics(options: PictureOptions, judges: Judges) -> GivenMoments | None:

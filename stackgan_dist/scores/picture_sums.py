@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, cast
 
 import torch
 from torch import Tensor
 
 from stackgan_dist.data.captions import Caption
-from stackgan_dist.distributed.collectives import sum_over_ranks
+from stackgan_dist.distributed.collectives import sum_over_ranks, with_progress
 from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.scores.frechet import FrechetSums
 from stackgan_dist.scores.inception import InceptionScoreSums
 from stackgan_dist.scores.judges import Judges
 from stackgan_dist.scores.kernel import FirstFeatures
+from stackgan_dist.scores.overlap import made_ahead
 
 Matches = Callable[[Tensor, Tensor, Sequence[Caption]], Tensor]
 """Numbers (N,), the classifier's features (N, width) and captions of N pictures -> (N,): 1 where the picture is nearest
@@ -27,6 +28,25 @@ class Sentence(Protocol):
     @property
     def sentence(self) -> str:
         """It."""
+        ...
+
+
+class PictureBatch(Protocol):
+    """Some numbered pictures."""
+
+    @property
+    def numbers(self) -> Tensor:
+        """(n,), int64."""
+        ...
+
+    @property
+    def images(self) -> Tensor | Sequence[Tensor]:
+        """(n, 3, S, S) in [-1, 1], or n of (3, H, W)."""
+        ...
+
+    @property
+    def captions(self) -> Sequence[Sentence] | None:
+        """One of each picture's, where they have any."""
         ...
 
 
@@ -60,7 +80,7 @@ class PictureSums:
     """
 
     def __init__(self, judges: Judges, count: int, splits: int, kept: int, matches: Matches | None = None) -> None:
-        self._judges, self._matches = judges, matches
+        self._judges, self._count, self._matches = judges, count, matches
         self.inception = InceptionScoreSums(count, min(splits, count), judges.classifier.classes)
         self.spaces = [FeatureSums(space.feature_width, min(kept, count)) for space in judges.spaces]
         self.per_picture = torch.zeros(2, count, dtype=torch.float64)
@@ -78,6 +98,12 @@ class PictureSums:
         if (clip := self._judges.clip) is not None and captions is not None:
             found = clip.scores(look.features[clip.space].cpu(), [caption.sentence for caption in captions])
             self.per_picture[1, places] = found
+
+    def add_all(self, batches: Iterator[PictureBatch], what: str, ranks: Ranks) -> None:
+        """Look at this rank's share of all pictures, and merge; `what` they are is said beside the progress."""
+        for batch in with_progress(made_ahead(batches, ranks.device), what, self._count, ranks):
+            self.add(batch.numbers, batch.images, batch.captions)
+        self.merge(ranks)
 
     def merge(self, ranks: Ranks) -> None:
         """Add up what all ranks have, but for the kept features, which stay where they are."""

@@ -37,3 +37,8 @@ class ScoreProtocol:
     """Diversity: pictures of this many sentences are compared, and as many groups of real pictures of one class."""
     diversity_pictures: Annotated[int, Range(at_least=2)] = 8
     """Diversity: this many pictures of each sentence."""
+
+    @property
+    def compared(self) -> int:
+        """Pictures of either side whose features are kept, to be compared one by one."""
+        return max(self.kernel_samples, self.neighbour_samples)

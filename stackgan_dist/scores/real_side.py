@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,32 +29,13 @@ from stackgan_dist.scores.inception import InceptionScore, InceptionScoreSums
 from stackgan_dist.scores.judges import Judges
 from stackgan_dist.scores.kernel import FirstFeatures
 from stackgan_dist.scores.overlap import made_ahead
-from stackgan_dist.scores.picture_sums import Matches, PictureSums, Sentence
+from stackgan_dist.scores.picture_sums import Matches, PictureBatch, PictureSums
 from stackgan_dist.scores.protocol import ScoreProtocol
 
 NOISE_PICTURES = 200
 """So many pictures of noise are scored; they are all alike to a classifier."""
 NOWHERE = "none"
 DEFAULT = "default"
-
-
-class RealBatch(Protocol):
-    """Some numbered real pictures."""
-
-    @property
-    def numbers(self) -> Tensor:
-        """(n,), int64."""
-        ...
-
-    @property
-    def images(self) -> Tensor | Sequence[Tensor]:
-        """(n, 3, S, S) in [-1, 1], or n of (3, H, W)."""
-        ...
-
-    @property
-    def captions(self) -> Sequence[Sentence] | None:
-        """One of each picture's, where they have any."""
-        ...
 
 
 class Lesson(Protocol):
@@ -74,7 +55,7 @@ class PictureSource(Protocol):
 
     count: int
 
-    def batches(self, rank: int, world_size: int) -> Iterator[RealBatch]:
+    def batches(self, rank: int, world_size: int) -> Iterator[PictureBatch]:
         """The batches of one rank."""
         ...
 
@@ -156,7 +137,7 @@ def _kept_counts(recipe: Recipe, protocol: ScoreProtocol) -> tuple[int, int]:
     """Real and training pictures whose features are kept."""
     training = recipe.training.count if recipe.training is not None else 0
     return (
-        min(max(protocol.kernel_samples, protocol.neighbour_samples), recipe.real.count),
+        min(protocol.compared, recipe.real.count),
         min(protocol.neighbour_samples, protocol.map_pictures, training),
     )
 
@@ -220,10 +201,7 @@ def _measured(
     matches, learnt = recipe.lesson.learnt() if recipe.lesson is not None else (None, {})
 
     sums = PictureSums(judges, recipe.real.count, protocol.splits, kept, matches)
-    batches = made_ahead(recipe.real.batches(ranks.rank, ranks.world_size), ranks.device)
-    for batch in with_progress(batches, "real pictures", recipe.real.count, ranks):
-        sums.add(batch.numbers, batch.images, batch.captions)
-    sums.merge(ranks)
+    sums.add_all(recipe.real.batches(ranks.rank, ranks.world_size), "real pictures", ranks)
     of_noise = InceptionScoreSums(NOISE_PICTURES, min(protocol.splits, NOISE_PICTURES), judges.classifier.classes)
     blank = noise_pictures(
         NOISE_PICTURES, recipe.image_size, recipe.batch_size, recipe.seed, ranks.rank, ranks.world_size
