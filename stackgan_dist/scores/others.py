@@ -205,8 +205,9 @@ def _given_statistics(options: PictureOptions, judges: Judges) -> GivenMoments |
 
 
 def _recipe(options: PictureOptions, size: int) -> Recipe:
-    real = _real_source(options, options.against, options.split, size)
-    training = _real_source(options, options.training, "train", size) if options.training is not None else None
+    most = options.protocol.map_pictures
+    real = _real_source(options, options.against, options.split, size, None)
+    training = _real_source(options, options.training, "train", size, most) if options.training is not None else None
     return Recipe(
         real.pictures,
         training.pictures if training is not None else None,
@@ -217,13 +218,13 @@ def _recipe(options: PictureOptions, size: int) -> Recipe:
             "against": real.digest,
             "training": training.digest if training is not None else None,
             "fit": [real.kind, training.kind if training is not None else None],
-            "at_most": options.protocol.map_pictures,
+            "at_most": most,
         },
     )
 
 
-def _real_source(options: PictureOptions, where: str, split: str, size: int) -> _RealSource:
-    most = options.protocol.map_pictures if where == options.training else None
+def _real_source(options: PictureOptions, where: str, split: str, size: int, most: int | None) -> _RealSource:
+    """The pictures at `where`, at most so many."""
     packed = _packed(where, split, size)
     if packed is not None:
         pictures = RealPictures(packed.captions(), size, options.batch_size, options.seed, most)

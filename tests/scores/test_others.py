@@ -124,6 +124,15 @@ def test_real_pictures_against_themselves_are_at_zero(
     assert "note: fewer pictures (30) than features (1,280)" in shown
 
 
+def test_map_pictures_bounds_the_training_pictures_alone(
+    foreign: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawn = foreign / "drawn"
+    sides = ["--pictures", drawn, "--against", drawn, "--training", drawn, "--map-pictures", 8]
+    assert rows_of(monkeypatch, tmp_path, *sides, *FEW)["frechet"]["real_pictures"] == COUNT
+    assert "30 real pictures, 8 training pictures" in capsys.readouterr().out
+
+
 def test_statistics_are_saved_and_scored_against(
     foreign: Path, packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
