@@ -12,7 +12,7 @@ import tyro
 
 from stackgan_dist.config import DataConfig
 from stackgan_dist.data.dataset import PackedSet, open_packed
-from stackgan_dist.data.index import INDEX_NAME
+from stackgan_dist.data.index import INDEX_NAME, stored_size
 from stackgan_dist.data.pictures import RealPictures
 from stackgan_dist.distributed.collectives import one_thread_per_rank
 from stackgan_dist.distributed.process_group import process_group
@@ -236,7 +236,8 @@ def _real_source(options: PictureOptions, where: str, split: str, size: int, mos
 def _packed(where: str, split: str, size: int) -> PackedSet | None:
     """The packed set of crops of `size` at `where`; None where there is none, of any size.
 
-    Raises UserError, with the command that packs it, when there are other sizes only.
+    Raises UserError when there are other sizes only: with the command that packs this one, or, where no generator makes
+    it, with those that are there.
     """
     if where.lower().endswith((_STATISTICS, *TARS)):
         return None
@@ -245,8 +246,8 @@ def _packed(where: str, split: str, size: int) -> PackedSet | None:
     if not sizes:
         return None
     if (crops := next((known for known in get_args(ImageSize) if known == size), None)) is None:
-        known = ", ".join(map(str, get_args(ImageSize)))
+        known = ", ".join(str(known) for known in get_args(ImageSize) if str(stored_size(known)) in sizes)
         raise UserError(
-            f"{where} is packed, and has pictures of {known} pixels, not {size}: name one with --image-size"
+            f"{where} is packed, and has pictures of {known or 'other'} pixels, not {size}: name one with --image-size"
         )
     return open_packed(DataConfig(url=where), crops, split)

@@ -133,6 +133,17 @@ def test_map_pictures_bounds_the_training_pictures_alone(
     assert "30 real pictures, 8 training pictures" in capsys.readouterr().out
 
 
+def test_a_packed_set_of_other_sizes_says_which_it_has(
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawn(1, 50, 0)[0].save(tmp_path / "a.png")
+    with pytest.raises(SystemExit):
+        rows_of(monkeypatch, tmp_path, "--pictures", tmp_path, "--against", packed, "--splits", 1)
+    assert "has pictures of 64, 128 pixels, not 50: name one with --image-size" in " ".join(
+        capsys.readouterr().err.split()
+    )
+
+
 def test_statistics_are_saved_and_scored_against(
     foreign: Path, packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
