@@ -87,7 +87,7 @@ def main() -> None:
     folder = find_run(subject.run) if first is None else first.trained.folder
     # Looked at before ranks wait for each other: a wrong file or a missing package is the commonest mistake.
     judges = Judges.load(options.classifier, options.encoder)
-    judges.check_different()
+    judges.check()
     InceptionScoreSums(protocol.samples, protocol.splits, judges.classifier.classes)
 
     with process_group(subject.timeout_s) as ranks:

@@ -57,13 +57,14 @@ class Judges:
         others = [encoder.features(_alike(images, encoder)) for encoder in self.encoders]
         return Look(prediction.logits, [prediction.features, *others])
 
-    def check_different(self) -> None:
-        """UserError when two judges are the same: their rows could not be told apart."""
+    def check(self) -> None:
+        """UserError when two judges are the same, whose rows could not be told apart, or a CLIP has no tokenizer."""
         digests = [space.describe()["weights_sha256"] for space in self.spaces]
         twice = next((digest for digest in digests if digests.count(digest) > 1), None)
         if twice is not None:
             name = self.spaces[digests.index(twice)].name
             raise UserError(f"{name} is named twice among --classifier and --encoder; name it once")
+        _ = self.clip  # its tokenizer is looked for here, not after hours
 
 
 def _alike(images: Tensor | Sequence[Tensor], network: ImageEncoder) -> Tensor:

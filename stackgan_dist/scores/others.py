@@ -110,7 +110,7 @@ def score_pictures(options: PictureOptions) -> None:
     protocol = replace(protocol, samples=pictures.count)
     size = options.image_size or pictures.side()
     judges = Judges.load(options.classifier, options.encoder)
-    judges.check_different()
+    judges.check()
     InceptionScoreSums(protocol.samples, protocol.splits, judges.classifier.classes)
     given = _given_statistics(options, judges)
     out = _made(options.out or join("scores", options.title))

@@ -133,6 +133,19 @@ def test_map_pictures_bounds_the_training_pictures_alone(
     assert "30 real pictures, 8 training pictures" in capsys.readouterr().out
 
 
+def test_a_clip_without_tokenizer_is_refused_before_any_picture_is_looked_at(
+    foreign: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip = small_clip(tmp_path / "clip")
+    (clip / "vocab.json").unlink()
+    drawn = foreign / "drawn"
+    with pytest.raises(SystemExit):
+        rows_of(monkeypatch, tmp_path, "--pictures", drawn, "--against", drawn, "--encoder", clip, *FEW)
+    shown = capsys.readouterr()
+    assert "has no tokenizer that can be read" in shown.err
+    assert "to look at" not in shown.out
+
+
 def test_a_packed_set_of_other_sizes_says_which_it_has(
     packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
