@@ -466,9 +466,18 @@ def test_watching_scores_every_checkpoint_once(
 
     later = threading.Timer(1.0, go_on)
     later.start()
+    read: list[int] = []
+    trained_from = scores.trained_from
+
+    def counted(found: Any, *given: Any, **named: Any) -> Any:
+        read.append(found.step)
+        return trained_from(found, *given, **named)
+
+    monkeypatch.setattr(scores, "trained_from", counted)
     arguments = ["--watch", "--poll-s", 0.2, "--samples", 4, "--splits", 2, "--batch-size", 4, "--kernel-block", 2]
     _score(monkeypatch, scores, watched, *arguments, *FEW_CANDIDATES)
     later.join()
+    assert read == [5, 9], "each once"
     rows = _rows(watched)
     assert [(row["score"], row["step"]) for row in rows] == [(name, step) for step in (5, 9) for name in ROWS]
     assert "step-000000006 has 9 bytes of state" in capsys.readouterr().out

@@ -19,6 +19,7 @@ import dataclasses
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Annotated, Any
 
 import tyro
@@ -106,6 +107,7 @@ def main() -> None:
 def _appearing(options: Options, folder: RunFolder, judges: Judges, ranks: Ranks) -> Iterator[OpenSubject]:
     """The run's checkpoints as they are committed, without those that were scored in the same way before."""
 
+    @lru_cache(maxsize=1)  # rank 0 asks twice: whether it is known, and for the score
     def opened(found: FoundCheckpoint) -> OpenSubject:
         trained = trained_from(found, folder, raw=options.subject.weights == "raw")
         return open_subject(options.subject, trained)
