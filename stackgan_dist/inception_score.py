@@ -48,7 +48,6 @@ def main() -> None:
     with process_group(options.subject.timeout_s) as ranks:
         one_thread_per_rank(ranks)
         classifier = load_classifier(options.classifier, ranks.device)
-        # On the device: nothing waits for it.
         sums = InceptionScoreSums(options.samples, options.splits, classifier.classes)
         pictures = subject.generated(options.samples, ranks)
         batches = made_ahead(pictures.batches(ranks.rank, ranks.world_size), ranks.device)

@@ -22,7 +22,7 @@ class Look(NamedTuple):
     logits: Tensor
     """(N, classes), of the classifier."""
     features: list[Tensor]
-    """(N, width) for each of the spaces, on the CPU."""
+    """(N, width) for each of the spaces, on its device."""
 
 
 @dataclass(frozen=True)
