@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
@@ -171,10 +172,10 @@ def _from_table(folder: Path) -> dict[str, str] | None:
     try:
         with table.open(encoding="utf-8-sig", newline="") as lines:
             if table.suffix == ".jsonl":
-                rows = [json.loads(line) for line in lines if line.strip()]
+                rows = [_object(line) for line in lines if line.strip()]
             else:
                 rows = list(csv.DictReader(lines, delimiter="\t" if table.suffix == ".tsv" else ","))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{table} cannot be read: {error}") from error
     columns = set(rows[0]) if rows else set()
     file = next((name for name in _FILE_COLUMNS if name in columns), None)
@@ -184,12 +185,28 @@ def _from_table(folder: Path) -> dict[str, str] | None:
             f"{table} has the columns {', '.join(sorted(map(str, columns))) or 'none'}; one of "
             f"{', '.join(_FILE_COLUMNS)} and one of {', '.join(_CAPTION_COLUMNS)} are needed"
         )
-    return {str(row[file]): " ".join(str(row[caption]).split()) for row in rows}
+    captions = {}
+    for number, row in enumerate(rows, 1):
+        if row.get(file) is None:
+            raise UserError(f"{table}: row {number} has no {file}; add it, or remove the row")
+        said = row.get(caption)
+        captions[str(row[file])] = "" if said is None else " ".join(str(said).split())
+    return captions
+
+
+def _object(line: str) -> dict[str, Any]:
+    row = json.loads(line)
+    if not isinstance(row, dict):
+        raise ValueError(f"the line {line.strip()} is no JSON object")
+    return row
 
 
 def _beside(file: Path) -> str:
     text = file.with_suffix(".txt")
-    return " ".join(text.read_text(encoding="utf-8-sig").split()) if text.exists() else ""
+    try:
+        return " ".join(text.read_text(encoding="utf-8-sig").split()) if text.exists() else ""
+    except (OSError, ValueError) as error:
+        raise UserError(f"{text} cannot be read: {error}") from error
 
 
 def _in_name(file: Path) -> str:
@@ -197,12 +214,16 @@ def _in_name(file: Path) -> str:
     return " ".join(_NUMBERED.sub("", file.stem).replace("_", " ").replace("-", " ").split())
 
 
-def _opened(file: Path) -> Image.Image:
+def _rgb(file: Path) -> Image.Image:
     try:
         with Image.open(file) as picture:
-            rgb = picture.convert("RGB")
+            return picture.convert("RGB")
     except (OSError, UnidentifiedImageError) as error:
         raise UserError(f"{file} is not a picture that can be read: {error}") from error
+
+
+def _opened(file: Path) -> Image.Image:
+    rgb = _rgb(file)
     if rgb.width != rgb.height:
         raise UserError(f"{file} has {rgb.width}x{rgb.height} pixels; the page shows squares: crop it")
     return rgb
@@ -210,8 +231,7 @@ def _opened(file: Path) -> Image.Image:
 
 def _middle(file: Path) -> Image.Image:
     """The central square of a picture of any shape."""
-    with Image.open(file) as picture:
-        rgb = picture.convert("RGB")
+    rgb = _rgb(file)
     side = min(rgb.size)
     left, top = (rgb.width - side) // 2, (rgb.height - side) // 2
     return rgb.crop((left, top, left + side, top + side))

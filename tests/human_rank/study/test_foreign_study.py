@@ -105,6 +105,13 @@ def test_a_study_of_two_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ("checks", r"give a folder of real ones with --real"),
         ("uncaptioned", r"the table of captions has none for extra.png"),
         ("columns", r"captions.csv has the columns a, b; one of file, file_name"),
+        ("csv", r"captions.csv cannot be read: field larger than field limit"),
+        ("null", r"a_blue_bird-0.png has no caption"),
+        ("short", r"a_red_bird-0.png has no caption"),
+        ("no file", r"captions.jsonl: row 2 has no file; add it, or remove the row"),
+        ("no object", r'captions.jsonl cannot be read: the line "a red bird" is no JSON object'),
+        ("no text", r"a_red_bird-0.txt cannot be read"),
+        ("real", r"broken.(png|jpg) is not a picture that can be read"),
         ("empty", r"nothing has no pictures"),
     ],
 )
@@ -131,6 +138,27 @@ def test_refusals(
             _picture(theirs / "extra.png", 0)
         case "columns":
             (theirs / "captions.csv").write_text("a,b\n1,2\n")
+        case "csv":
+            (theirs / "captions.csv").write_text(f"file,caption\na_red_bird-0.png,{'x' * 200_000}\n")
+        case "null":
+            rows = [{"file": file.name, "caption": None} for file in theirs.glob("*.png")]
+            (theirs / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        case "short":
+            (theirs / "captions.csv").write_text("file,caption\na_red_bird-0.png\na_blue_bird-0.png,a blue bird\n")
+            for file in [*theirs.glob("*-1.png")]:
+                file.unlink()
+        case "no file":
+            rows = [{"file": "a_red_bird-0.png", "caption": "a red bird"}, {"caption": "a red bird"}]
+            (theirs / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        case "no object":
+            (theirs / "captions.jsonl").write_text('"a red bird"\n')
+        case "no text":
+            (theirs / "a_red_bird-0.txt").write_bytes(b"\xff\xfe\xff")
+        case "real":
+            (theirs.parent / "real").mkdir()
+            for name in ("broken.png", "broken.jpg"):
+                (theirs.parent / "real" / name).write_bytes(b"no picture")
+            more = ["--attention-checks", 1, "--real", theirs.parent / "real"]
         case "empty":
             theirs = tmp_path / "nothing"
             theirs.mkdir()
