@@ -10,9 +10,6 @@ from stackgan_dist import __version__
 from stackgan_dist.runs.exported import SAMPLES
 from stackgan_dist.runs.trained import Trained
 
-_NOT_FIGURES = ("step", "image_size", "seed", "batch_size", "samples", "splits")
-"""Numbers of a recorded score that say what was measured, not what it came to."""
-
 
 def model_card(
     trained: Trained, scores: Mapping[str, Mapping[str, Any]], sentences: Sequence[str], license: str
@@ -76,9 +73,7 @@ def _how(trained: Trained) -> str:
 
 def _row(name: str, score: Mapping[str, Any]) -> str:
     figures = ", ".join(
-        f"{field.replace('_', ' ')} {value:.4g}"
-        for field, value in score.items()
-        if isinstance(value, float) and field not in _NOT_FIGURES
+        f"{field.replace('_', ' ')} {value:.4g}" for field, value in score.items() if isinstance(value, float)
     )
     cells = (
         name,
