@@ -99,11 +99,8 @@ def main() -> None:
     ) as folder:
         if options.to == "folder" and has_file(encoder):
             keep_file(encoder, find_file(encoder, (trained.folder.root, trained.config.data.url)), folder)
-        try:
-            for name, content in files.items():
-                folder.write(name, content)
-        except OSError as error:
-            raise UserError(f"cannot write to {folder}: {error.strerror}; give another folder with --out") from error
+        for name, content in files.items():
+            folder.write(name, content)
     size = sum(map(len, files.values()))
     print(f"{trained.checkpoint} ({trained.kind}) exported, {size / 1e6:,.1f} MB: {folder}")
 

@@ -126,12 +126,9 @@ def main() -> None:
         _FILES.__contains__,
         overwrite=options.overwrite,
     ) as folder:
-        try:
-            for figure in figures:
-                folder.write(f"{figure.name}.png", to_png(figure.picture, {"title": figure.title, **facts}))
-            folder.write("index.html", page(f"Figures of {options.run}", facts, figures, missing).encode())
-        except OSError as error:
-            raise UserError(f"cannot write to {folder}: {error.strerror}; give another folder with --out") from error
+        for figure in figures:
+            folder.write(f"{figure.name}.png", to_png(figure.picture, {"title": figure.title, **facts}))
+        folder.write("index.html", page(f"Figures of {options.run}", facts, figures, missing).encode())
     print(f"{len(figures)} figures by {trained.checkpoint}; all of them: {folder.url_of('index.html')}")
     for reason in missing:
         print(f"  {reason}")

@@ -45,23 +45,30 @@ def output_folder(
         is_ours: whether an earlier call of the same command wrote the file of this name.
         overwrite: remove what `is_ours` from `out`, and leave the rest of it alone.
 
-    Raises UserError when `out` holds something and shall not be overwritten, or cannot be written.
+    Raises UserError when `out` holds something and shall not be overwritten, or cannot be written. Any
+    OSError that is raised inside counts as a write's, so prints, whose reader may be gone, belong after it.
     """
-    where = out or parent
-    try:
+    with _explained(out or parent):
         if out is None:
             folder, claim = _new_folder(parent, title)
         else:
             folder, claim = out, _take(out, is_ours, overwrite)
-    except OSError as error:
-        raise UserError(f"cannot write to {where}: {error.strerror}; give another folder with --out") from error
     try:
-        yield folder
+        with _explained(folder):
+            yield folder
     finally:
         folder.remove(claim)
         if out is None and folder.path is not None:
             with suppress(OSError):  # it is not empty
                 folder.path.rmdir()
+
+
+@contextmanager
+def _explained(where: Folder) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write to {where}: {error.strerror}; give another folder with --out") from error
 
 
 def _new_folder(parent: Folder, title: str) -> tuple[Folder, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,3 +106,12 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
         ),
     ):
         pass
+
+
+def test_a_write_that_fails_inside(root: Folder) -> None:
+    with (
+        pytest.raises(UserError, match=r"cannot write to .*out: No space left on device; give another folder"),
+        output_folder(root / "out", root, "", lambda name: False, overwrite=False),
+    ):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert (root / "out").names() == []
