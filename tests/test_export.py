@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from distributed.tiny import BASELINES, tiny_model
+from distributed.tiny import BASELINES, tiny_config, tiny_model, train_alone
 from safetensors import safe_open
 from small_classifier import small_classifier
 from torch import nn
@@ -125,6 +125,24 @@ def test_a_generator_that_onnx_makes_another_one_of_is_refused(
         _export(monkeypatch, three_runs[1], "--to", "onnx", "--out", tmp_path / "out")
     assert "they differ by at most 0.25 (allowed: 1e-05)" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_sentences_that_the_card_cannot_have(
+    packed: Path,
+    three_runs: tuple[Path, Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    placed = train_alone(tiny_config(str(packed), tmp_path, "box", model=BASELINES["gawwn-box"]), None)
+    for run, sentence, message in (
+        (placed, SENTENCE, "--sentences says nothing of where the object is"),
+        (three_runs[1], " ", "sentence 1 is empty"),
+    ):
+        with pytest.raises(SystemExit):
+            _export(monkeypatch, run, "--sentences", sentence, "--out", tmp_path / "out")
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
 
 
 class TestFolder:

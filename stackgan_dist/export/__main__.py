@@ -17,6 +17,7 @@ import torch
 import tyro
 from numpy.typing import NDArray
 
+from stackgan_dist.api.text_to_image import check_sentences
 from stackgan_dist.cli.doors import front_door, parse_options
 from stackgan_dist.config import Config, RunConfig
 from stackgan_dist.data.dataset import open_packed
@@ -59,7 +60,8 @@ class Options:
     weights: Literal["ema", "raw"] = "ema"
     """ema takes the generator's moving average, raw its weights as they were at the last step."""
     sentences: tuple[str, ...] = ()
-    """With --to folder: sentences for the card's pictures. By default captions of the run's data set are taken."""
+    """With --to folder: sentences for the card's pictures. By default captions of the run's data set are taken, and
+    always for a model that is conditioned on where the object is (GAWWN)."""
     texts: Annotated[int, Range(at_least=1)] = 4
     """With --to folder: the number of captions that are taken."""
     count: Annotated[int, Range(at_least=1)] = 4
@@ -77,6 +79,13 @@ def main() -> None:
     out = None if options.out is None else Folder.at(options.out)
     check_output(out, overwrite=options.overwrite)
     trained = load_trained(options.run, print, raw=options.weights == "raw")
+    if options.sentences:
+        check_sentences(options.sentences)
+        if trained.config.model.placement is not None:
+            raise UserError(
+                f"--sentences says nothing of where the object is, by which {trained.config.model.title} is "
+                "conditioned; leave it out: captions of the data set are taken with the places of their pictures"
+            )
     generator = trained.generator(torch.device("cpu"))
     about = _about(trained)
     files: dict[str, bytes] = {}
@@ -168,7 +177,7 @@ def _card(options: Options, trained: Trained, generator: Generator) -> dict[str,
 def _texts(options: Options, trained: Trained) -> tuple[list[str], NDArray[np.float32], NDArray[np.float32] | None]:
     """Sentences for the card, their embeddings (n, dim), and where the objects of their pictures are."""
     model = trained.config.model
-    if options.sentences and model.placement is None:
+    if options.sentences:
         return list(options.sentences), trained.encoder().encode(options.sentences), None
     data = trained.config.data
     try:
@@ -177,9 +186,9 @@ def _texts(options: Options, trained: Trained) -> tuple[list[str], NDArray[np.fl
         except UserError:
             packed = open_packed(data, model.image_size)
     except UserError as error:
+        instead = "\nOr give sentences with --sentences" if model.placement is None else ""
         raise UserError(
-            f"the card's pictures need captions, and the run's data set is not there: {error}\nOr give sentences with "
-            "--sentences"
+            f"the card's pictures need captions, and the run's data set is not there: {error}{instead}"
         ) from error
     captions = first_captions(packed.captions(), options.texts, options.seed)
     return (
