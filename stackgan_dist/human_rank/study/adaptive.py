@@ -83,6 +83,20 @@ def wins_of(
     return wins
 
 
+def pressing(
+    study: Study, votes: Sequence[Vote], asked: Mapping[tuple[int, int], Task]
+) -> list[tuple[Aspect, tuple[int, int]]]:
+    """What is still to be asked about, every aspect's most pressing pair first; empty when everything is clear."""
+    protocol = study.protocol
+    return [
+        (aspect, pair)
+        for aspect in protocol.aspects
+        for pair in standing(
+            wins_of(study, votes, asked, aspect), protocol.certainty, protocol.most_per_pair
+        ).open_pairs
+    ]
+
+
 def next_task(
     study: Study, rater: int, position: int, votes: Sequence[Vote], asked: Mapping[tuple[int, int], Task]
 ) -> Task | None:
@@ -90,18 +104,11 @@ def next_task(
 
     The sentence is one that was asked least of this pair, and that this rater has not seen with it.
     """
-    protocol = study.protocol
-    pressing = [
-        (aspect, pair)
-        for aspect in protocol.aspects
-        for pair in standing(
-            wins_of(study, votes, asked, aspect), protocol.certainty, protocol.most_per_pair
-        ).open_pairs
-    ]
-    if not pressing:
+    unclear = pressing(study, votes, asked)
+    if not unclear:
         return None
     # Raters who are asked at the same time are spread over what is open.
-    aspect, pair = pressing[rater % len(pressing)]
+    aspect, pair = unclear[rater % len(unclear)]
     of_pair = [
         (who, task.question)
         for (who, _), task in asked.items()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stackgan_dist.human_rank.study.adaptive import next_task
+from stackgan_dist.human_rank.study.adaptive import next_task, pressing
 from stackgan_dist.human_rank.study.folder import Study, StudyFolder
 from stackgan_dist.human_rank.study.order import Task, questions_of, task_of, tasks_asked
 from stackgan_dist.human_rank.study.protocol import QUESTIONS, UNIQUE_CODES
@@ -176,12 +176,10 @@ def tasks_of(study: Study, votes: Votes) -> dict[tuple[int, int], Task]:
 def codes_of(study: Study, votes: Votes) -> list[tuple[int, str]]:
     """(rater, completion code) of everybody who is done; empty where the study has none."""
     everything, asked = votes.all(), votes.asked()
+    clear = study.protocol.adaptive and not pressing(study, everything, asked)
     found = []
     for rater in sorted({vote.rater for vote in everything}):
-        position = votes.standing(rater)
-        done = position >= tasks_asked(study, rater) or (
-            study.protocol.adaptive and next_task(study, rater, position, everything, asked) is None
-        )
+        done = clear or votes.standing(rater) >= tasks_asked(study, rater)
         code = completion_code(study, votes.hashed_link(rater)) if done else None
         found += [(rater, code)] if code else []
     return found

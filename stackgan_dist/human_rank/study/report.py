@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackgan_dist.errors import UserError
-from stackgan_dist.human_rank.study.adaptive import standing, wins_of
+from stackgan_dist.human_rank.study.adaptive import pressing, standing, wins_of
 from stackgan_dist.human_rank.study.folder import Study
 from stackgan_dist.human_rank.study.order import Task, task_of, tasks_asked
 from stackgan_dist.human_rank.study.paper import paper_row
@@ -65,10 +66,9 @@ def report(study: Study, votes: Sequence[Vote], *, attentive_only: bool, tasks: 
     if not counted:
         what = "vote of an attentive rater" if attentive_only else "vote"
         raise UserError(f"there is no {what} to report yet; open the study with `serve` and rank some sentences")
-    finished = sum(
-        sum(vote.rater == rater and vote.undone is None for vote in votes) == tasks_asked(study, rater)
-        for rater in checks
-    )
+    clear = study.protocol.adaptive and not pressing(study, votes, tasks)
+    given = Counter(vote.rater for vote in votes if vote.undone is None)
+    finished = sum(clear or count >= tasks_asked(study, rater) for rater, count in given.items())
     lines = [
         f"{len(counted):,} votes by {len({vote.rater for vote in counted})} raters ({finished} finished) on "
         f"{len({vote.question for vote in counted}):,} of {study.sentences:,} sentences, {study.images} pictures each, "

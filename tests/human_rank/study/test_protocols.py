@@ -206,6 +206,9 @@ class TestAdaptive:
         everything = rating.votes.all()
         text = report(rating.study, everything, attentive_only=False, tasks=tasks_of(rating.study, rating.votes))
         assert "the order is clear (90%): method 0 > method 1 > method 2 > method 3" in text
+        raters = len({vote.rater for vote in everything})
+        assert f"votes by {raters} raters ({raters} finished)" in text  # whoever is asked no more, also halfway
+        assert rating.votes.standing(raters - 1) < tasks_asked(rating.study, raters - 1)
         # The same raters, rule and certainty, but every pair asked about in turn.
         random, wins, alike = np.random.default_rng(7), np.zeros((4, 4)), 0
         pairs = [(i, j) for i in range(4) for j in range(i + 1, 4)]
