@@ -146,10 +146,9 @@ class Rating:
         study = self.study
         if not study.protocol.adaptive or study.questions[questions_of(study, rater)[position]].check:
             return task_of(study, rater, position)
-        asked = self.votes.asked()
-        task = asked.get((rater, position))
+        task = self.votes.asked_at(rater, position)
         if task is None and choose:
-            task = next_task(study, rater, position, self.votes.all(), asked)
+            task = next_task(study, rater, position, self.votes.all(), self.votes.asked())
             if task is not None:
                 self.votes.ask(rater, position, task)
         return task

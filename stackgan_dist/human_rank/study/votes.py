@@ -13,7 +13,7 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -143,6 +143,12 @@ class Votes:
             (rater, at): Task(question, tuple(json.loads(shown)), aspect) for rater, at, question, shown, aspect in rows
         }
 
+    def asked_at(self, rater: int, position: int) -> Task | None:
+        """What an adaptive study chose to ask this rater there, if it was chosen."""
+        query = "SELECT question, shown, aspect FROM asked WHERE rater = ? AND position = ?"
+        row = self._db.execute(query, (rater, position)).fetchone()
+        return None if row is None else Task(row[0], tuple(json.loads(row[1])), row[2])
+
     def ask(self, rater: int, position: int, task: Task) -> None:
         """Note what is going to be asked."""
         values = (rater, position, task.question, json.dumps(list(task.shown)), task.aspect)
@@ -178,7 +184,8 @@ def _connect(file: Path) -> sqlite3.Connection:
         if is_fresh(lock):
             time.sleep(_WAIT_S)
         else:
-            lock.rmdir()  # of a process that was killed: nobody holds it for longer than a vote takes
+            with suppress(FileNotFoundError):  # it was released, or another process was quicker
+                lock.rmdir()  # of a process that was killed: nobody holds it for longer than a vote takes
     url = f"{file.absolute().as_uri()}?vfs=unix-dotfile"
     return sqlite3.connect(url, uri=True, isolation_level=None, check_same_thread=False, timeout=30)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from stackgan_dist.errors import UserError
+from stackgan_dist.human_rank.study import votes as votes_module
 from stackgan_dist.human_rank.study.folder import Study, StudyFolder
 from stackgan_dist.human_rank.study.order import questions_of, slots_of
 from stackgan_dist.human_rank.study.rating import InvalidRankingError, OutOfTurnError, Rating, UnknownRaterError
@@ -142,6 +143,19 @@ def test_a_damaged_file_of_votes(folder: StudyFolder, study: Study) -> None:
     folder.votes_file.write_bytes(b"no database at all, but long enough to be taken for one" * 20)
     with pytest.raises(UserError, match=r"cannot use .*votes\.sqlite"):
         Votes(folder.votes_file, study.digest)
+
+
+def test_a_lock_that_is_released_while_it_is_looked_at(
+    folder: StudyFolder, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def released(lock: Path) -> bool:
+        lock.rmdir()
+        return False
+
+    monkeypatch.setattr(votes_module, "has_record_locks", lambda folder: False)
+    monkeypatch.setattr(votes_module, "is_fresh", released)
+    folder.votes_file.with_name("votes.sqlite.lock").mkdir()
+    Votes(folder.votes_file, study.digest).close()
 
 
 def test_no_study_and_a_damaged_one(tmp_path: Path, folder: StudyFolder) -> None:
