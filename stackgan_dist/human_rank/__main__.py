@@ -327,22 +327,22 @@ def report(options: Report) -> None:
     except ImportError as error:
         raise UserError(f"the report needs the study extra ({error}): pip install 'stackgan_dist[study]'") from error
     from stackgan_dist.human_rank.study.folder import StudyFolder
-    from stackgan_dist.human_rank.study.rating import codes_of, tasks_of
+    from stackgan_dist.human_rank.study.rating import codes_of
     from stackgan_dist.human_rank.study.votes import Votes
     from stackgan_dist.storage.files import write_bytes
 
     folder = StudyFolder(Path(options.study))
     study = folder.read()
     store = Votes(folder.votes_file, study.digest) if folder.votes_file.exists() else None
-    votes = [] if store is None else store.all()
-    tasks = {} if store is None else tasks_of(study, store)
+    votes, asked = ([], {}) if store is None else (store.all(), store.asked())
+    tasks = reporting.tasks_of(study, votes, asked)
     for file, text in ((options.csv, reporting.as_csv), (options.json, reporting.as_json)):
         if file is not None:
             try:
                 write_bytes(file, text(study, votes, tasks).encode())
             except OSError as error:
                 raise UserError(f"cannot write {file}: {error.strerror}; give another name") from error
-    print(reporting.report(study, votes, attentive_only=options.attentive_only, tasks=tasks))
+    print(reporting.report(study, votes, tasks, attentive_only=options.attentive_only))
     if options.codes and store is not None:
         print("\ncompletion codes of raters who are done")
         for rater, code in codes_of(study, store):

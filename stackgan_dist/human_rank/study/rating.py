@@ -163,15 +163,6 @@ def completion_code(study: Study, hashed_link: str) -> str | None:
     return base64.b32encode(digest)[:10].decode()
 
 
-def tasks_of(study: Study, votes: Votes) -> dict[tuple[int, int], Task]:
-    """What every vote was about, by rater and position."""
-    asked = votes.asked()
-    return {
-        (vote.rater, vote.position): asked.get((vote.rater, vote.position)) or task_of(study, vote.rater, vote.position)
-        for vote in votes.all()
-    }
-
-
 def codes_of(study: Study, votes: Votes) -> list[tuple[int, str]]:
     """(rater, completion code) of everybody who is done; empty where the study has none."""
     everything, asked = votes.all(), votes.asked()

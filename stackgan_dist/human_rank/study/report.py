@@ -45,15 +45,13 @@ def attention(study: Study, votes: Sequence[Vote]) -> dict[int, Attention]:
     return found
 
 
-def report(study: Study, votes: Sequence[Vote], *, attentive_only: bool, tasks: Tasks | None = None) -> str:
+def report(study: Study, votes: Sequence[Vote], tasks: Tasks, *, attentive_only: bool) -> str:
     """Mean rank, strength, agreement and preferences of the votes that stand, for each aspect that was asked about.
 
-    `attentive_only` leaves out raters who failed an attention check. `tasks` says what every vote was about, which an
-    adaptive study alone does not know by itself.
+    `attentive_only` leaves out raters who failed an attention check. `tasks` are `tasks_of` the votes.
 
     Raises UserError when there is nothing to report.
     """
-    tasks = tasks_by_plan(study, votes) if tasks is None else tasks
     checks = attention(study, votes)
     failed = {rater for rater, check in checks.items() if check.passed < check.met}
     counted = [
@@ -96,9 +94,11 @@ Tasks = Mapping[tuple[int, int], Task]
 """What every vote was about, by rater and position."""
 
 
-def tasks_by_plan(study: Study, votes: Sequence[Vote]) -> Tasks:
-    """Of a study whose pages do not depend on its votes."""
-    return {(vote.rater, vote.position): task_of(study, vote.rater, vote.position) for vote in votes}
+def tasks_of(study: Study, votes: Sequence[Vote], asked: Tasks) -> Tasks:
+    """By the plan, and by what an adaptive study chose: `Votes.asked`, empty for others."""
+    return {
+        place: asked.get(place) or task_of(study, *place) for place in ((vote.rater, vote.position) for vote in votes)
+    }
 
 
 def _of_aspect(study: Study, votes: Sequence[Vote]) -> Iterator[str]:
@@ -201,9 +201,8 @@ _COLUMNS = (
 )
 
 
-def rows(study: Study, votes: Sequence[Vote], tasks: Tasks | None = None) -> Iterator[dict[str, Any]]:
+def rows(study: Study, votes: Sequence[Vote], tasks: Tasks) -> Iterator[dict[str, Any]]:
     """Every vote as a flat row, those taken back included. In `ranking`, names that share a place are one list."""
-    tasks = tasks_by_plan(study, votes) if tasks is None else tasks
     names = [method.name for method in study.methods]
     for vote in votes:
         question, task = study.questions[vote.question], tasks[vote.rater, vote.position]
@@ -226,13 +225,13 @@ def rows(study: Study, votes: Sequence[Vote], tasks: Tasks | None = None) -> Ite
         }
 
 
-def as_json(study: Study, votes: Sequence[Vote], tasks: Tasks | None = None) -> str:
+def as_json(study: Study, votes: Sequence[Vote], tasks: Tasks) -> str:
     """The study and all its votes."""
     content = {"study": dataclasses.asdict(study), "digest": study.digest, "votes": list(rows(study, votes, tasks))}
     return json.dumps(content, indent=1) + "\n"
 
 
-def as_csv(study: Study, votes: Sequence[Vote], tasks: Tasks | None = None) -> str:
+def as_csv(study: Study, votes: Sequence[Vote], tasks: Tasks) -> str:
     """One line per vote; `shown` and `ranking` are divided by " > ", and by " = " within a place.
 
     After them a column `rank NAME` for each method: empty where it was not shown, or the vote is a check.

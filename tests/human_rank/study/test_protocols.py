@@ -17,8 +17,8 @@ from stackgan_dist.human_rank.study.adaptive import evidence, standing, wins_of
 from stackgan_dist.human_rank.study.folder import Study, StudyFolder
 from stackgan_dist.human_rank.study.order import questions_of, slots_of, task_of, tasks_asked
 from stackgan_dist.human_rank.study.protocol import Protocol
-from stackgan_dist.human_rank.study.rating import InvalidRankingError, OutOfTurnError, Rating, codes_of, tasks_of
-from stackgan_dist.human_rank.study.report import as_csv, as_json, report
+from stackgan_dist.human_rank.study.rating import InvalidRankingError, OutOfTurnError, Rating, codes_of
+from stackgan_dist.human_rank.study.report import as_csv, as_json, report, tasks_of
 
 STRENGTHS = np.array([2.4, 0.8, -0.8, -2.4])
 
@@ -92,7 +92,7 @@ def test_ties_are_taken_where_they_are_asked_for(tmp_path: Path) -> None:
                 rating.vote(link, 1, wrong)
         (vote,) = rating.votes.all()
     assert vote.places == ((shown[2],), tuple(sorted(shown[:2])))
-    (row,) = json.loads(as_json(rating.study, [vote]))["votes"]
+    (row,) = json.loads(as_json(rating.study, [vote], tasks_of(rating.study, [vote], {})))["votes"]
     assert row["ranking"] == [f"method {shown[2]}", [f"method {i}" for i in sorted(shown[:2])]]
     strict = _rating(tmp_path / "strict", make_study())
     with strict.votes.transaction(), pytest.raises(InvalidRankingError, match="no ties"):
@@ -108,7 +108,7 @@ def test_pandas_reads_the_votes(tmp_path: Path) -> None:
             rating.vote(link, position, [[0, 1]] if position == 1 else [1, 0])
         votes = rating.votes.all()
     file = tmp_path / "votes.csv"
-    file.write_text(as_csv(rating.study, votes))
+    file.write_text(as_csv(rating.study, votes, tasks_of(rating.study, votes, {})))
     table = pandas.read_csv(file)
     ranks = table[[f"rank method {i}" for i in range(3)]]
     assert len(table) == 4
@@ -132,7 +132,7 @@ def test_the_report_of_pairs_by_aspect(tmp_path: Path) -> None:
                 better = int(np.argmax(value))
                 rating.vote(link, position, [[0, 1]] if close else [better, 1 - better])
         votes = rating.votes.all()
-    text = report(rating.study, votes, attentive_only=False)
+    text = report(rating.study, votes, tasks_of(rating.study, votes, {}), attentive_only=False)
     alignment, realism = text.split("== realism")
     assert "== alignment: Which pictures fit this sentence best" in alignment
     assert "(72 votes)" in alignment
@@ -204,7 +204,8 @@ class TestAdaptive:
     ) -> None:
         rating, votes = self._until_clear(tmp_path, 40)
         everything = rating.votes.all()
-        text = report(rating.study, everything, attentive_only=False, tasks=tasks_of(rating.study, rating.votes))
+        tasks = tasks_of(rating.study, everything, rating.votes.asked())
+        text = report(rating.study, everything, tasks, attentive_only=False)
         assert "the order is clear (90%): method 0 > method 1 > method 2 > method 3" in text
         raters = len({vote.rater for vote in everything})
         assert f"votes by {raters} raters ({raters} finished)" in text  # whoever is asked no more, also halfway

@@ -12,7 +12,7 @@ import pytest
 from stackgan_dist.errors import UserError
 from stackgan_dist.human_rank.study.folder import Study
 from stackgan_dist.human_rank.study.order import slots_of
-from stackgan_dist.human_rank.study.report import as_csv, as_json, report
+from stackgan_dist.human_rank.study.report import as_csv, as_json, report, tasks_of
 from stackgan_dist.human_rank.study.votes import Vote
 
 TIME = "2026-01-02T03:04:05.678+00:00"
@@ -35,7 +35,7 @@ def votes() -> list[Vote]:
 
 
 def test_the_report(study: Study, votes: list[Vote]) -> None:
-    text = report(study, votes, attentive_only=False)
+    text = report(study, votes, tasks_of(study, votes, {}), attentive_only=False)
     assert "12 votes by 2 raters (0 finished) on 6 of 10 sentences" in text
     lines = text.splitlines()
     ranks = [line.split("±")[0].strip() for line in lines if line.strip().startswith("method ") and "px" in line]
@@ -50,7 +50,7 @@ def test_the_report(study: Study, votes: list[Vote]) -> None:
 
 
 def test_raters_who_do_not_look_can_be_left_out(study: Study, votes: list[Vote]) -> None:
-    text = report(study, votes, attentive_only=True)
+    text = report(study, votes, tasks_of(study, votes, {}), attentive_only=True)
     assert "6 votes by 1 raters" in text
     assert "method 2  1.00 ± 0.00; ± unknown" in text
     assert "no sentence has two raters yet" in text
@@ -59,17 +59,19 @@ def test_raters_who_do_not_look_can_be_left_out(study: Study, votes: list[Vote])
 def test_nothing_to_report(study: Study, votes: list[Vote]) -> None:
     for kept in ([], votes[6:7], votes[-1:]):
         with pytest.raises(UserError, match="no vote to report yet"):
-            report(study, kept, attentive_only=False)
+            report(study, kept, tasks_of(study, kept, {}), attentive_only=False)
 
 
 def test_other_data_than_the_papers(study: Study, votes: list[Vote]) -> None:
-    text = report(dataclasses.replace(study, data="painted"), votes, attentive_only=False)
+    painted = dataclasses.replace(study, data="painted")
+    text = report(painted, votes, tasks_of(painted, votes, {}), attentive_only=False)
     assert "not comparable, the paper has none on 'painted'" in text
 
 
 def test_exports_hold_every_vote(study: Study, votes: list[Vote]) -> None:
-    rows = list(csv.DictReader(io.StringIO(as_csv(study, votes))))
-    content = json.loads(as_json(study, votes))
+    tasks = tasks_of(study, votes, {})
+    rows = list(csv.DictReader(io.StringIO(as_csv(study, votes, tasks))))
+    content = json.loads(as_json(study, votes, tasks))
     assert len(rows) == len(content["votes"]) == len(votes)
     assert content["digest"] == study.digest
     assert rows[0]["ranking"] == "method 2 > method 1 > method 0"
