@@ -45,6 +45,12 @@ def side_by_side(pictures: Sequence[Image.Image]) -> Image.Image:
     return row
 
 
+def stage_headings(title: str, *, both: bool) -> list[str]:
+    """What the pictures of a model called `title` are called: Stage-II's alone, or beside Stage-I's where `both`."""
+    title = title.replace("stage", "Stage")
+    return ["Stage-I", title] if both else [title]
+
+
 def labelled_grid(
     rows: Sequence[Sequence[Image.Image]],
     labels: Sequence[str],
@@ -60,7 +66,7 @@ def labelled_grid(
     """
     lefts = [
         _LABEL_WIDTH + column * (cell + _WITHIN) + column // together * (_BETWEEN - _WITHIN)
-        for column in range(_most(rows))
+        for column in range(max(map(len, rows)))
     ]
     top = _FONT_SIZE + 2 * _MARGIN
     sheet = Image.new("RGB", (lefts[-1] + cell + _MARGIN, top + len(rows) * (cell + _BETWEEN)), "white")
@@ -80,10 +86,6 @@ def labelled_grid(
             scaled = picture.resize((cell, cell), method) if picture.width != cell else picture
             sheet.paste(scaled, (left, y))
     return sheet
-
-
-def _most(rows: Sequence[Sequence[Image.Image]]) -> int:
-    return max(len(row) for row in rows)
 
 
 def to_png(picture: Image.Image, text: Mapping[str, str] | None = None) -> bytes:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from stackgan_dist.errors import UserError
 from stackgan_dist.generation.generate import between, generate_pictures
-from stackgan_dist.generation.grid import to_pictures
+from stackgan_dist.generation.grid import stage_headings, to_pictures
 from stackgan_dist.runs.trained import Trained
 
 _BATCH = 8
@@ -68,8 +68,7 @@ class PictureGenerator:
     @property
     def headings(self) -> list[str]:
         """What the pictures of the stages are called."""
-        title = self.trained.config.model.title.replace("stage", "Stage")
-        return [title] if self.stages == 1 else ["Stage-I", title]
+        return stage_headings(self.trained.config.model.title, both=self.stages == 2)
 
     def read(self, sentence: str) -> None:
         """UserError when the encoder cannot make anything of the sentence."""
