@@ -29,6 +29,11 @@ def device_of_rank(local_rank: int, ranks_here: int, *, shared: bool = False) ->
     return device
 
 
+def default_device() -> str:
+    """The name of the device that commands compute on where none is given: cuda where it is there, else cpu."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def usable_device(name: str) -> torch.device:
     """The device called `name`; UserError when it is not there."""
     prepare_cuda()

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
-import torch
 import tyro
 from numpy.typing import NDArray
 from PIL import Image
@@ -19,10 +18,10 @@ from PIL import Image
 from stackgan_dist.api.text_to_image import TextToImage, check_sentences
 from stackgan_dist.cli.doors import front_door, parse_options
 from stackgan_dist.data.placement import place_from_words
-from stackgan_dist.devices import usable_device
+from stackgan_dist.devices import default_device, usable_device
 from stackgan_dist.errors import UserError
 from stackgan_dist.generation.fonts import without_letters
-from stackgan_dist.generation.grid import labelled_grid, to_pictures, to_png
+from stackgan_dist.generation.grid import labelled_grid, stage_headings, to_pictures, to_png
 from stackgan_dist.models import ModelConfig
 from stackgan_dist.ranges import Range, Seed
 from stackgan_dist.runs.trained import load_trained
@@ -59,7 +58,7 @@ class Options:
     """The run's text encoder, such as hf:FOLDER, where it is not found by itself."""
     weights: Literal["ema", "raw"] = "ema"
     """ema takes the generator's moving average, raw its weights as they were at the last step."""
-    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    device: str = default_device()
     """The device to generate on, such as cpu or cuda:1."""
 
 
@@ -119,10 +118,9 @@ def _write_pictures(
                 save(picture, f"{number:03d}-{picture_number:03d}{end}.png", about)
         rows.append([picture for pair in zip(lows, finals, strict=True) for picture in pair] if lows else finals)
 
-    title = generator.config.model.title.replace("stage", "Stage")
-    headings = ["Stage-I", title] * options.count if lows else [title] * options.count
+    headings = stage_headings(generator.config.model.title, both=bool(lows))
     cell = max(_SMALLEST_CELL, generator.image_size)
-    grid = labelled_grid(rows, options.sentences, headings, cell, together=2 if lows else 1)
+    grid = labelled_grid(rows, options.sentences, headings * options.count, cell, together=len(headings))
     save(grid, "grid.png", {"sentence": "\n".join(options.sentences)})
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from stackgan_dist.config import Config
 from stackgan_dist.data.placement import Place, place_from
 from stackgan_dist.data.words import foreign
-from stackgan_dist.devices import usable_device
+from stackgan_dist.devices import default_device, usable_device
 from stackgan_dist.errors import UserError
 from stackgan_dist.generation.generate import between, generate_pictures
 from stackgan_dist.generation.grid import to_pictures
@@ -59,13 +59,11 @@ def load(
 
     Raises UserError when there is none. A damaged checkpoint that was passed over draws a warning.
     """
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     passed_over: list[str] = []
     trained = load_trained(where, passed_over.append, raw=weights == "raw")
     for line in passed_over:
         warnings.warn(line, stacklevel=2)
-    return TextToImage(trained, usable_device(str(device)), encoder)
+    return TextToImage(trained, usable_device(default_device() if device is None else str(device)), encoder)
 
 
 class TextToImage:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar
 import torch
 
 from stackgan_dist.bench.timing import in_turns
-from stackgan_dist.devices import usable_device
+from stackgan_dist.devices import default_device, usable_device
 from stackgan_dist.machine import usable_cores
 from stackgan_dist.ranges import Range
 
@@ -46,7 +46,7 @@ def describe_in_a_line(facts: dict[str, Any]) -> str:
 
 def pick_device(name: str | None = None) -> torch.device:
     """The device called `name`, or cuda where there is one, else cpu; UserError when it is not there."""
-    return usable_device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return usable_device(name or default_device())
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype, repeats: int = 5) -> float:

@@ -18,7 +18,7 @@ from stackgan_dist.cli.doors import front_door, parse_options
 from stackgan_dist.config import DataConfig
 from stackgan_dist.data.dataset import open_packed
 from stackgan_dist.data.pictures import RealPictures
-from stackgan_dist.devices import usable_device
+from stackgan_dist.devices import default_device, usable_device
 from stackgan_dist.errors import UserError
 from stackgan_dist.figures.figures import (
     Figure,
@@ -78,7 +78,7 @@ class Options:
     """Replace the figures that an earlier call wrote to --out; other files there stay."""
     weights: Literal["ema", "raw"] = "ema"
     """ema takes the generator's moving average, raw its weights as they were at the last step."""
-    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    device: str = default_device()
     """The device to generate on, such as cpu or cuda:1."""
 
 

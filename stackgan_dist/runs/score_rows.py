@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from stackgan_dist.devices import arithmetic_of
+from stackgan_dist.devices import arithmetic_of, default_device
 from stackgan_dist.errors import UserError
 from stackgan_dist.storage.folder import Folder, FolderLike
 from stackgan_dist.storage.retry import StoreError
@@ -23,7 +23,7 @@ def append_score(run: FolderLike, row: dict[str, Any]) -> str:
     With what arithmetic it was made is added, which is no part of its identity. Raises UserError, with the score, when
     it cannot be written there.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # which process_group takes
+    device = torch.device(default_device())  # which process_group takes
     row = {**row, "arithmetic": arithmetic_of(device)}
     # JSON has no NaN.
     known = {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}

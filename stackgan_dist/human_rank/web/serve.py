@@ -76,7 +76,7 @@ def serve_pages(
 def _trial(run: str, raw: bool, device: str | None, limits: Limits) -> TryRoutes:
     import torch
 
-    from stackgan_dist.devices import usable_device
+    from stackgan_dist.devices import default_device, usable_device
     from stackgan_dist.human_rank.web.picture_generator import PictureGenerator
     from stackgan_dist.human_rank.web.try_routes import TryRoutes
     from stackgan_dist.runs.trained import load_trained
@@ -84,7 +84,7 @@ def _trial(run: str, raw: bool, device: str | None, limits: Limits) -> TryRoutes
     trained = load_trained(run, print, raw=raw)
     # One core stays free to answer: generating must not hold up votes.
     torch.set_num_threads(max(1, min(torch.get_num_threads(), usable_cores() - 1)))
-    where = usable_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    where = usable_device(device or default_device())
     return TryRoutes(PictureGenerator(trained, where), limits)
 
 
