@@ -23,7 +23,7 @@ from stackgan_dist.errors import UserError
 from stackgan_dist.generation.generate import generate_pictures, places_of
 from stackgan_dist.generation.grid import side_by_side, to_pictures
 from stackgan_dist.human_rank.study.folder import Method, Question, Study, StudyFolder
-from stackgan_dist.human_rank.study.noise import noise_row
+from stackgan_dist.human_rank.study.noise import write_check
 from stackgan_dist.human_rank.study.protocol import PAPER, Protocol
 from stackgan_dist.progress import ProgressLine
 from stackgan_dist.randomness import permutation
@@ -194,7 +194,4 @@ def _write_checks(
         if not one.question.check:
             continue
         real = [middle(decoded(captions, captions.caption(picture, 0)), size) for picture in one.real]
-        side_by_side([Image.fromarray(pixels) for pixels in real]).save(folder.picture_file(question, 0))
-        for method in range(1, len(methods)):
-            row = noise_row(len(real), size, seed, question, method)
-            row.save(folder.picture_file(question, method))
+        write_check(folder, question, [Image.fromarray(pixels) for pixels in real], len(methods), seed)

@@ -21,6 +21,7 @@ from PIL import Image, UnidentifiedImageError
 from stackgan_dist.errors import UserError
 from stackgan_dist.generation.grid import side_by_side
 from stackgan_dist.human_rank.study.folder import Method, Question, Study, StudyFolder
+from stackgan_dist.human_rank.study.noise import write_check
 from stackgan_dist.human_rank.study.protocol import Protocol
 from stackgan_dist.progress import ProgressLine
 from stackgan_dist.randomness import permutation
@@ -153,14 +154,10 @@ def _checks(real: Path | None, count: int, images: int, seed: int) -> list[list[
 def _write_checks(
     folder: StudyFolder, checks: Sequence[Sequence[Path]], first: int, methods: Sequence[Method], seed: int
 ) -> None:
-    from stackgan_dist.human_rank.study.noise import noise_row
-
     side = max(method.image_size for method in methods)
     for number, files in enumerate(checks):
         row = [_middle(file).resize((side, side), Image.Resampling.LANCZOS) for file in files]
-        side_by_side(row).save(folder.picture_file(first + number, 0))
-        for method in range(1, len(methods)):
-            noise_row(len(files), side, seed, first + number, method).save(folder.picture_file(first + number, method))
+        write_check(folder, first + number, row, len(methods), seed)
 
 
 def _from_table(folder: Path) -> dict[str, str] | None:
