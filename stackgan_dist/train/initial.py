@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from stackgan_dist.config import Config
-from stackgan_dist.distributed.process_group import Ranks, broadcast_bytes
+from stackgan_dist.distributed.process_group import Ranks, broadcast_bytes, main_first
 from stackgan_dist.errors import UserError
 from stackgan_dist.models import ModelConfig
 from stackgan_dist.runs.checkpoint import from_bytes, to_bytes
@@ -115,11 +115,11 @@ def find_initial(config: Config, text_dim: int, stage1: ModelConfig | None) -> I
 def start_from(initial: InitialWeights | None, state: TrainingState, run: Folder, ranks: Ranks) -> list[str]:
     """Put the weights that rank 0 found into the fresh `state` of every rank; returns what there is to say of it.
 
-    Raises UserError where rank 0 found none, since the run had checkpoints of its own.
+    Raises UserError, on every rank, where rank 0 found none, since the run had checkpoints of its own.
     """
     content = state.state_dict()
-    data = None
-    if ranks.is_main:
+
+    def own() -> None:
         if initial is None:
             raise UserError(
                 f"no checkpoint of {run} can be read, and --init-from is for a run that has none; remove them to start "
@@ -127,8 +127,9 @@ def start_from(initial: InitialWeights | None, state: TrainingState, run: Folder
             )
         initial.put_into(content)
         initial.record(run)
-        data = to_bytes(content)
-    data = broadcast_bytes(data, ranks)
+
+    main_first(own, ranks)
+    data = broadcast_bytes(to_bytes(content) if ranks.is_main else None, ranks)
     assert data is not None
     state.load_state_dict(from_bytes(data, "what rank 0 sent"))
     return initial.describe() if initial is not None else []

@@ -6,16 +6,19 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
-from distributed.forked import run_door
+from distributed.forked import run_door, run_forked
 from distributed.tiny import TINY_FLAGS, final_state, tiny_config, tiny_model
 
+from stackgan_dist.distributed.process_group import process_group
 from stackgan_dist.errors import UserError
 from stackgan_dist.runs.trained import load_trained
+from stackgan_dist.storage.folder import Folder
 from stackgan_dist.train import __main__ as train
-from stackgan_dist.train.initial import find_initial
+from stackgan_dist.train.initial import InitialWeights, find_initial, start_from
 
 
 def _train(patch: pytest.MonkeyPatch, packed: Path, runs: Path, *flags: object) -> None:
@@ -77,6 +80,18 @@ def test_two_ranks_start_from_the_same(
         assert learned
         for name in learned:
             assert torch.equal(found[name].float(), expected[name].float()), name
+
+
+def _refused(run: str) -> None:
+    unwritable = Mock(spec=InitialWeights, record=Mock(side_effect=UserError("it cannot be written")))
+    with process_group(60) as ranks:
+        for initial, said in ((None, "no checkpoint of .* can be read"), (unwritable, "it cannot be written")):
+            with pytest.raises(UserError, match=said):
+                start_from(initial, Mock(), Folder.at(run), ranks)
+
+
+def test_what_keeps_rank_0_from_it_is_said_on_every_rank(tmp_path: Path) -> None:
+    run_forked(_refused, 2, str(tmp_path), log=tmp_path / "log", timeout_s=120)
 
 
 def test_texts_of_another_width_start_anew_and_are_named(
