@@ -30,15 +30,17 @@ class StepTrace:
         self._profile: profile | None = None
         self._label: record_function | None = None
         """What the profiler calls the step that is being taken."""
-        self._first = 0
+        self._first = self._last = 0
+        """Of those that were traced."""
 
     def before(self, step: int) -> None:
         """Call it before step number `step`."""
         if step in self._steps:
             if self._profile is None:
                 self._attempt(lambda: self._begin(step))
-            self._label = record_function(f"step {step}")
-            self._label.__enter__()
+            if self._profile is not None:
+                self._label = record_function(f"step {step}")
+                self._label.__enter__()
 
     def after(self, step: int) -> None:
         """Call it after step number `step`."""
@@ -46,8 +48,14 @@ class StepTrace:
             return
         if self._label is not None:
             self._label.__exit__(None, None, None)
+        self._last = step
         if step + 1 not in self._steps:
-            self._attempt(lambda: self._write(step))
+            self._attempt(self._write)
+
+    def close(self) -> None:
+        """Call it after the last step: a training that ends within the steps leaves a trace of those that it took."""
+        if self._profile is not None:
+            self._attempt(self._write)
 
     def _begin(self, step: int) -> None:
         activities = [ProfilerActivity.CPU]
@@ -57,16 +65,16 @@ class StepTrace:
         traced.start()
         self._profile, self._first = traced, step
 
-    def _write(self, last: int) -> None:
+    def _write(self) -> None:
         traced, self._profile = self._profile, None
         assert traced is not None
         traced.stop()
-        name = f"profile/rank-{self._rank}-steps-{self._first}-{last}.pt.trace.json.gz"
+        name = f"profile/rank-{self._rank}-steps-{self._first}-{self._last}.pt.trace.json.gz"
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "trace.json.gz"
             traced.export_chrome_trace(str(file))
             self._folder.write(name, file.read_bytes())
-        self._say(f"trace of steps {self._first} to {last}: {self._folder.url_of(name)} (open it at ui.perfetto.dev)")
+        self._say(f"trace of steps {self._first} to {self._last}: {self._folder.url_of(name)} (open it at ui.perfetto.dev)")
 
     def _attempt(self, work: Callable[[], object]) -> None:
         try:

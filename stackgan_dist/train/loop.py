@@ -133,7 +133,9 @@ def train(
             keeper.stop_before(step)
         if not keeper.stopped:
             keeper.attempt(f"the words of the captions ({WORDS_NAME})", lambda: _keep_words(data, folder))
-        return keeper.close(step)
+        ending = keeper.close(step)
+        trace.close()  # after the last checkpoint: a stop does not wait for it
+        return ending
 
 
 def _keep_words(data: PackedSet, folder: RunFolder) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
 
 from stackgan_dist.config import RunConfig
 from stackgan_dist.errors import UserError
+from stackgan_dist.runs import step_trace
 from stackgan_dist.runs.step_trace import StepTrace
 from stackgan_dist.storage.folder import Folder
 
@@ -40,6 +42,17 @@ def test_a_start_within_the_steps_traces_what_is_left_and_one_after_them_nothing
     assert [file.name for file in (tmp_path / "profile").iterdir()] == ["rank-1-steps-4-5.pt.trace.json.gz"]
 
 
+def test_a_training_that_ends_within_the_steps_leaves_what_it_took(tmp_path: Path) -> None:
+    said: list[str] = []
+    trace = StepTrace(range(3, 6), Folder.at(str(tmp_path)), 0, said.append)
+    _steps(trace, 0, 5)
+    assert not said
+    trace.close()
+    assert [file.name for file in (tmp_path / "profile").iterdir()] == ["rank-0-steps-3-4.pt.trace.json.gz"]
+    trace.close()
+    assert len(said) == 1
+
+
 def test_on_a_store(tmp_path: Path) -> None:
     folder = Folder.at("memory://runs/traced")
     _steps(StepTrace(range(1, 2), folder, 0, lambda _: None), 0, 3)
@@ -52,6 +65,18 @@ def test_a_fault_costs_the_trace_alone(tmp_path: Path) -> None:
     _steps(StepTrace(range(0, 2), Folder.at(str(tmp_path)), 0, said.append), 0, 4)
     assert len(said) == 1
     assert said[0].startswith("the trace could not be made (")
+
+
+def test_a_trace_that_does_not_begin_leaves_no_step_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    label = Mock()
+    monkeypatch.setattr(step_trace, "profile", Mock(side_effect=RuntimeError("no profiler")))
+    monkeypatch.setattr(step_trace, "record_function", label)
+    trace = StepTrace(range(0, 2), Folder.at(str(tmp_path)), 0, said.append)
+    _steps(trace, 0, 4)
+    trace.close()
+    assert said == ["the trace could not be made (RuntimeError: no profiler); training goes on without"]
+    assert not label.called
 
 
 @pytest.mark.parametrize("text", ["50", "50:", ":10", "a:b", "-1:5", "5:0", "5:1001", "1:2:3"])

@@ -267,9 +267,8 @@ def test_a_stop_is_saved_at_the_step_that_was_taken_last(
     config: Config, monkeypatch: pytest.MonkeyPatch, late: int
 ) -> None:
     """Read late, a wish to stop is known one step later, on every rank alike."""
-    config = dataclasses.replace(
-        config, run=dataclasses.replace(config.run, tick_steps=100, sample_steps=100, checkpoint_steps=100)
-    )
+    rarely = dataclasses.replace(config.run, tick_steps=100, sample_steps=100, checkpoint_steps=100, profile="1:100")
+    config = dataclasses.replace(config, run=rarely)
     step_of, stop, taken = loop.TrainingState.step, StopRequest(), []
 
     def asked(state: Any, batch: Any, step: int, steps_per_epoch: int) -> Any:
@@ -285,6 +284,7 @@ def test_a_stop_is_saved_at_the_step_that_was_taken_last(
     assert committed_steps(str(run / "checkpoints")) == [2 + late]
     (row,) = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert row["step"] == 2 + late
+    assert [file.name for file in (run / "profile").iterdir()] == [f"rank-0-steps-1-{1 + late}.pt.trace.json.gz"]
 
 
 def test_the_forms_of_up_sampling_are_in_the_log(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
