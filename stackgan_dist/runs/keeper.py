@@ -172,6 +172,9 @@ class Keeper:
     ) -> None:
         self._training, self._state, self._folder, self._ranks, self._stop = training, state, folder, ranks, stop
         self._clock = WaitClock()
+        metrics = training.metrics.items()
+        self._watched = [name for name, metric in metrics if metric.is_loss or not training.scales_loss]
+        """What must be finite."""
         self._sums = dict.fromkeys(training.metrics, 0.0)
         self._summed = 0
         self.stopped = False
@@ -184,7 +187,7 @@ class Keeper:
         self._work: Work | None = None
         self._probe = Probe(ranks.device) if ranks.distributed else None
         self._of_ranks: Sequence[RankNumbers] = ()
-        self._hosts = _hosts(ranks)
+        self._hosts = _hosts(ranks) if ranks.distributed else []
         self._monitor: Monitor | None = None
         if ranks.is_main:
             self._monitor = Monitor(
@@ -289,9 +292,7 @@ class Keeper:
 
         Raises UserError, naming the last good checkpoint, when a loss or a gradient is not finite.
         """
-        training = self._training
-        watched = [name for name, metric in training.metrics.items() if metric.is_loss or not training.scales_loss]
-        if not all(math.isfinite(means[name]) for name in watched):
+        if not all(math.isfinite(means[name]) for name in self._watched):
             raise UserError(self._not_finite(step, means))
         for name, value in means.items():
             self._sums[name] += value
@@ -316,7 +317,8 @@ class Keeper:
 
     def _machine(self, elapsed_s: float) -> tuple[dict[str, float], str]:
         """What is known of memory, utilisation and ranks since the last tick, and a word about a rank that lags."""
-        memory = max((one.memory_bytes for one in self._of_ranks), default=peak_memory_of(self._ranks.device))
+        of_ranks = [one.memory_bytes for one in self._of_ranks]
+        memory = max(of_ranks) if of_ranks else peak_memory_of(self._ranks.device)
         machine, note = {"memory_gb": memory / 1e9}, ""
         if self._work is None and self._training.work and time.monotonic() - self._begin > _COUNT_AFTER_S:
             self._work = self.attempt("model FLOPs utilisation", self._training.work)
@@ -393,6 +395,6 @@ def _hosts(ranks: Ranks) -> list[str]:
     """The name of each rank's host; every rank has to call it."""
     name = socket.gethostname().encode()[:_HOST_BYTES]
     names = torch.zeros(ranks.world_size, _HOST_BYTES)
-    names[ranks.rank % ranks.world_size, : len(name)] = torch.tensor(list(name), dtype=torch.float32)
+    names[ranks.rank, : len(name)] = torch.tensor(list(name), dtype=torch.float32)
     sum_over_ranks(names, ranks)
     return [bytes(int(byte) for byte in row if byte).decode(errors="replace") for row in names.tolist()]
