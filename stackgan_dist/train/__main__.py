@@ -137,7 +137,9 @@ def _load_stage1(config: Config, data: PackedSet) -> tuple[ModelConfig, dict[str
 
 
 def _captions_to_show(config: Config, data: PackedSet, ranks: Ranks) -> PackedSet:
-    """Where sample grids take their captions from: unseen classes if they are packed alike, else the training set."""
+    """Where rank 0's sample grids take their captions from: unseen classes if packed alike, else the training set."""
+    if not ranks.is_main:
+        return data
     try:
         test = open_packed(config.data, config.model.image_size, split="test")
     except UserError:
@@ -145,13 +147,12 @@ def _captions_to_show(config: Config, data: PackedSet, ranks: Ranks) -> PackedSe
     ours, theirs = data.index, test.index
     if DataIdentity.of(ours).reads_texts_of(theirs):
         return test
-    if ranks.is_main:
-        print(
-            f"note: {test.url} has texts of {theirs.text_encoder} ({theirs.text_dim}), {data.url} of "
-            f"{ours.text_encoder} ({ours.text_dim}): sample grids show training captions, and scores will ask for a "
-            "test split packed with the same --encoder",
-            flush=True,
-        )
+    print(
+        f"note: {test.url} has texts of {theirs.text_encoder} ({theirs.text_dim}), {data.url} of "
+        f"{ours.text_encoder} ({ours.text_dim}): sample grids show training captions, and scores will ask for a "
+        "test split packed with the same --encoder",
+        flush=True,
+    )
     return data
 
 
