@@ -69,12 +69,13 @@ class StepTrace:
         traced, self._profile = self._profile, None
         assert traced is not None
         traced.stop()
-        name = f"profile/rank-{self._rank}-steps-{self._first}-{self._last}.pt.trace.json.gz"
+        first, last = self._first, self._last
+        name = f"profile/rank-{self._rank}-steps-{first}-{last}.pt.trace.json.gz"
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "trace.json.gz"
             traced.export_chrome_trace(str(file))
             self._folder.write(name, file.read_bytes())
-        self._say(f"trace of steps {self._first} to {self._last}: {self._folder.url_of(name)} (open it at ui.perfetto.dev)")
+        self._say(f"trace of steps {first} to {last}: {self._folder.url_of(name)} (open it at ui.perfetto.dev)")
 
     def _attempt(self, work: Callable[[], object]) -> None:
         try:
