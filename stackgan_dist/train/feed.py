@@ -41,13 +41,14 @@ class Feed:
     """Of the global batch: this rank's."""
     shape: BatchShape
     """What a step wants."""
+    blank: Batch
+    """A batch without content, in the host's memory, to rehearse a step with."""
 
     def __init__(self, config: Config, data: PackedSet, plan: Plan, ranks: Ranks, stop: StopRequest) -> None:
         self._config, self._ranks, self._stop = config, ranks, stop
         self.rows = rows_of_rank(config.training.batch_size, ranks.rank, ranks.world_size)
         self.shape = BatchShape.of(config)
-        blank = blank_batch(self.rows, self.shape, data.index.text_dim)
-        self._batch_bytes = sum(tensor.nbytes for tensor in blank if tensor is not None)
+        self.blank = blank_batch(self.rows, self.shape, data.index.text_dim)
         self._gb = set_bytes(data.index) / 1e9
         self._limit_gb = device_gb(config.data, ranks.device)
         self._on_device: DeviceBatches | None = None
@@ -82,7 +83,8 @@ class Feed:
             return
         assert self._dataset is not None
         if data.workers:
-            note_little_memory(batches_under_way(data.workers) * self._batch_bytes)
+            batch_bytes = sum(tensor.nbytes for tensor in self.blank if tensor is not None)
+            note_little_memory(batches_under_way(data.workers) * batch_bytes)
         loader = make_loader(self._dataset, first_step, last_step, data.workers)
         # Alone, a rank that waits for data may stop; with peers it has to take the step that they are in.
         coming = in_time(

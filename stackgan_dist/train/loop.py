@@ -7,7 +7,6 @@ import dataclasses
 import torch
 
 from stackgan_dist.config import Config, flatten, to_json
-from stackgan_dist.data.batch import blank_batch
 from stackgan_dist.data.dataset import PackedSet
 from stackgan_dist.data.plan import Plan
 from stackgan_dist.data.words import WORDS_NAME, words_of_captions
@@ -68,7 +67,7 @@ def train(
     identity = RunIdentity(config, DataIdentity.of(data.index), stage1[0] if stage1 else None)
     with explained_peer_loss("while starting"):
         state = TrainingState(config, data.index.text_dim, stage1, ranks, precision)
-        blank = to_device(blank_batch(feed.rows, feed.shape, data.index.text_dim), ranks.device)
+        blank = to_device(feed.blank, ranks.device)
         state.rehearse(blank)
         step, messages = resume(identity, state, folder, ranks)
         if config.init_from is not None and step == 0:
