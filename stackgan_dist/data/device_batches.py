@@ -15,7 +15,6 @@ from torch import Tensor
 
 from stackgan_dist.data.batch import Batch, BatchShape, joined, taken_apart
 from stackgan_dist.data.device_set import DeviceSet
-from stackgan_dist.data.placement import View, place_in_view
 from stackgan_dist.data.plan import Plan
 from stackgan_dist.data.planned_rows import PlannedRows
 from stackgan_dist.data.text_means import mean_of_captions, mean_texts
@@ -84,20 +83,18 @@ class DeviceBatches:
         return _lines(numbers, planned.captions, self._data.index.captions_per_image)
 
     def _places(self, planned: PlannedRows) -> NDArray[np.float32] | None:
-        placement, shape, stored = self._shape.placement, self._shape, self._data.index.image_size
+        placement = self._shape.placement
         if placement is None:
             return None
         seen_at = np.empty((len(planned.places), *placement.shape), np.float32)
         for n, (shard, sample) in enumerate(planned.places):
-            view = View.of_crop(planned.crops[n], shape.image_size, stored, bool(planned.flips[n]))
-            seen_at[n] = place_in_view(self._data.places[self._first[shard] + sample], placement, view)
-        return np.concatenate([seen_at, seen_at[planned.with_partner]])
+            seen_at[n] = planned.place(n, self._data.places[self._first[shard] + sample], placement)
+        return planned.with_partners(seen_at)
 
     def _excluded(self, planned: PlannedRows, chosen: PoolChoice) -> NDArray[np.bool_]:
         assert self._pool is not None
         classes = [self._data.classes[shard].names[sample] for shard, sample in planned.places]
-        excluded: NDArray[np.bool_] = self._pool.numbers(classes)[:, None] == chosen.classes
-        return excluded
+        return self._pool.excluded(classes, chosen.classes)
 
 
 def seen(pixels: Tensor, numbers: Tensor, crops: Tensor, flips: Tensor, size: int) -> Tensor:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -22,7 +21,7 @@ from stackgan_dist.data.batch import Batch, BatchShape
 from stackgan_dist.data.cache import Prefetcher, ShardCache
 from stackgan_dist.data.decoded import SampleDecoder, SampleStore
 from stackgan_dist.data.index import Index
-from stackgan_dist.data.placement import View, check_places, place_in_view
+from stackgan_dist.data.placement import check_places
 from stackgan_dist.data.plan import Plan
 from stackgan_dist.data.planned_rows import PlannedRows
 from stackgan_dist.data.shard import OpenShards, ShardReader
@@ -102,12 +101,11 @@ class StepDataset(Dataset["Batch | UserError"]):
             texts.read(n, reader, first[n])
             classes[n] = reader.classes.names[sample]
             if places_seen is not None and shape.placement is not None:
-                places_seen[n] = self._place(reader, sample, shape.placement, planned.crops[n], bool(planned.flips[n]))
+                self._check_places(reader, shape.placement)
+                places_seen[n] = planned.place(n, reader.meta(sample), shape.placement)
         images = pictures.seen()
         text, wrong_text = texts.means()
         z, eps = planned.noise()
-        if places_seen is not None and planned.with_partner:
-            places_seen = np.concatenate([places_seen, places_seen[planned.with_partner]])
         pool, excluded = self._drawn_pool(step, classes)
         return Batch(
             images=torch.from_numpy(images),
@@ -116,7 +114,7 @@ class StepDataset(Dataset["Batch | UserError"]):
             z=torch.from_numpy(z),
             eps=torch.from_numpy(eps),
             samples=torch.from_numpy(planned.samples),
-            place=None if places_seen is None else torch.from_numpy(places_seen),
+            place=None if places_seen is None else torch.from_numpy(planned.with_partners(places_seen)),
             pool=pool,
             excluded=excluded,
         )
@@ -133,17 +131,13 @@ class StepDataset(Dataset["Batch | UserError"]):
         if self._pool is None:
             return None, None
         texts, of_texts = self._pool.draw(step, self._shape.pool)
-        excluded = self._pool.numbers(classes)[:, None] == of_texts
-        return texts, torch.from_numpy(excluded)
+        return texts, torch.from_numpy(self._pool.excluded(classes, of_texts))
 
-    def _place(
-        self, reader: ShardReader, sample: int, placement: Placement, crop: NDArray[np.int64], flip: bool
-    ) -> NDArray[np.float32]:
+    def _check_places(self, reader: ShardReader, placement: Placement) -> None:
+        """UserError where a shard that is read for the first time lacks what the model is told."""
         if reader.name not in self._with_places:
             check_places([reader.meta(number) for number in range(len(reader.keys))], placement, reader.name)
             self._with_places.add(reader.name)
-        view = View.of_crop(crop, self._shape.image_size, self._index.image_size, flip)
-        return place_in_view(reader.meta(sample), placement, view)
 
 
 def make_loader(dataset: StepDataset, first_step: int, last_step: int, workers: int) -> DataLoader[Batch | UserError]:

@@ -7,16 +7,19 @@ the memory of a device.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stackgan_dist.data.batch import BatchShape, rows_with_partner
 from stackgan_dist.data.index import Index
+from stackgan_dist.data.placement import View, place_in_view
 from stackgan_dist.data.plan import Plan
 from stackgan_dist.data.rows import OF_ROWS, OF_TEXTS_BETWEEN, RowDraws
 from stackgan_dist.data.shard_classes import ShardClasses
+from stackgan_dist.models.config import Placement
 from stackgan_dist.randomness import Stream, pick
 
 
@@ -46,7 +49,7 @@ class PlannedRows:
     mismatched ones."""
 
     def __init__(self, index: Index, plan: Plan, shape: BatchShape, step: int, rows: Sequence[int]) -> None:
-        self._shape = shape
+        self._shape, self._stored_size = shape, index.image_size
         self.places = plan.locate(step, rows)
         self.samples = np.array(self.places, np.int64).reshape(-1, 2)
         more = rows_with_partner(rows) if shape.interpolate else []
@@ -69,6 +72,15 @@ class PlannedRows:
         if n in self._partner:
             place, point = self._partner[n]
             yield place, pick(point, len(classes))
+
+    def place(self, n: int, meta: Mapping[str, Any], placement: Placement) -> NDArray[np.float32]:
+        """Where the object is in what the n-th row sees of its picture, whose KEY.json is `meta`: `placement.shape`."""
+        view = View.of_crop(self.crops[n], self._shape.image_size, self._stored_size, bool(self.flips[n]))
+        return place_in_view(meta, placement, view)
+
+    def with_partners(self, of_rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What the rows have, (n, ...), and once more what those with a partner have, (n + m, ...)."""
+        return np.concatenate([of_rows, of_rows[self.with_partner]]) if self.with_partner else of_rows
 
     def noise(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """z of each matching text, (n + m, noise_dim), and eps, (n + m, stages, condition_dim)."""

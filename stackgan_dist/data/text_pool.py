@@ -93,3 +93,8 @@ class TextPool:
     def numbers(self, classes: Sequence[str]) -> NDArray[np.int64]:
         """The numbers of classes by their names, (n,); -1 of one that the reserve lacks."""
         return np.array([self._numbers.get(name, -1) for name in classes], np.int64)
+
+    def excluded(self, classes: Sequence[str], of_texts: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """See Batch.excluded: for rows of these `classes`, by their names, and texts of those by their numbers (P,)."""
+        excluded: NDArray[np.bool_] = self.numbers(classes)[:, None] == of_texts
+        return excluded

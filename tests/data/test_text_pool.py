@@ -128,7 +128,7 @@ def test_without_classes_it_is_not_compared_with_its_own_picture() -> None:
     texts = np.arange(3, dtype=np.float16).reshape(3, 1, 1)
     pool = TextPool(texts, ["a", "b", "c"], SEED, 1)
     drawn, classes = pool.draw(0, 50)
-    excluded = pool.numbers(["b", "not in the reserve"])[:, None] == classes
+    excluded = pool.excluded(["b", "not in the reserve"], classes)
     np.testing.assert_array_equal(excluded[0], drawn[:, 0] == 1)
     assert excluded[0].any()
     assert not excluded[1].any()
