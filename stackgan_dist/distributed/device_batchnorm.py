@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from stackgan_dist.distributed.gather import DeviceGather
-from stackgan_dist.distributed.joint_batchnorm import JointBatchNorm
+from stackgan_dist.distributed.joint_batchnorm import JointBatchNorm, format_of
 
 
 class DeviceBatchNorm(JointBatchNorm):
@@ -49,7 +49,7 @@ class _Normalise(torch.autograd.Function):
         eps: float,
         gather: DeviceGather,
     ) -> Tensor:
-        x = _dense(x)
+        x = x.contiguous(memory_format=format_of(x))
         channels = x.shape[1]
         mean, inverse_std = torch.batch_norm_stats(x, eps)
         count = torch.full((1,), x.numel() // channels, dtype=mean.dtype, device=mean.device)
@@ -68,7 +68,7 @@ class _Normalise(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, inverse_std, counts = ctx.saved_tensors
-        grad = _dense(grad)
+        grad = grad.contiguous(memory_format=format_of(grad))
         for_x, for_weight, for_bias = ctx.needs_input_grad[:3]
         # The gradients of weight and bias are of this rank's rows: the engine averages them like any other.
         sum_grad, sum_grad_centred, weight_grad, bias_grad = torch.batch_norm_backward_reduce(
@@ -82,10 +82,3 @@ class _Normalise(torch.autograd.Function):
                 grad, x, mean, inverse_std, weight.to(mean.dtype), sum_grad, sum_grad_centred, counts
             )
         return x_grad, weight_grad, bias_grad, None, None, None, None, None
-
-
-def _dense(x: Tensor) -> Tensor:
-    """`x` as the kernels take it: channels last where it is that, else contiguous."""
-    if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
-        return x
-    return x.contiguous()

@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from stackgan_dist.distributed.device_batchnorm import DeviceBatchNorm
 from stackgan_dist.distributed.gather import DeviceGather, Gather
-from stackgan_dist.distributed.joint_batchnorm import JointBatchNorm
+from stackgan_dist.distributed.joint_batchnorm import JointBatchNorm, format_of
 
 
 def synchronise_batchnorm(module: nn.Module, gather: Gather | None) -> nn.Module:
@@ -87,7 +87,7 @@ class _Normalise(torch.autograd.Function):
         grad = grads[0]
         x, weight, mean, variance, count = ctx.saved_tensors
         # The kernel is ten times slower where input and gradient lie in memory differently.
-        grad = grad.contiguous(memory_format=_format_of(x))
+        grad = grad.contiguous(memory_format=format_of(x))
         # These sums are over this rank's rows, as the gradients of weight and bias have to be: the engine averages them
         # like any other.
         _, weight_grad, bias_grad = torch.ops.aten.native_batch_norm_backward(
@@ -118,12 +118,6 @@ def _parts(x: Tensor) -> tuple[Tensor, ...]:
     row_bytes = x.nbytes // max(len(x), 1)
     parts: tuple[Tensor, ...] = x.split(max(_PART_BYTES // max(row_bytes, 1), 1))
     return parts
-
-
-def _format_of(x: Tensor) -> torch.memory_format:
-    if x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
-        return torch.channels_last
-    return torch.contiguous_format
 
 
 def _along_channels(vector: Tensor, like: Tensor) -> Tensor:
