@@ -42,7 +42,6 @@ class CaptionSet:
     def __init__(self, index: Index, cache: ShardCache) -> None:
         self.index = index
         self._shards = OpenShards(index, cache, _SHARDS_KEPT)
-        self._ends = np.cumsum([shard.samples for shard in index.shards])
 
     def __len__(self) -> int:
         return self.index.samples
@@ -67,5 +66,5 @@ class CaptionSet:
         return mean
 
     def _locate(self, picture: int) -> tuple[ShardReader, int]:
-        shard = int(np.searchsorted(self._ends, picture, side="right"))
-        return self._shards[shard], picture - int(self._ends[shard] - self.index.shards[shard].samples)
+        shard, sample = self.index.locate(picture)
+        return self._shards[shard], sample

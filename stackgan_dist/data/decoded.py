@@ -135,9 +135,6 @@ class SampleStore:
     """(3, side, side) of each sample; None where they do not fit beside the texts."""
 
     def __init__(self, index: Index, limit_bytes: int) -> None:
-        sizes = [shard.samples for shard in index.shards]
-        self.first: NDArray[np.int64] = np.cumsum(sizes, dtype=np.int64) - np.array(sizes, np.int64)
-        """Number of the first sample of each shard."""
         texts, picture = (index.captions_per_image, index.text_dim), (3, index.image_size, index.image_size)
         fit_texts = _bytes(index.samples, texts, 2) <= limit_bytes
         fit_all = _bytes(index.samples, texts, 2) + _bytes(index.samples, picture, 1) <= limit_bytes

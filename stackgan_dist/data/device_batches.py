@@ -36,8 +36,7 @@ class DeviceBatches:
         self, data: DeviceSet, plan: Plan, rows: Sequence[int], shape: BatchShape, pool: TextPool | None
     ) -> None:
         self._data, self._plan, self._rows, self._shape, self._pool = data, plan, rows, shape, pool
-        sizes = np.array([shard.samples for shard in data.index.shards], np.int64)
-        self._first = np.cumsum(sizes) - sizes
+        self._first = data.index.first
         self._reserve = None if pool is None else torch.from_numpy(pool.texts).to(data.device)
 
     def __getitem__(self, step: int) -> Batch:

@@ -155,8 +155,7 @@ class _Reader:
     def __init__(self, index: Index, cache: ShardCache, with_places: bool) -> None:
         self._shards = OpenShards(index, cache, keep=1)
         self._decoder = SampleDecoder(index)
-        self._ends = np.cumsum([shard.samples for shard in index.shards])
-        self._with_places = with_places
+        self._index, self._with_places = index, with_places
 
     def read(
         self, numbers: range, pixels: np.ndarray[Any, Any], texts: np.ndarray[Any, Any]
@@ -164,9 +163,8 @@ class _Reader:
         """Of samples by `numbers` the pictures and embeddings into the arrays; their classes and places."""
         found: list[tuple[str, dict[str, Any]]] = []
         for n, number in enumerate(numbers):
-            shard = int(np.searchsorted(self._ends, number, side="right"))
+            shard, sample = self._index.locate(number)
             reader = self._shards[shard]
-            sample = number - (int(self._ends[shard]) - len(reader.keys))
             pixels[n] = self._decoder.picture(reader.jpeg(sample), reader, sample)
             self._decoder.embeddings(reader, sample, texts[n])
             meta = reader.meta(sample) if self._with_places else {}

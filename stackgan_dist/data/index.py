@@ -11,7 +11,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from stackgan_dist.errors import UserError
 from stackgan_dist.storage.folder import Folder, FolderLike
@@ -58,6 +62,18 @@ class Index:
     """What else decided the content: source, options, seed, samples per shard, digest of the source's records.
     Tells `pack` whether a folder holds what it is asked for."""
     schema: int = SCHEMA
+
+    @cached_property
+    def first(self) -> NDArray[np.int64]:
+        """The number of each shard's first sample: samples are numbered in the order of the shards."""
+        sizes = np.array([shard.samples for shard in self.shards], np.int64)
+        first: NDArray[np.int64] = np.cumsum(sizes) - sizes
+        return first
+
+    def locate(self, number: int) -> tuple[int, int]:
+        """Shard of sample `number`, and which it is in there."""
+        shard = int(np.searchsorted(self.first, number, side="right")) - 1
+        return shard, number - int(self.first[shard])
 
     def to_bytes(self) -> bytes:
         """The file's content: stable JSON, so that equal data sets have equal digests."""

@@ -83,7 +83,7 @@ class StepDataset(Dataset["Batch | UserError"]):
         self._look_ahead(step)
         shape, index = self._shape, self._index
         planned = PlannedRows(index, self._plan, shape, step, self._rows)
-        firsts = self._store.first[planned.samples[:, 0]]
+        firsts = index.first[planned.samples[:, 0]]
         numbers = firsts + planned.samples[:, 1]
         pictures = BatchPictures(
             self._decoder, self._store, shape.image_size, planned.crops, planned.flips, numbers
