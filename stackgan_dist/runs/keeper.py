@@ -179,7 +179,6 @@ class Keeper:
         self._summed = 0
         self.stopped = False
         """Whether any rank was asked to stop, which all of them know from the same step on."""
-        self._reported: set[str] = set()
         self._may = ALL
         self._last = dict.fromkeys(May, time.monotonic())
         self._ending: Ending | None = None
@@ -242,9 +241,8 @@ class Keeper:
         try:
             return work()
         except Exception as error:
-            if what not in self._reported:
-                self._reported.add(what)
-                self.say(f"{what} could not be made ({type(error).__name__}: {error}); training goes on without")
+            more = f" ({type(error).__name__}: {error}); training goes on without"
+            self._monitor.say_once(f"{what} could not be made", more)
             return None
 
     def pauses_at(self, step: int) -> bool:

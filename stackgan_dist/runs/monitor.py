@@ -119,7 +119,7 @@ class Monitor:
         self._rows = b""
         """Not written yet."""
         self._folder = folder
-        self._reported: set[str] = set()
+        self._said: set[str] = set()
         self._board = Board(
             folder.path, folder.root, first_step + 1, lambda error: self._lost("TensorBoard's events", error)
         )
@@ -140,6 +140,12 @@ class Monitor:
             self._bar.write(f"{self._title}: {message}", file=sys.stderr)
         else:
             print(f"{self._title}: {message}", flush=True)
+
+    def say_once(self, what: str, more: str) -> None:
+        """One line, `what` and `more`; nothing where `what` was said before."""
+        if what not in self._said:
+            self._said.add(what)
+            self.say(what + more)
 
     def hand_over(self) -> None:
         """On an object store: close the event file, and send it and the new rows there in the background."""
@@ -247,15 +253,11 @@ class Monitor:
 
     def _failed(self, service: str, error: Exception) -> None:
         """Say once that a service fails."""
-        if service not in self._reported:
-            self._reported.add(service)
-            self.say(f"{service} fails ({type(error).__name__}: {error}); training goes on, its page has gaps")
+        self.say_once(f"{service} fails", f" ({type(error).__name__}: {error}); training goes on, its page has gaps")
 
     def _lost(self, what: str, error: Exception) -> None:
         """Say once what is not written any more."""
-        if what not in self._reported:
-            self._reported.add(what)
-            self.say(f"{what} could not be written to {self._folder.path}: {error}; training goes on without")
+        self.say_once(f"{what} could not be written", f" to {self._folder.path}: {error}; training goes on without")
 
 
 def _speed(images_per_s: float, waited: float, machine: Mapping[str, float]) -> str:
