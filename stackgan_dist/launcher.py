@@ -9,11 +9,12 @@ mend, and with 1 for everything else. `stackgan --ranks N` and launch/torchrun.s
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
 from stackgan_dist.cli.config_source import parse
@@ -62,7 +63,8 @@ def _run_folder(arguments: Sequence[str]) -> RunFolder | None:
     if _TRAINER not in arguments:
         return None
     try:
-        run = parse(list(arguments[arguments.index(_TRAINER) + 1 :])).run
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # rank 0 shows help and errors itself
+            run = parse(list(arguments[arguments.index(_TRAINER) + 1 :])).run
     except (UserError, SystemExit):
         return None
     return RunFolder(join(run.folder, run.name))

@@ -16,6 +16,7 @@ import pytest
 from distributed.harness import REPOSITORY
 from distributed.tiny import TINY_FLAGS
 
+from stackgan_dist import launcher
 from stackgan_dist.errors import EXIT_PREEMPTED, EXIT_USER_ERROR
 
 START_S = 240
@@ -112,6 +113,19 @@ def test_ctrl_c_twice_ends_at_once(packed: Path, tmp_path: Path) -> None:
         assert process.wait(START_S) == 128 + signal.SIGINT
         assert time.monotonic() - began < 6
     assert not (tmp_path / "runs" / "one" / "PREEMPTED").exists()
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--help-all"], ["--training.epochs", "x"], ["--no-such-flag"]])
+def test_help_and_refusals_are_left_to_the_ranks(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started = []
+    monkeypatch.setattr("torch.distributed.run.run", lambda options: started.append(options.training_script_args))
+    monkeypatch.setattr(sys, "argv", ["launcher", "-m", "stackgan_dist.train", *words])
+    with pytest.raises(SystemExit) as end:
+        launcher.main()
+    assert (end.value.code, started) == (0, [words])
+    assert capsys.readouterr() == ("", "")
 
 
 def _children(parent: int) -> list[int]:
