@@ -377,6 +377,15 @@ def test_where_nothing_fits_the_option_that_would_is_said(lay: Suggestion, tmp_p
     assert _captions(tmp_path, **given)["b.jpg"] == ("a blue one",)
 
 
+def test_the_option_is_said_as_a_shell_takes_it(tmp_path: Path) -> None:
+    _touch(tmp_path, "a.jpg", "b.jpg")
+    _write(tmp_path, "Ann's labels.csv", "photo of,Ann's words\na.jpg,a small red bird\nb.jpg,a blue one\n")
+    with pytest.raises(UserError) as told:
+        _records(tmp_path)
+    words = shlex.split(str(told.value).partition("--options ")[2])
+    assert words == ["captions=Ann's labels.csv", "file_column=photo of", "caption_column=Ann's words"]
+
+
 def test_folders_of_other_things_point_to_their_recipe(tmp_path: Path) -> None:
     (tmp_path / "0.tar").write_bytes(b"")
     with pytest.raises(UserError, match="it holds tars: pack it with the recipe webdataset"):

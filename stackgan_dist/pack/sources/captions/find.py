@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ class CaptionsFiles:
             return [CaptionsFile(name, split) for name, split in splits.items()]
         raise UserError(
             f"{self._files.root} has several files of captions: {some_names(fitting)}; choose with "
-            f"--options captions={fitting[0]}"
+            f"--options captions={shlex.quote(fitting[0])}"
         )
 
     def read(self, file: CaptionsFile) -> Iterator[Entry]:
@@ -177,8 +178,8 @@ class CaptionsFiles:
         groups = self._columns.of_captions(names) or [sorted(others, key=lambda column: -len(by_cell[column]))]
         file, caption = (next(iter(found), "NAME") for found in (files, groups[0]))
         return (
-            f"; choose its columns with --options captions={_quoted(name)} file_column={_quoted(file)} "
-            f"caption_column={_quoted(caption)}"
+            f"; choose its columns with --options captions={shlex.quote(name)} file_column={shlex.quote(file)} "
+            f"caption_column={shlex.quote(caption)}"
         )
 
     def _check_there(self, name: str) -> None:
@@ -215,7 +216,3 @@ def split_in(name: str) -> str:
     """The split that a captions file's top folder is called after, or a word of its name: captions_train.json."""
     words = re.findall(r"[a-z]+", PurePosixPath(name).stem.lower())
     return split_of(name) or next((SPLIT_OF[word] for word in words if word in SPLIT_OF), "")
-
-
-def _quoted(word: str) -> str:
-    return f"'{word}'" if re.search(r"[^\w./-]", word) else word
