@@ -9,7 +9,7 @@ from stackgan_dist.errors import UserError
 from stackgan_dist.importable import check_allowed, is_importable
 from stackgan_dist.storage.folder import FolderLike
 from stackgan_dist.text.files import file_of, find_file, has_file, name_of, read_file
-from stackgan_dist.text.folders import check_folder, from_pointer, same_encoder
+from stackgan_dist.text.folders import PREFIX, check_folder, from_pointer, same_encoder
 from stackgan_dist.text.own import own_encoder
 from stackgan_dist.text.protocol import SentenceEncoder, SentenceError, TextEncoder
 
@@ -32,18 +32,23 @@ importable names (own.py)."""
 
 def check_encoder(spec: str) -> None:
     """Raises UserError when `spec` is no encoder: a registered name, a trained one's file or folder, MODULE:CLASS."""
+    if spec in ENCODERS:
+        return
+    if is_importable(spec):
+        own_encoder(spec)
+    else:
+        _read_given(spec)
+
+
+def _read_given(spec: str) -> tuple[bytes, str]:
+    """Content and place of the file of the trained encoder `spec`; UserError when it is no encoder at all."""
     if spec == PUBLISHED:
         raise UserError(
             "the embeddings of this data set were published without an encoder for other sentences; to generate from "
             "new sentences, pack it with --encoder minilm and train on that"
         )
-    if spec in ENCODERS:
-        return
-    if is_importable(spec):
-        own_encoder(spec)
-        return
     try:
-        read_file(spec)
+        return read_file(spec)
     except FileNotFoundError:
         if has_file(spec):
             raise UserError(
@@ -60,10 +65,10 @@ def encoder_name(spec: str) -> str:
     """What an index calls the encoder `spec`; UserError as `check_encoder`."""
     if spec == PUBLISHED:
         return spec
-    check_encoder(spec)
     if spec in ENCODERS or is_importable(spec):
+        check_encoder(spec)
         return spec
-    return name_of(read_file(spec)[0])
+    return name_of(_read_given(spec)[0])
 
 
 def load_encoder(spec: str, beside: Sequence[FolderLike] = ()) -> TextEncoder:
@@ -80,19 +85,21 @@ def load_encoder(spec: str, beside: Sequence[FolderLike] = ()) -> TextEncoder:
         if beside:
             check_allowed(spec, f"the index of the data in {' or '.join(map(str, beside))}")
         return own_encoder(spec)
+    if spec in ENCODERS:
+        module, _, attribute = ENCODERS[spec].partition(":")
+        encoder: TextEncoder = getattr(importlib.import_module(module), attribute)()
+        return encoder
     if has_file(spec) and beside:
         data, where = find_file(spec, beside), file_of(spec)
     else:
-        check_encoder(spec)
-        if spec in ENCODERS:
-            module, _, attribute = ENCODERS[spec].partition(":")
-            encoder: TextEncoder = getattr(importlib.import_module(module), attribute)()
-            return encoder
-        data, where = read_file(spec)
+        data, where = _read_given(spec)
     if pointer := from_pointer(data):
         from stackgan_dist.text.hugging_face import HuggingFaceEncoder
 
-        return HuggingFaceEncoder(check_folder(*pointer), pointer[0])
+        name, folder = pointer
+        if not spec.startswith(PREFIX):  # the digest of one that is given as a folder was made just now
+            check_folder(name, folder)
+        return HuggingFaceEncoder(folder, name)
     from stackgan_dist.text.char_cnn_rnn import CharCNNRNNEncoder, from_file  # needs torch, which others do not
 
     return CharCNNRNNEncoder(from_file(data, where), name_of(data))

@@ -65,7 +65,8 @@ def find_file(name: str, beside: Sequence[FolderLike]) -> bytes:
         file = file_of(name)
         where = folder.url_of(file)
         if is_folder_name(name) and folder.path is not None and (folder.path / name / "config.json").is_file():
-            return to_pointer(check_folder(name, folder.path / name))  # it is here itself
+            here = folder.path / name
+            return to_pointer(here, check_folder(name, here))  # the encoder itself
         try:
             data = folder.read(file, lambda data: name_of(data) == name)
         except (FileNotFoundError, NotADirectoryError):

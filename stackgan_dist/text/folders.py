@@ -73,9 +73,9 @@ def _files(folder: Path) -> Iterator[Path]:
         yield from sorted(path for path in inside.iterdir() if path.suffix in _READ and path.is_file())
 
 
-def to_pointer(folder: Path) -> bytes:
-    """The content of the file that says where the encoder in `folder` lies."""
-    content = {"text_encoder": folder_name(folder), "folder": str(folder.resolve())}
+def to_pointer(folder: Path, name: str | None = None) -> bytes:
+    """The content of the file that says where the encoder in `folder` lies; `name` is its `folder_name`, if known."""
+    content = {"text_encoder": name or folder_name(folder), "folder": str(folder.resolve())}
     return (json.dumps(content, indent=1) + "\n").encode()
 
 
@@ -88,12 +88,12 @@ def from_pointer(data: bytes) -> tuple[str, Path] | None:
         return None
 
 
-def check_folder(name: str, folder: Path) -> Path:
-    """`folder`, which is to hold the encoder `name`; UserError where it is gone or another one."""
+def check_folder(name: str, folder: Path) -> str:
+    """The `folder_name` of `folder`, which is to hold the encoder `name`; UserError where it is gone or another one."""
     wanted = f"the text encoder {name} is needed for new sentences"
     give = f"give its folder with hf:FOLDER (--encoder), or copy or link it beside the data set or the run as {name}"
     if not (folder / "config.json").is_file():
         raise UserError(f"{wanted}, and {folder} is not there; {give}")
     if not same_encoder(found := folder_name(folder), name):
         raise UserError(f"{wanted}; {folder} holds {found}, which is another one; {give}")
-    return folder
+    return found

@@ -31,8 +31,8 @@ from stackgan_dist.pack.data_set import pack
 from stackgan_dist.pack.recipe import load_recipe
 from stackgan_dist.runs.trained import load_trained
 from stackgan_dist.scores.subject import Subject, open_subject
-from stackgan_dist.text import SentenceError, check_encoder, encoder_name, load_encoder, load_given
-from stackgan_dist.text.folders import is_folder_name, same_encoder
+from stackgan_dist.text import SentenceError, check_encoder, encoder_name, folders, load_encoder, load_given
+from stackgan_dist.text.folders import folder_name, is_folder_name, same_encoder
 
 SENTENCES = ["a red bird", "ein roter Vogel auf einem Ast", "红色的鸟", "a bird"]
 SIZE: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -223,6 +223,22 @@ def test_a_set_finds_its_encoder_again_or_says_which_folder_it_needs(tmp_path: P
         load_encoder(name, beside)
     with pytest.raises(UserError, match=rf"looked for it, and for {name}.json, in {tmp_path}"):
         load_encoder(name, [tmp_path])
+
+
+def test_the_files_of_a_folder_are_read_for_its_name_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may be gigabytes, and every packing process loads the encoder."""
+    folder = _bert(tmp_path / "model")
+    read = []
+
+    def counted(path: Path) -> str:
+        read.append(path)
+        return folder_name(path)
+
+    monkeypatch.setattr(folders, "folder_name", counted)
+    name = encoder_name(f"hf:{folder}")
+    assert read == [folder]
+    assert load_encoder(f"hf:{folder}").name == name
+    assert read == [folder, folder]
 
 
 def test_a_renamed_folder_is_the_same_encoder(
