@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from test_docs import SUBCOMMANDS, flags_among, known_flags
 
 from stackgan_dist import __main__ as stackgan
+from stackgan_dist.bench.__main__ import BENCHMARKS
 from stackgan_dist.cli import doors
 from stackgan_dist.cli.doors import COMMANDS, command_main
 from stackgan_dist.cli.short_help import HELP, short_help
@@ -34,6 +36,12 @@ def _stackgan(patch: pytest.MonkeyPatch, *arguments: str) -> int:
 def test_every_command_has_one() -> None:
     subs = {f"{name} {sub}" for name in ("pack", "human_rank") for sub in SUBCOMMANDS[name]}
     assert {*HELP} == {*COMMANDS} | subs
+
+
+def test_every_benchmark_is_named() -> None:
+    about = HELP["bench"]
+    assert about.usage.partition(" ")[0].split("|") == [*BENCHMARKS]
+    assert {*BENCHMARKS} <= {*re.findall(r"\w+", about.needed[0])}
 
 
 @pytest.mark.parametrize(("name", "example"), EXAMPLES, ids=lambda value: value if " " in value else None)

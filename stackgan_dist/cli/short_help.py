@@ -200,17 +200,20 @@ HELP = {
         ("nothing; every option has a default",),
     ),
     "human_rank build": ShortHelp(
-        "--runs RUN RUN ... --out DIR [OPTIONS]",
+        "--runs RUN RUN ...|--pictures FOLDER FOLDER ... --out DIR [OPTIONS]",
         "Generate every method's pictures of the same captions, as the paper's protocol has it.",
         (
             "stackgan human_rank build --runs runs/ours runs/theirs --out studies/birds",
             "stackgan human_rank build --runs runs/a runs/b --names ours theirs --out studies/birds --sentences 40",
             "stackgan --ranks 8 human_rank build --runs runs/a runs/b --out studies/all --captions-per-class 50",
         ),
-        ("--runs RUN RUN ...: two runs or more", "--out DIR: the folder for the study"),
+        (
+            "--runs RUN RUN ...: two runs or more; or --pictures FOLDER FOLDER ..., those of other systems",
+            "--out DIR: the folder for the study",
+        ),
     ),
     "human_rank serve": ShortHelp(
-        "[STUDY] [RUN] [OPTIONS]",
+        "STUDY|RUN [--run RUN] [OPTIONS]",
         "Show the pages in a browser: a study to rank, a run to try sentences on, or both.",
         (
             "stackgan human_rank serve runs/demo",
@@ -253,14 +256,14 @@ HELP = {
         ("folder [FLAGS of train], ending RUN MARKER or forget RUN MARKER; also --run RUN",),
     ),
     "bench": ShortHelp(
-        "step|loader|checkpoint|score|scaling [OPTIONS]",
+        "step|loader|checkpoint|score|preset|scaling [OPTIONS]",
         "How fast it is here: the plain way beside the fast one, in turns, in one table.",
         (
             "stackgan bench step --repeats 3",
             "stackgan bench loader",
             "stackgan bench scaling --json scaling.json",
         ),
-        ("step, loader, checkpoint, score or scaling; each has a --help-all of its own",),
+        ("step, loader, checkpoint, score, preset or scaling; each has a --help-all of its own",),
     ),
 }
 """Command, or command and subcommand -> its short help."""
