@@ -34,10 +34,15 @@ def check_encoder(spec: str) -> None:
     """Raises UserError when `spec` is no encoder: a registered name, a trained one's file or folder, MODULE:CLASS."""
     if spec in ENCODERS:
         return
-    if is_importable(spec):
+    if _is_own(spec):
         own_encoder(spec)
     else:
         _read_given(spec)
+
+
+def _is_own(spec: str) -> bool:
+    """Whether `spec` is MODULE:CLASS. hf:FOLDER is not, though a folder of the working directory may look like it."""
+    return is_importable(spec) and not spec.startswith(PREFIX)
 
 
 def _read_given(spec: str) -> tuple[bytes, str]:
@@ -65,7 +70,7 @@ def encoder_name(spec: str) -> str:
     """What an index calls the encoder `spec`; UserError as `check_encoder`."""
     if spec == PUBLISHED:
         return spec
-    if spec in ENCODERS or is_importable(spec):
+    if spec in ENCODERS or _is_own(spec):
         check_encoder(spec)
         return spec
     return name_of(_read_given(spec)[0])
@@ -81,7 +86,7 @@ def load_encoder(spec: str, beside: Sequence[FolderLike] = ()) -> TextEncoder:
 
     Raises UserError when it is unknown, or what it needs is not there.
     """
-    if is_importable(spec):
+    if _is_own(spec):
         if beside:
             check_allowed(spec, f"the index of the data in {' or '.join(map(str, beside))}")
         return own_encoder(spec)

@@ -266,6 +266,12 @@ def test_a_renamed_folder_is_the_same_encoder(
     assert [any("text encoder" in fault for fault in found) for found in faults] == [False, True]
 
 
+def test_a_folder_beside_which_one_works_is_no_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = _bert(tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    assert encoder_name("hf:model") == encoder_name(f"hf:{folder}") == load_encoder("hf:model").name
+
+
 def test_what_is_no_encoder_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="none is no folder; give the local folder of a model"):
         check_encoder(f"hf:{tmp_path / 'none'}")
