@@ -55,9 +55,9 @@ class Options:
     splits: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="SPLIT ...")] = None
     """The splits to pack, e.g. train test."""
     encoder: str | None = None
-    """The text encoder: ngrams (no weights), minilm (a sentence encoder), the folder or file of one trained by
-    stackgan_dist.train_text_encoder, published (the source's own embeddings), or MODULE:CLASS, an encoder of your own
-    (docs/extending.md)."""
+    """The text encoder: ngrams (no weights), minilm (a sentence encoder), hf:FOLDER (the local folder of a model as
+    Hugging Face has it), the folder or file of one trained by stackgan_dist.train_text_encoder, published (the source's
+    own embeddings), or MODULE:CLASS, an encoder of your own (docs/extending.md)."""
     samples_per_shard: SamplesPerShard | None = None
     """Put at most this many pictures into a shard."""
     shard_mb: Annotated[float, Range(above=0)] | None = None

@@ -35,7 +35,7 @@ class Recipe:
     source: str
     """The source: a name (stackgan_dist.pack.sources), or MODULE:CLASS."""
     text_encoder: str
-    """The encoder (stackgan_dist.text): a name, the file of a trained one, or MODULE:CLASS."""
+    """The encoder (stackgan_dist.text): a name, the file or folder of a trained one, hf:FOLDER, or MODULE:CLASS."""
     sizes: tuple[Side, ...] = (76, 304)
     """The sides of the stored squares in pixels, one folder each."""
     splits: tuple[str, ...] = ("train", "test")

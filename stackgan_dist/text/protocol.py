@@ -35,4 +35,4 @@ class TextEncoder(SentenceEncoder, Protocol):
 
     name: str
     """Its identity, written into the index of every data set that it encodes: the registry's name, one with the digest
-    of a trained encoder's file, or MODULE:CLASS of a user's own."""
+    of a trained encoder's file or folder (hf-NAME-DIGEST), or MODULE:CLASS of a user's own."""
