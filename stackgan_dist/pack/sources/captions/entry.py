@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,17 +107,16 @@ def _among(names: Iterable[str], wanted: Sequence[str]) -> list[str]:
     return [there[canonical(each)] for each in wanted if canonical(each) in there]
 
 
-def understood(read: Callable[[], Any], place: str, columns: Columns) -> Entry:
-    """The entry that `read()` gives the fields of, or one that says why `place` cannot be understood."""
+def understood(fields: object, place: str, columns: Columns) -> Entry:
+    """The entry that `fields` give, or one that says why what stands at `place` cannot be understood."""
     try:
-        fields = read()
         if not isinstance(fields, dict):
             raise TypeError(f"it is {kind(fields)}, not an object")
         file = next((text for name in columns.of_file(fields) if (text := given_text(fields, name))), "")
         if not file:
             raise ValueError("it names no file")
-    except (ValueError, TypeError, RecursionError) as error:
-        return Entry(place, (), fault=f"the line is not understood: {type(error).__name__}: {error}")
+    except (ValueError, TypeError) as error:
+        return not_understood(place, error)
     try:
         captions = given_captions(fields, columns.of_captions(fields))
         class_name = next((given_name(fields, name) for name in columns.of_class(fields)), "")
@@ -127,6 +126,11 @@ def understood(read: Callable[[], Any], place: str, columns: Columns) -> Entry:
     if split and split.lower() not in SPLIT_OF:
         return Entry(file, captions, fault=f"the split is {split!r}; {', '.join(SPLITS)} are known")
     return Entry(file, captions, class_name, SPLIT_OF.get(split.lower(), ""))
+
+
+def not_understood(place: str, error: Exception) -> Entry:
+    """The entry of what stands at `place`, where `error` came of reading it."""
+    return Entry(place, (), fault=f"the line is not understood: {type(error).__name__}: {error}")
 
 
 def merged(first: Entry, second: Entry) -> Entry:

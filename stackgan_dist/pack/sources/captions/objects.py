@@ -15,14 +15,20 @@ from contextlib import suppress
 from typing import Any
 
 from stackgan_dist.errors import UserError
-from stackgan_dist.pack.sources.captions.entry import Columns, Entry, given_name, kind, understood
+from stackgan_dist.pack.sources.captions.entry import Columns, Entry, given_name, kind, not_understood, understood
 
 
 def read_json_lines(lines: Iterable[str], where: str, columns: Columns) -> Iterator[Entry]:
     """The lines of a JSONL file called `where`; one that is not understood has a fault."""
     for number, line in enumerate(lines, 1):
         if line.strip():
-            yield understood(lambda line=line: json.loads(line), f"{where}:{number}", columns)  # type: ignore[misc]
+            place = f"{where}:{number}"
+            try:
+                fields = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                yield not_understood(place, error)
+            else:
+                yield understood(fields, place, columns)
 
 
 def read_json(text: str, where: str, columns: Columns) -> Iterator[Entry]:
@@ -38,7 +44,7 @@ def read_json(text: str, where: str, columns: Columns) -> Iterator[Entry]:
             return
         raise UserError(f"{where} is no JSON ({error}); mend it, or give a table or JSONL instead") from error
     for number, item in enumerate(_items(content, where, columns), 1):
-        yield understood(lambda item=item: item, f"{where}, entry {number}", columns)  # type: ignore[misc]
+        yield understood(item, f"{where}, entry {number}", columns)
 
 
 def _is_lines(text: str) -> bool:

@@ -42,7 +42,7 @@ def read_parquet(path: Path, where: str, columns: Columns) -> Iterator[Entry]:
             for batch in file.iter_batches(_ROWS_AT_ONCE, columns=sorted(wanted)):
                 for fields in batch.to_pylist():
                     number += 1
-                    yield understood(lambda fields=fields: fields, f"{where}, row {number}", columns)  # type: ignore[misc]
+                    yield understood(fields, f"{where}, row {number}", columns)
         except (pyarrow.ArrowException, OSError) as error:
             raise UserError(f"{where}, behind row {number}: {error}; write it again") from error
 

@@ -104,7 +104,7 @@ def read_table(lines: Iterable[str], form: Form, where: str, columns: Columns) -
                 row[0] = _NUMBER_OF_CAPTION.sub("", row[0])
             given = {column: cell.strip() for column, cell in zip(form.columns, row, strict=False) if cell.strip()}
             place = f"{where}, line {rows.line_num}"
-            entry = understood(lambda given=given: given, place, wanted)  # type: ignore[misc]
+            entry = understood(given, place, wanted)
             if (surplus := len(row) - len(form.columns)) > 0:
                 fault = f"{place}: {surplus} column{'s' * (surplus > 1)} too many; quote the caption"
                 entry = Entry(entry.file, entry.captions, entry.class_name, entry.split, fault)
@@ -119,4 +119,4 @@ def _plain_lines(lines: Iterable[str], where: str) -> Iterator[Entry]:
         if line.strip():
             name, _, caption = line.rstrip("\r\n").partition("\t")
             fields = {"file": _NUMBER_OF_CAPTION.sub("", name.strip()), "caption": caption}
-            yield understood(lambda fields=fields: fields, f"{where}, line {number}", Columns())  # type: ignore[misc]
+            yield understood(fields, f"{where}, line {number}", Columns())
