@@ -11,7 +11,6 @@ format have ids that are texts, folders in file names, and damaged entries: a ba
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -61,17 +60,16 @@ class Coco:
         faults: dict[str, str] = {}
         for number, annotation in enumerate(annotations):
             _read_annotation(annotation, number, captions, faults)
-        records = []
+        records, pad = [], self._fit == "pad"
         for number, image in enumerate(images):
             try:
                 name, picture = _read_image(image)
             except (TypeError, ValueError) as error:
                 place = f"{where}, image {number}"
-                records.append(Record(key_of(place), (), source_id=place, fault=str(error), present=False))
+                records.append(Record(key_of(place), (), source_id=place, pad=pad, fault=str(error), present=False))
                 continue
             said = tuple(caption for _, caption in sorted(captions.pop(name, ())))
-            records.append(_record(name, _place(picture, folder, there), said, faults.pop(name, "")))
-        records = [dataclasses.replace(record, pad=self._fit == "pad") for record in records]
+            records.append(_record(name, _place(picture, folder, there), said, faults.pop(name, ""), pad))
         records.sort(key=lambda record: record.key)
         settled = settle_missing(records, tree.files, partial=self._partial, what=f"coco {split}")
         account = tree.account({split: sum(record.present for record in settled)}, f"the annotations of {split}")
@@ -151,11 +149,12 @@ def _place(picture: str, folder: str, there: Names) -> str:
     return f"{folder}/{picture}"
 
 
-def _record(name: str, place: str, captions: tuple[str, ...], fault: str) -> Record:
+def _record(name: str, place: str, captions: tuple[str, ...], fault: str, pad: bool) -> Record:
     key = name.zfill(_DIGITS) if name.isdecimal() and name.isascii() and len(name) <= _DIGITS else key_of(name)
     return Record(
         key=key,
         captions=captions,
         source_id=place,
+        pad=pad,
         fault=fault if is_inside(place) else "its file name leaves the data set's folder",
     )
