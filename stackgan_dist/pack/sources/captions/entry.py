@@ -49,7 +49,7 @@ class Entry:
     @property
     def folder(self) -> str:
         """The one that the captions file lies in, "" for the root."""
-        return self.where.rpartition("/")[0]
+        return folder_of(self.where)
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,11 @@ class Columns:
         captions = next(iter(self.of_captions(names)), [])
         read = {*self.of_file(names)[:1], *captions, *self.of_class(names), *self.of_split(names)}
         return [name for name in names if name not in read]
+
+
+def folder_of(name: str) -> str:
+    """The folder that a file called `name` lies in, "" for the root."""
+    return name.rpartition("/")[0]
 
 
 @functools.lru_cache(4096)

@@ -14,7 +14,7 @@ from typing import TextIO
 
 from stackgan_dist.errors import UserError
 from stackgan_dist.pack.sources.account import some_names
-from stackgan_dist.pack.sources.captions.entry import Columns, Entry
+from stackgan_dist.pack.sources.captions.entry import Columns, Entry, folder_of
 from stackgan_dist.pack.sources.captions.objects import read_json, read_json_lines
 from stackgan_dist.pack.sources.captions.parquet import columns_of, read_parquet
 from stackgan_dist.pack.sources.captions.table import SEPARATORS, Form, cells, first_line, form_of, read_table
@@ -131,7 +131,7 @@ class CaptionsFiles:
             return True
 
     def _form(self, name: str, first: str) -> Form | None:
-        folder = _folder_of(name)
+        folder = folder_of(name)
         return form_of(first, self._columns, lambda called: self._is_picture(called, folder))
 
     def _fits(self, name: str) -> bool:
@@ -172,7 +172,7 @@ class CaptionsFiles:
         """What would read the file: by the names of its columns, or the cells that name a picture and say most."""
         by_cell = {column: row[number] if number < len(row) else "" for number, column in enumerate(names)}
         files = self._columns.of_file(names) or [
-            column for column, cell in by_cell.items() if cell and self._is_picture(cell, _folder_of(name))
+            column for column, cell in by_cell.items() if cell and self._is_picture(cell, folder_of(name))
         ]
         others = [column for column in by_cell if column not in files[:1]]
         groups = self._columns.of_captions(names) or [sorted(others, key=lambda column: -len(by_cell[column]))]
@@ -205,11 +205,6 @@ def _candidates(names: Sequence[str]) -> list[str]:
     found = [name for name in names if name.lower().endswith(_ENDINGS) and not is_hidden(name)]
     written = [name for name in found if "lemma" not in name.lower()]  # beside Flickr's captions as they were written
     return sorted(written, key=lambda name: (PurePosixPath(name).stem.lower() != "metadata", name.count("/"), name))
-
-
-def _folder_of(name: str) -> str:
-    """The folder that a file called `name` lies in, "" for the root."""
-    return name.rpartition("/")[0]
 
 
 def split_in(name: str) -> str:

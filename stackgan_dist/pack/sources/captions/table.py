@@ -10,6 +10,7 @@ What parts the columns is found by trying: the header, or the first picture's na
 from __future__ import annotations
 
 import csv
+import dataclasses
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -107,7 +108,7 @@ def read_table(lines: Iterable[str], form: Form, where: str, columns: Columns) -
             entry = understood(given, place, wanted)
             if (surplus := len(row) - len(form.columns)) > 0:
                 fault = f"{place}: {surplus} column{'s' * (surplus > 1)} too many; quote the caption"
-                entry = Entry(entry.file, entry.captions, entry.class_name, entry.split, fault)
+                entry = dataclasses.replace(entry, fault=fault)
             yield entry
     except csv.Error as error:
         raise UserError(f"{where}, line {rows.line_num}: {error}; close the quotes, or double those inside") from error
