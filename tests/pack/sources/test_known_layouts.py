@@ -21,6 +21,7 @@ from stackgan_dist.pack.sources import Record
 from stackgan_dist.pack.sources.cub import Cub
 from stackgan_dist.pack.sources.folder import PictureFolder
 from stackgan_dist.pack.sources.names import AmbiguousNameError, PictureNames
+from stackgan_dist.storage.folder import Folder
 
 PICTURES = ("1000268201_693b08cb0e.jpg", "1001773457_577c3a7d70.jpg", "1002674143_1b742ab4b8.jpg")
 SAID = {
@@ -375,6 +376,27 @@ def test_where_nothing_fits_the_option_that_would_is_said(lay: Suggestion, tmp_p
     else:
         given["file_column"] = "photo_of"
     assert _captions(tmp_path, **given)["b.jpg"] == ("a blue one",)
+
+
+@pytest.mark.parametrize(("name", "times"), [("captions.csv", 1), ("labels.csv", 2)])
+def test_a_captions_file_is_fetched_to_find_it_and_to_read_it_alone(
+    name: str, times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store sends it each time. The columns that are not read are told from the same copy."""
+    fetched = []
+    local_copy = Folder.local_copy
+
+    def counted(folder: Folder, file: str) -> Any:
+        fetched.append(file)
+        return local_copy(folder, file)
+
+    monkeypatch.setattr(Folder, "local_copy", counted)
+    _touch(tmp_path, "a.jpg", "b.jpg")
+    _write(tmp_path, name, "file,caption,mood\na.jpg,a small red bird,7\nb.jpg,a blue one,8\n")
+    source = PictureFolder(str(tmp_path))
+    source.records("train")
+    assert fetched == [name] * times
+    assert "columns that are not read: mood" in " ".join(source.account(["train"]).notes)
 
 
 def test_the_option_is_said_as_a_shell_takes_it(tmp_path: Path) -> None:

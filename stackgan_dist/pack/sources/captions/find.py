@@ -58,6 +58,8 @@ class CaptionsFiles:
         self._files = files
         self._columns = columns
         self._pictures = pictures
+        self._headers: dict[str, list[str]] = {}
+        """Name of a table or parquet file that was read -> its columns; a store would send it once more for them."""
 
     def found(self, names: Sequence[str]) -> list[CaptionsFile]:
         """Those among `names` that name pictures and their captions: one, or one for each split or folder.
@@ -82,15 +84,8 @@ class CaptionsFiles:
             yield dataclasses.replace(entry, where=file.name, split=entry.split or file.split)
 
     def columns(self, file: CaptionsFile) -> list[str]:
-        """The names of its columns, where it is a table or parquet file with them."""
-        if file.name.lower().endswith(".parquet"):
-            with self._files.folder.local_copy(file.name) as path:
-                return columns_of(path, file.name)
-        if file.name.lower().endswith((*_JSON_LINES, ".json")):
-            return []
-        with self._opened(file.name) as text:
-            form = self._form(file.name, first_line(text))
-        return list(form.columns) if form and form.has_header else []
+        """The names of its columns, where it is a table or parquet file with them that was read."""
+        return self._headers.get(file.name, [])
 
     def looked_like(self, names: Sequence[str]) -> list[str]:
         """What the first of the files among `names` that may hold captions look like, a line each, for a message."""
@@ -100,6 +95,7 @@ class CaptionsFiles:
         if name.lower().endswith(".parquet"):
             self._check_there(name)
             with self._files.folder.local_copy(name) as path:
+                self._headers[name] = columns_of(path, name)
                 yield from read_parquet(path, name, self._columns)
             return
         with self._opened(name) as text:
@@ -121,6 +117,7 @@ class CaptionsFiles:
             form = self._form(name, first)
             if form is None:
                 raise UserError(self._look(name))
+            self._headers[name] = list(form.columns) if form.has_header else []
             yield from read_table(itertools.chain(head, text), form, name, self._columns)
 
     def _is_picture(self, name: str, folder: str) -> bool:
@@ -146,7 +143,8 @@ class CaptionsFiles:
         """What the file called `name` holds, and the option that would read it."""
         if name.lower().endswith(".parquet"):
             try:
-                names = self.columns(CaptionsFile(name))
+                with self._files.folder.local_copy(name) as path:
+                    names = columns_of(path, name)
             except UserError as error:
                 return str(error)
             return f"{name} has the columns {', '.join(names)}{self._option(name, names, [])}"
