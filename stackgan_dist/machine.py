@@ -105,10 +105,14 @@ def open_files_limit() -> int:
     return _MOST_OPEN_FILES if soft == resource.RLIM_INFINITY else soft
 
 
+class TooManyOpenFilesError(RankError):
+    """This process, or its machine, may open no more files until some are closed."""
+
+
 def check_open_files(error: OSError) -> None:
-    """Raise a RankError that names the limit where `error` says that too many files are open."""
+    """Raise a TooManyOpenFilesError that names the limit where `error` says that too many files are open."""
     if error.errno in (errno.EMFILE, errno.ENFILE):
-        raise RankError(
+        raise TooManyOpenFilesError(
             f"too many files are open at once ({error.strerror}); this process may open {open_files_limit()}: raise "
             "that with ulimit -n, or for all users in /etc/security/limits.conf"
         ) from error

@@ -12,11 +12,13 @@ import pytest
 
 from stackgan_dist.cli.doors import front_door
 from stackgan_dist.config import DataConfig
+from stackgan_dist.data import shard
 from stackgan_dist.data.dataset import open_packed
 from stackgan_dist.data.shard import OpenShards
 from stackgan_dist.distributed import environment
 from stackgan_dist.distributed.environment import ranks_from_environment
 from stackgan_dist.errors import EXIT_USER_ERROR
+from stackgan_dist.machine import TooManyOpenFilesError
 
 LAUNCHER = {"RANK": "2", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "127.0.0.1"}
 
@@ -88,16 +90,48 @@ def test_a_command_raises_the_soft_limit(few_files: int) -> None:
 
 
 @pytest.mark.usefixtures("few_files")
-def test_what_is_open_stays_below_the_limit(packed: Path) -> None:
+def test_what_is_open_stays_below_the_limit(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = open_packed(DataConfig(url=str(packed)), 64)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (51, few_files_hard()))
+    monkeypatch.setattr(shard, "_OTHER_FILES", 97)
     shards = OpenShards(data.index, data.cache(), keep=64)
-    for _ in range(2):
-        for number in range(len(data.index.shards)):
-            assert shards[number].keys
+    _read_all(shards)
     assert len(shards._readers) == 3
 
 
-def few_files_hard() -> int:
-    """The hard limit, which only root may raise again."""
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+@pytest.mark.usefixtures("few_files")
+def test_where_others_have_taken_the_files_that_were_left_shards_give_way(packed: Path) -> None:
+    data = open_packed(DataConfig(url=str(packed)), 64)
+    shards = OpenShards(data.index, data.cache(), keep=64)
+    taken: list[int] = []
+    try:
+        while is_one_left():
+            taken.append(os.open(os.devnull, os.O_RDONLY))
+        for number in taken[-3:]:
+            os.close(number)
+        del taken[-3:]
+        _read_all(shards)
+        assert 1 <= len(shards._readers) <= 3
+        shards.close()
+        taken += [os.open(os.devnull, os.O_RDONLY) for _ in range(3)]
+        with pytest.raises(TooManyOpenFilesError, match="ulimit -n"):
+            _read_all(shards)
+    finally:
+        for number in taken:
+            os.close(number)
+
+
+def is_one_left() -> bool:
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        if error.errno != errno.EMFILE:
+            raise
+        return False
+    else:
+        return True
+
+
+def _read_all(shards: OpenShards) -> None:
+    for _ in range(2):
+        for number in range(len(shards._index.shards)):
+            assert shards[number].keys

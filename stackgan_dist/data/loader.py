@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -34,6 +36,8 @@ _SHARDS_OPEN = 64
 """At least so many are kept open, where a set has them: opening one reads all its headers."""
 _AHEAD = 4
 """Batches that each loader process makes before they are asked for."""
+_DEATHS = ("exited unexpectedly", "is killed by signal")
+"""How torch's DataLoader says that one of its processes is gone: seen by the one who waits, or by a handler."""
 _LOOK_S = 1.0
 """How often a rank that waits for a batch looks whether it is to stop."""
 _STOPPING_S = 10.0
@@ -170,7 +174,8 @@ def in_time(
     """
     if loader.num_workers:
         loader.timeout = _LOOK_S
-    iterator = iter(loader)
+    with _child_handler_kept():
+        iterator = iter(loader)
     since, asked_s = time.monotonic(), math.inf
     while True:
         try:
@@ -179,7 +184,7 @@ def in_time(
             return
         except RuntimeError as error:
             waited_s = time.monotonic() - since
-            if "exited unexpectedly" in str(error):
+            if any(form in str(error) for form in _DEATHS):
                 raise RankError(
                     f"a loader process is gone ({first_line(error)}): it was killed, perhaps for want of "
                     f"memory ({describe_shared_memory()}); give it more, lower --data.memory-gb, or load in the rank "
@@ -198,6 +203,22 @@ def in_time(
             continue
         yield batch
         since, asked_s = time.monotonic(), math.inf
+
+
+@contextmanager
+def _child_handler_kept() -> Iterator[None]:
+    """What SIGCHLD does stays as it is while torch starts a loader's processes.
+
+    torch's handler would raise the error of a process's death wherever the rank is just then, amid an exchange with
+    others or a checkpoint. Whoever waits for a batch looks for the dead anyway.
+    """
+    handler = signal.getsignal(signal.SIGCHLD)
+    try:
+        yield
+    finally:
+        # Only Python's main thread may set one, and torch does so only there; one that C code set cannot be put back.
+        if threading.current_thread() is threading.main_thread() and handler is not None:
+            signal.signal(signal.SIGCHLD, handler)
 
 
 def _shield_from_signals(_worker: int) -> None:

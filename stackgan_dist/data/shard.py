@@ -21,7 +21,7 @@ from stackgan_dist.data.cache import ShardCache
 from stackgan_dist.data.index import Index
 from stackgan_dist.data.shard_classes import ShardClasses
 from stackgan_dist.errors import UserError
-from stackgan_dist.machine import open_files_limit
+from stackgan_dist.machine import TooManyOpenFilesError, open_files_limit
 
 _BLOCK = 512
 """Bytes; a tar is made of such."""
@@ -156,12 +156,25 @@ class OpenShards:
     def __getitem__(self, number: int) -> ShardReader:
         if number not in self._readers:
             shard = self._index.shards[number]
-            self._readers[number] = ShardReader(self._cache.open(number), shard.name, shard.samples)
+            self._readers[number] = ShardReader(self._opened(number), shard.name, shard.samples)
             self.close_removed()
             if len(self._readers) > self._keep:
-                self._readers.popitem(last=False)[1].close()
+                self._close_oldest()
         self._readers.move_to_end(number)
         return self._readers[number]
+
+    def _opened(self, number: int) -> BinaryIO:
+        """Shard `number`, open. Where the rest of the process has taken the files that were left, old ones give way."""
+        while True:
+            try:
+                return self._cache.open(number)
+            except TooManyOpenFilesError:
+                if not self._readers:
+                    raise
+                self._close_oldest()
+
+    def _close_oldest(self) -> None:
+        self._readers.popitem(last=False)[1].close()
 
     def close(self) -> None:
         """Close all of them."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 
 from stackgan_dist.errors import UserError
-from stackgan_dist.importable import check_allowed, is_importable
+from stackgan_dist.importable import check_allowed, is_importable, known_part
 from stackgan_dist.storage.folder import FolderLike
 from stackgan_dist.text.files import file_of, find_file, has_file, name_of, read_file
 from stackgan_dist.text.folders import PREFIX, check_folder, from_pointer, same_encoder
@@ -91,8 +90,7 @@ def load_encoder(spec: str, beside: Sequence[FolderLike] = ()) -> TextEncoder:
             check_allowed(spec, f"the index of the data in {' or '.join(map(str, beside))}")
         return own_encoder(spec)
     if spec in ENCODERS:
-        module, _, attribute = ENCODERS[spec].partition(":")
-        encoder: TextEncoder = getattr(importlib.import_module(module), attribute)()
+        encoder: TextEncoder = known_part(ENCODERS[spec])()
         return encoder
     if has_file(spec) and beside:
         data, where = find_file(spec, beside), file_of(spec)

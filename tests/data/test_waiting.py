@@ -9,7 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -56,6 +56,35 @@ def test_a_killed_process_is_told_in_a_line() -> None:
     assert isinstance(next(batches), Batch)
     with pytest.raises(RankError, match=r"a loader process is gone .*--data.workers 0"):
         next(batches)
+
+
+def test_a_death_is_told_only_to_who_waits_for_a_batch() -> None:
+    """Not wherever the rank is just then, as torch's own handler does: that may be amid an exchange with others."""
+    before = signal.getsignal(signal.SIGCHLD)
+    batches = in_time(_loader(Dying()), 30, lambda: False)  # type: ignore[arg-type]
+    next(batches)
+    assert signal.getsignal(signal.SIGCHLD) == before
+    end = time.monotonic() + 3
+    while time.monotonic() < end:
+        time.sleep(0.01)
+    with pytest.raises(RankError, match=r"a loader process is gone"):
+        next(batches)
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["DataLoader worker (pid(s) 7) exited unexpectedly", "DataLoader worker (pid 7) is killed by signal: Killed. "],
+)
+def test_each_way_in_which_torch_tells_a_death_is_understood(said: str) -> None:
+    class Told:
+        num_workers = 0
+
+        def __iter__(self) -> Iterator[Batch]:
+            raise RuntimeError(said)
+            yield BATCH
+
+    with pytest.raises(RankError, match=r"a loader process is gone .*pid.*--data.workers 0"):
+        next(in_time(Told(), 30, lambda: False))  # type: ignore[arg-type]
 
 
 def test_a_process_that_hangs_is_waited_for_so_long_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
