@@ -20,12 +20,12 @@ from stackgan_dist.data.pictures import RealPictures
 from stackgan_dist.distributed.collectives import one_thread_per_rank, sum_over_ranks, with_progress
 from stackgan_dist.distributed.process_group import process_group
 from stackgan_dist.errors import UserError
+from stackgan_dist.overlap import made_ahead
 from stackgan_dist.painted.species import PALETTE, PARTS
 from stackgan_dist.ranges import Range
 from stackgan_dist.runs.score_rows import append_score
 from stackgan_dist.scores.colours import agreement
 from stackgan_dist.scores.diversity import diversity_of_generated, diversity_of_real
-from stackgan_dist.scores.overlap import made_ahead
 from stackgan_dist.scores.sharpness import steepness
 from stackgan_dist.scores.subject import Subject, open_subject
 

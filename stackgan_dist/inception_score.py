@@ -15,10 +15,10 @@ from stackgan_dist.classifiers.classifier import load_classifier
 from stackgan_dist.cli.doors import front_door, parse_options
 from stackgan_dist.distributed.collectives import one_thread_per_rank, sum_over_ranks, with_progress
 from stackgan_dist.distributed.process_group import process_group
+from stackgan_dist.overlap import made_ahead
 from stackgan_dist.ranges import Range
 from stackgan_dist.runs.score_rows import append_score
 from stackgan_dist.scores.inception import InceptionScoreSums
-from stackgan_dist.scores.overlap import made_ahead
 from stackgan_dist.scores.subject import Subject, open_subject
 
 

@@ -30,6 +30,7 @@ from stackgan_dist.distributed.collectives import one_thread_per_rank, sum_over_
 from stackgan_dist.distributed.process_group import Ranks, main_first, process_group
 from stackgan_dist.errors import UserError
 from stackgan_dist.models.config import ImageSize
+from stackgan_dist.overlap import made_ahead
 from stackgan_dist.ranges import Range, Seed, Timeout
 from stackgan_dist.runs.checkpoint import to_bytes
 from stackgan_dist.storage.files import write_bytes
@@ -139,7 +140,7 @@ def _look_at_all(
     """
     numbers, labels, held_out = [torch.empty(0).long()], [torch.empty(0).long()], [torch.empty(0).bool()]
     features = [torch.empty(0, base.feature_width)]
-    batches = pictures.views(views, ranks.rank, ranks.world_size)
+    batches = made_ahead(pictures.views(views, ranks.rank, ranks.world_size), ranks.device)
     for batch in with_progress(batches, "pictures", len(pictures) * views, ranks):
         numbers.append(batch.numbers)
         features.append(base.features(batch.images).cpu())

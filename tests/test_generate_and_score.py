@@ -20,7 +20,7 @@ from small_classifier import open_door_with_it, small_classifier
 from small_encoders import small_clip, small_dinov2
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from stackgan_dist import colour_agreement, generate, inception_score
+from stackgan_dist import colour_agreement, generate, inception_score, overlap
 from stackgan_dist.classifiers import classifier
 from stackgan_dist.data.index import load_index
 from stackgan_dist.distributed.process_group import Ranks
@@ -30,7 +30,6 @@ from stackgan_dist.models.baselines import deconvolution
 from stackgan_dist.runs.folder import find_run
 from stackgan_dist.runs.trained import load_trained
 from stackgan_dist.scores import __main__ as scores
-from stackgan_dist.scores import overlap
 from stackgan_dist.scores.rows import ROWS
 from stackgan_dist.scores.subject import Subject, open_subject
 

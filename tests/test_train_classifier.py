@@ -15,10 +15,12 @@ from small_classifier import open_door_with_it, small_classifier
 from stackgan_dist import train_classifier
 from stackgan_dist.classifiers import classifier, fine_tuning
 from stackgan_dist.classifiers.classifier import load_classifier
+from stackgan_dist.classifiers.fine_tuning import FineTuning
 from stackgan_dist.classifiers.inception_v3 import InceptionV3
 from stackgan_dist.classifiers.labelled_pictures import LabelledPictures
 from stackgan_dist.config import DataConfig
 from stackgan_dist.data.dataset import open_packed
+from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.errors import UserError
 
 
@@ -133,6 +135,18 @@ def test_all_layers_are_trained_on_alike_on_any_ranks(
     pictures = _pictures(packed, held_out=0.2)
     learned = [int(n) for batch in pictures.views(1, 0, 1) for n in batch.numbers[~batch.held_out]]
     assert _loss(one, pictures, learned) < 0.85 * _loss(fitted, pictures, learned)
+
+
+def test_a_rank_without_pictures_of_a_batch_takes_its_step_too(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fine_tuning, "BATCH_SIZE", 2)
+    tuning, learned, pictures = FineTuning(2, 1e-5, batch_size=7, seed=0), torch.arange(1, 9), _pictures(packed)
+    seen = []
+    for rank in range(3):
+        pieces = list(tuning._pieces(pictures, learned, Ranks(rank, 3, torch.device("cpu"), None)))
+        assert [piece.of for piece in pieces if piece.is_last] == [7, 1, 7, 1]
+        assert all((piece.views is None) == (len(piece.numbers) == 0) for piece in pieces)
+        seen += [int(number) for piece in pieces if piece.views is not None for number in piece.views.numbers]
+    assert sorted(seen) == sorted(2 * learned.tolist())
 
 
 def test_an_inception_file_gets_a_layer_of_the_data_s_classes(

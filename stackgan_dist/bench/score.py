@@ -34,10 +34,10 @@ from stackgan_dist.generation.generate import GeneratedBatch, GeneratedPictures
 from stackgan_dist.machine import cores_of_this_rank
 from stackgan_dist.models import ModelConfig, build_generator
 from stackgan_dist.models.config import Width
+from stackgan_dist.overlap import made_ahead
 from stackgan_dist.ranges import Range, check_fields
 from stackgan_dist.runs.utilisation import peak_memory_of
 from stackgan_dist.scores.judges import Judges
-from stackgan_dist.scores.overlap import made_ahead
 from stackgan_dist.scores.picture_sums import PictureSums
 from stackgan_dist.scores.protocol import ScoreProtocol
 from stackgan_dist.scores.r_precision import Candidates, TextMap, candidate_captions

@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stackgan_dist.classifiers.classifier import BATCH_SIZE, NetworkClassifier
-from stackgan_dist.classifiers.labelled_pictures import LabelledPictures
+from stackgan_dist.classifiers.labelled_pictures import LabelledBatch, LabelledPictures
 from stackgan_dist.distributed.collectives import sum_over_ranks, with_progress
 from stackgan_dist.distributed.process_group import Ranks
+from stackgan_dist.overlap import made_ahead
 from stackgan_dist.randomness import Stream, permutation
 
 _WEIGHT_DECAY = 0.01
@@ -27,16 +28,19 @@ FIRST_VIEW = 1_000
 
 
 @dataclass(frozen=True)
-class _Share:
-    """A rank's part of a batch."""
+class _Piece:
+    """What a rank computes at once of its share of a batch."""
 
     numbers: Tensor
-    """(n,), int64: of its pictures; n may be 0."""
+    """(n,), int64: of its pictures; n is 0 where a rank has none of a batch."""
+    views: LabelledBatch | None
+    """Of these pictures; None where there are none."""
     of: int
-    """Pictures of all ranks."""
-    epoch: int
+    """Pictures of all ranks in the batch."""
     progress: float
     """Share of the training that is over, in [0, 1)."""
+    is_last: bool
+    """Whether the weights are to be changed after it."""
 
 
 @dataclass(frozen=True)
@@ -61,26 +65,31 @@ class FineTuning:
         weights = list(classifier.module.requires_grad_(True).parameters())
         optimizer = torch.optim.AdamW(weights, self.learning_rate, weight_decay=_WEIGHT_DECAY, foreach=True)
         total = self.epochs * len(learned)
-        for share in with_progress(self._shares(learned, ranks), "fine-tuning", total, ranks):
-            optimizer.param_groups[0]["lr"] = self.learning_rate * (1 + math.cos(math.pi * share.progress)) / 2
-            optimizer.zero_grad()
-            for numbers in share.numbers.split(BATCH_SIZE):
-                batch = pictures.batch(numbers.tolist(), FIRST_VIEW + share.epoch)
-                logits = classifier.network(classifier.prepared(batch.images.to(classifier.device))).logits
-                loss = F.cross_entropy(logits, batch.labels.to(classifier.device), reduction="sum")
-                (loss / share.of).backward()
-            _add_up_gradients(weights, ranks)
-            optimizer.step()
+        optimizer.zero_grad()
+        pieces = made_ahead(self._pieces(pictures, learned, ranks), classifier.device)
+        for piece in with_progress(pieces, "fine-tuning", total, ranks):
+            if piece.views is not None:
+                images, labels = (t.to(classifier.device) for t in (piece.views.images, piece.views.labels))
+                logits = classifier.network(classifier.prepared(images)).logits
+                (F.cross_entropy(logits, labels, reduction="sum") / piece.of).backward()
+            if piece.is_last:
+                optimizer.param_groups[0]["lr"] = self.learning_rate * (1 + math.cos(math.pi * piece.progress)) / 2
+                _add_up_gradients(weights, ranks)
+                optimizer.step()
+                optimizer.zero_grad()
         classifier.module.requires_grad_(False)
 
-    def _shares(self, learned: Tensor, ranks: Ranks) -> Iterator[_Share]:
+    def _pieces(self, pictures: LabelledPictures, learned: Tensor, ranks: Ranks) -> Iterator[_Piece]:
         count = len(learned)
         for epoch in range(self.epochs):
             order = learned[torch.from_numpy(permutation(count, self.seed, Stream.FINE_TUNING_ORDER, epoch))]
             for begin in range(0, count, self.batch_size):
                 batch = order[begin : begin + self.batch_size]
                 progress = (epoch + begin / count) / self.epochs
-                yield _Share(batch[ranks.rank :: ranks.world_size], len(batch), epoch, progress)
+                own = batch[ranks.rank :: ranks.world_size].split(BATCH_SIZE)  # one, of none, where there are none
+                for numbers in own:
+                    views = pictures.batch(numbers.tolist(), FIRST_VIEW + epoch) if len(numbers) else None
+                    yield _Piece(numbers, views, len(batch), progress, is_last=numbers is own[-1])
 
 
 def _add_up_gradients(weights: list[nn.Parameter], ranks: Ranks) -> None:

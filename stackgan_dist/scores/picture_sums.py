@@ -11,11 +11,11 @@ from torch import Tensor
 from stackgan_dist.data.captions import Caption
 from stackgan_dist.distributed.collectives import sum_over_ranks, with_progress
 from stackgan_dist.distributed.process_group import Ranks
+from stackgan_dist.overlap import made_ahead
 from stackgan_dist.scores.frechet import FrechetSums
 from stackgan_dist.scores.inception import InceptionScoreSums
 from stackgan_dist.scores.judges import Judges
 from stackgan_dist.scores.kernel import FirstFeatures
-from stackgan_dist.scores.overlap import made_ahead
 
 Matches = Callable[[Tensor, Tensor, Sequence[Caption]], Tensor]
 """Numbers (N,), the classifier's features (N, width) and captions of N pictures -> (N,): 1 where the picture is nearest

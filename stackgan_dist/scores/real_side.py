@@ -21,6 +21,7 @@ from stackgan_dist.distributed.agreement import code_digest
 from stackgan_dist.distributed.collectives import sum_over_ranks, with_progress
 from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.machine import user_name
+from stackgan_dist.overlap import made_ahead
 from stackgan_dist.runs.cached import cached_or_made, is_cached
 from stackgan_dist.scores.comparison import RealSet
 from stackgan_dist.scores.diversity import Diversity
@@ -28,7 +29,6 @@ from stackgan_dist.scores.frechet import FrechetSums
 from stackgan_dist.scores.inception import InceptionScore, InceptionScoreSums
 from stackgan_dist.scores.judges import Judges
 from stackgan_dist.scores.kernel import FirstFeatures
-from stackgan_dist.scores.overlap import made_ahead
 from stackgan_dist.scores.picture_sums import Matches, PictureBatch, PictureSums
 from stackgan_dist.scores.protocol import ScoreProtocol
 

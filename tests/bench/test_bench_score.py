@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from small_classifier import small_classifier
 
+from stackgan_dist import overlap
 from stackgan_dist.bench import score
 from stackgan_dist.errors import UserError
-from stackgan_dist.scores import overlap
 
 
 def test_the_table_has_both_ways_and_their_parts(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:

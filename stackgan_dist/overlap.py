@@ -1,7 +1,7 @@
-"""Making and measuring at the same time: the next batch is made while the one before is measured.
+"""Making and using at the same time: the next batch is made while the one before is used.
 
-A thread makes them. On CUDA it has a stream of its own, so the device generates one batch while it classifies the other
-and while the host adds up what was found.
+A thread makes them: it decodes pictures, or generates them. On CUDA it has a stream of its own, so the device generates
+one batch while it classifies the other and while the host adds up what was found.
 """
 
 from __future__ import annotations

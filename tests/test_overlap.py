@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import pytest
 import torch
 
+from stackgan_dist import overlap
 from stackgan_dist.errors import UserError
 from stackgan_dist.machine import cores_of_this_rank
-from stackgan_dist.scores import overlap
-from stackgan_dist.scores.overlap import made_ahead
+from stackgan_dist.overlap import made_ahead
 
 CPU = torch.device("cpu")
 SOON_S = 20.0
