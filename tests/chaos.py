@@ -103,14 +103,20 @@ class Run:
 
 
 def flags(data: str, folder: Path, epochs: int) -> list[str]:
-    """Of stackgan_dist.train: a run of a few thousand weights that checkpoints all the time."""
+    """Of stackgan_dist.train: a run of a few thousand weights that checkpoints all the time.
+
+    It has all terms of the picture recipe, hence every kind of state that a run can have.
+    """
     values = {
         "data.url": data, "data.workers": 1, "run.folder": folder, "run.name": "run", "run.tick-steps": 1,
         "run.checkpoint-steps": 4, "run.timeout-s": TIMEOUT_S, "run.sample-captions": 1, "training.epochs": epochs,
         "training.batch-size": BATCH, "training.halve-every-epochs": 0, "model.generator-width": 4,
         "model.discriminator-width": 4, "model.condition-dim": 4, "model.noise-dim": 4,
+        "training.contrastive-weight": 1, "training.generator-contrastive-weight": 1,
+        "training.reading-weight": 40, "training.reading-kl-weight": 0.05,
     }  # fmt: skip
-    return [part for name, value in values.items() for part in (f"--{name}", str(value))]
+    pairs = [part for name, value in values.items() for part in (f"--{name}", str(value))]
+    return [*pairs, "--model.text-every-layer"]
 
 
 def read_trace(path: Path) -> dict[int, list[list[int]]]:
