@@ -3,6 +3,7 @@
 import dataclasses
 import fcntl
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,12 @@ from stackgan_dist.storage.files import open_filesystem
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
+
+# Started in the background (`bash tests/run.sh &`) or under nohup, tests would hand ignored signals on to the runs that
+# they start, and a run keeps ignoring what it finds ignored.
+for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) == signal.SIG_IGN:
+        signal.signal(_number, _handler)
 
 
 @pytest.hookimpl(optionalhook=True)
