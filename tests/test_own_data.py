@@ -107,8 +107,21 @@ def img2dataset(root: Path, birds: Sequence[Bird]) -> list[str]:
     return ["webdataset"]
 
 
+def parquet_files(root: Path, birds: Sequence[Bird]) -> list[str]:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    (root / "data").mkdir(parents=True)
+    for split, some in (("train", birds[8:]), ("validation", birds[:8])):
+        rows = []
+        for name, image, captions in some:
+            jpeg = io.BytesIO()
+            image.save(jpeg, "JPEG")
+            rows.append({"image": {"bytes": jpeg.getvalue(), "path": f"{name}.jpg"}, "caption": captions})
+        parquet.write_table(pyarrow.Table.from_pylist(rows), root / f"data/{split}-00000-of-00001.parquet")
+    return ["parquet"]
+
+
 LAYOUTS: tuple[Callable[[Path, Sequence[Bird]], list[str]], ...] = (
-    texts_beside, flickr8k, imagefolder, coco_file, attngan_cub, img2dataset
+    texts_beside, flickr8k, imagefolder, coco_file, attngan_cub, img2dataset, parquet_files
 )  # fmt: skip
 
 

@@ -40,8 +40,8 @@ class Options:
     """
 
     recipe: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RECIPE")]
-    """The recipe: one that comes with the package (painted, cub, oxford102, coco, folder, webdataset), the path of a
-    TOML file, or MODULE:CLASS, a source of your own (docs/extending.md)."""
+    """The recipe: one that comes with the package (painted, cub, oxford102, coco, folder, parquet, webdataset), the
+    path of a TOML file, or MODULE:CLASS, a source of your own (docs/extending.md)."""
     root: str | None = None
     """The folder or URL of the source's files; the recipe says what must be in it."""
     out: str | None = None

@@ -22,8 +22,8 @@ from stackgan_dist.errors import UserError
 from stackgan_dist.pack.pictures import ENDINGS, PictureError, load_picture
 from stackgan_dist.pack.sources import Record, Source
 from stackgan_dist.pack.sources.files import Files
-from stackgan_dist.pack.sources.folder import PictureFolder, key_of
-from stackgan_dist.pack.sources.names import TARS, is_hidden
+from stackgan_dist.pack.sources.folder import PictureFolder
+from stackgan_dist.pack.sources.names import TARS, is_hidden, key_of
 from stackgan_dist.pack.sources.splits import SPLITS
 from stackgan_dist.pack.sources.webdataset import WebDatasetTars, tars_of
 from stackgan_dist.randomness import Stream, permutation

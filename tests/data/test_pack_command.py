@@ -113,7 +113,7 @@ def test_every_option_of_a_source_survives_the_command_line(tmp_path: Path) -> N
     words = _words(f"  {command}")
     given = words[words.index("--options") + 1 :]
     assert options_of(given, "--options") == options
-    assert {*pack_command._OF_THEIR_NAME} == {*SOURCES} - {"folder", "webdataset"}
+    assert {*pack_command._OF_THEIR_NAME} == {*SOURCES} - {"folder", "parquet", "webdataset"}
     assert all(load_recipe(name).name == name == load_recipe(name).source for name in pack_command._OF_THEIR_NAME)
 
 

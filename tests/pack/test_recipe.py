@@ -57,7 +57,7 @@ def test_faults_are_named(tmp_path: Path, extra: str, message: str) -> None:
 
 
 def test_missing_recipes_and_keys(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="known: coco, cub, folder, oxford102, painted, webdataset"):
+    with pytest.raises(UserError, match="known: coco, cub, folder, oxford102, painted, parquet, webdataset"):
         load_recipe("birds")
     with pytest.raises(UserError, match=r"no recipe .*mine\.toml"):
         load_recipe(str(tmp_path / "mine.toml"))

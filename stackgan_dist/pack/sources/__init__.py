@@ -106,6 +106,7 @@ SOURCES = {
     "cub": "stackgan_dist.pack.sources.cub:Cub",
     "coco": "stackgan_dist.pack.sources.coco:Coco",
     "folder": "stackgan_dist.pack.sources.folder:PictureFolder",
+    "parquet": "stackgan_dist.pack.sources.parquet:ParquetPictures",
     "webdataset": "stackgan_dist.pack.sources.webdataset:WebDatasetTars",
 }
 """Name in a recipe -> "module:class"; the class is called with the root (a folder's URL) and the recipe's [options]."""

@@ -21,8 +21,7 @@ from stackgan_dist.pack.sources.account import Account, some_names
 from stackgan_dist.pack.sources.captions.entry import given_name, given_text, kind, one_line
 from stackgan_dist.pack.sources.files import Files, settle_missing
 from stackgan_dist.pack.sources.fit import Fit, check_fit
-from stackgan_dist.pack.sources.folder import key_of
-from stackgan_dist.pack.sources.names import Names, is_inside
+from stackgan_dist.pack.sources.names import Names, is_inside, key_of
 
 FOLDERS = {"train": "train", "test": "val"}
 _DIGITS = 12

@@ -12,9 +12,7 @@ A picture may be named without its folder or ending where that is unique. A "cla
 
 from __future__ import annotations
 
-import re
 from collections.abc import Container, Mapping, Sequence
-from hashlib import blake2b
 from pathlib import PurePosixPath
 from typing import Literal, get_args
 
@@ -28,7 +26,7 @@ from stackgan_dist.pack.sources.captions.placed import placed
 from stackgan_dist.pack.sources.captions.texts import PictureTexts, read_text
 from stackgan_dist.pack.sources.files import Files
 from stackgan_dist.pack.sources.fit import Fit, check_fit
-from stackgan_dist.pack.sources.names import TARS, PictureNames, is_hidden
+from stackgan_dist.pack.sources.names import PARQUET, TARS, PictureNames, fraction_of, is_hidden, key_of
 from stackgan_dist.pack.sources.splits import (
     check_split,
     check_test_fraction,
@@ -187,7 +185,7 @@ class PictureFolder:
         return splits_by_folder([entry.file for entry in entries], account) or by_hash
 
     def _by_hash(self, entries: Sequence[Entry], present: Container[str]) -> dict[str, str]:
-        test = {entry.file for entry in entries if _fraction(entry.file) < self._test_fraction}
+        test = {entry.file for entry in entries if fraction_of(entry.file) < self._test_fraction}
         if self._test_fraction:
             usable = [entry for entry in entries if not entry.fault and entry.file in present]
             test = _of_two_classes(test, {entry.file: self._class_of(entry) or entry.file for entry in usable})
@@ -226,18 +224,9 @@ def _instead(files: Sequence[str]) -> str:
     """What to do with a folder without pictures, by what is in it."""
     if any(name.lower().endswith(TARS) for name in files):
         return "it holds tars: pack it with the recipe webdataset"
+    if any(name.lower().endswith(PARQUET) for name in files):
+        return "it holds parquet files: if the pictures are in them, pack it with the recipe parquet"
     return f"it holds {endings_of(files)}; check --root"
-
-
-def key_of(name: str) -> str:
-    """A key for the file `name`: readable, and different for different names."""
-    readable = re.sub(r"[^A-Za-z0-9_-]+", "_", PurePosixPath(name).stem)[:60]
-    return f"{readable}-{blake2b(name.encode('utf-8', 'surrogatepass'), digest_size=6).hexdigest()}"
-
-
-def _fraction(name: str) -> float:
-    """A number in [0, 1) that hangs on `name` alone."""
-    return int.from_bytes(blake2b(name.encode("utf-8", "surrogatepass"), digest_size=6).digest()) / 2**48
 
 
 def _of_two_classes(test: set[str], classes: dict[str, str]) -> set[str]:
@@ -246,7 +235,7 @@ def _of_two_classes(test: set[str], classes: dict[str, str]) -> set[str]:
     if len(chosen) >= _FEWEST_CLASSES:
         return test
     added = set(test)
-    for file in sorted(classes, key=_fraction):
+    for file in sorted(classes, key=fraction_of):
         if len(chosen) < _FEWEST_CLASSES:
             added.add(file)
             chosen.add(classes[file])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable
+from hashlib import blake2b
 from pathlib import PurePosixPath
 
 from stackgan_dist.pack.pictures import ENDINGS
@@ -11,6 +13,7 @@ from stackgan_dist.pack.sources.account import some_names
 
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 """Endings of tars, compressed or not, in lower case."""
+PARQUET = (".parquet",)
 
 
 class Names:
@@ -122,3 +125,14 @@ def _ends_alike(one: list[str], other: list[str]) -> bool:
     """Whether the shorter of two lists of folders is the end of the longer one."""
     least = min(len(one), len(other))
     return one[len(one) - least :] == other[len(other) - least :]
+
+
+def key_of(name: str) -> str:
+    """A key for the file `name`: readable, and different for different names."""
+    readable = re.sub(r"[^A-Za-z0-9_-]+", "_", PurePosixPath(name).stem)[:60]
+    return f"{readable}-{blake2b(name.encode('utf-8', 'surrogatepass'), digest_size=6).hexdigest()}"
+
+
+def fraction_of(name: str) -> float:
+    """A number in [0, 1) that hangs on `name` alone."""
+    return int.from_bytes(blake2b(name.encode("utf-8", "surrogatepass"), digest_size=6).digest()) / 2**48

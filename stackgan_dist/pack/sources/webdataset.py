@@ -7,43 +7,32 @@ caption a line). A "class" in the JSON, or a `.cls` member, names the class.
 
 Nothing is unpacked; a compressed tar (.tar.gz, .tgz, .tar.bz2, .tar.xz) is only decompressed, beside the listing. Names
 that leave the archive, links and devices are rejected, like samples without caption.
-
-Every tar is read once from end to end, to list it, and each picture once more, by its range. What was found in a tar
-can be kept: then parts of a pack share this work, and one that is started again does not repeat it.
 """
 
 from __future__ import annotations
 
 import bz2
-import dataclasses
 import gzip
-import hashlib
-import json
 import lzma
-import random
 import shutil
 import tarfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from stackgan_dist.errors import UserError
 from stackgan_dist.pack.sources import Record
-from stackgan_dist.pack.sources.account import Account, endings_of, of_ending
+from stackgan_dist.pack.sources.account import Account
+from stackgan_dist.pack.sources.containers import Containers, Found
 from stackgan_dist.pack.sources.files import Files, Tree
-from stackgan_dist.pack.sources.fit import Fit, check_fit
-from stackgan_dist.pack.sources.folder import key_of
-from stackgan_dist.pack.sources.names import TARS
-from stackgan_dist.pack.sources.splits import check_split, check_test_fraction, splits_by_folder
+from stackgan_dist.pack.sources.fit import Fit
+from stackgan_dist.pack.sources.names import TARS, key_of
+from stackgan_dist.pack.sources.splits import splits_by_folder
 from stackgan_dist.pack.sources.tar_members import Sample, read_samples
 from stackgan_dist.storage.files import exists, open_filesystem
-from stackgan_dist.storage.folder import Folder
 from stackgan_dist.storage.retry import StoreError, patiently
 
-_TARS_AT_ONCE = 8
 _BLOCK_BYTES = 4 * 2**20
 _DECOMPRESS: dict[str, Callable[..., Any]] = {
     ".tar.gz": gzip.open,
@@ -53,20 +42,9 @@ _DECOMPRESS: dict[str, Callable[..., Any]] = {
     ".tar.xz": lzma.open,
     ".txz": lzma.open,
 }
-_LISTING_FORMAT = 2
-"""Of what is kept of a tar: one of another format is made anew."""
 
 
-@dataclass(frozen=True)
-class _Found:
-    """What a tar holds."""
-
-    records: list[Record]
-    others: Counter[str]
-    """What its other files are."""
-
-
-class WebDatasetTars:
+class WebDatasetTars(Containers):
     """Tars of pictures with captions.
 
     Args:
@@ -76,119 +54,38 @@ class WebDatasetTars:
         fit: "crop": the central square is kept; "pad": the whole picture, with white beside it.
     """
 
+    source = "webdataset"
+    thing = "tars"
+    endings = TARS
+
     def __init__(self, root: str | None, *, test_fraction: float = 0.1, fit: Fit = "crop") -> None:
-        self._files = Files(root, "webdataset", "*.tar, or train/*.tar and test/*.tar,")
+        files = Files(root, self.source, "*.tar, or train/*.tar and test/*.tar,")
         self._given: list[str] | None = None
         """Names of the tars, where the root names them and not their folder."""
         if root is not None and root.lower().endswith(TARS):
             folder, self._given = tars_of(root)
-            self._files = Files(folder, "webdataset", "the tars")
-        check_test_fraction("webdataset", test_fraction)
-        check_fit("webdataset", fit)
-        self._fit = fit
-        self._test_fraction = test_fraction
-        self._kept: Folder | None = None
-        self._decompressed: dict[str, str] = {}
-        """Name of a compressed tar -> name of the tar itself in the kept folder."""
-        self._account = Account(0)
-        """Of the files under the root."""
-        self._in_tars: dict[str, Account] = {}
-        """Split -> of the files in its tars."""
+            files = Files(folder, self.source, "the tars")
+        super().__init__(files, test_fraction, fit)
 
-    def keep_listing(self, folder: str) -> None:
-        """Keep what is found in each tar in `folder`, a URL, and take from there what lies there already."""
-        self._kept = Folder.at(folder)
+    def _tree(self) -> Tree:
+        return super()._tree() if self._given is None else Tree(self._given, {})
 
-    def records(self, split: str) -> Sequence[Record]:
-        """The records of `split`, in the order of the tars. Raises UserError for a tar that is cut short."""
-        check_split("webdataset", split)
-        tree = Tree(self._given, {}) if self._given is not None else self._files.tree()
-        account = self._account = Account(len(tree.files) + len(tree.others))
-        account.others.update(tree.others.values())
-        splits = self._splits([name for name in tree.files if name.lower().endswith(TARS)], account)
-        if not splits:
-            raise UserError(
-                f"there are no tars ({', '.join(TARS)}) under {self._files.root}, but {endings_of(tree.files)}; check "
-                "--root, or pack pictures that are files with the recipe folder"
-            )
-        tars = [name for name in splits if splits[name] == split]
-        for name in tree.files:
-            account.others["tars" if name in splits else of_ending(name)] += 1
-        # Parts that begin together each take another order, and find more and more of the tars listed by others.
-        order = random.sample(tars, len(tars))
-        with ThreadPoolExecutor(_TARS_AT_ONCE) as threads:  # on an object store this is all waiting
-            found = dict(zip(order, threads.map(self._list, order), strict=True))
-        records = [record for name in tars for record in found[name].records]
-        if self._fit == "pad":
-            records = [dataclasses.replace(record, pad=True) for record in records]
-        others = sum((found[name].others for name in tars), Counter[str]())
-        pictures = Counter({split: sum(record.present for record in records)})
-        self._in_tars[split] = Account(pictures[split] + others.total(), pictures=pictures, others=others)
-        return records
-
-    def account(self, splits: Sequence[str]) -> Account:
-        """Of the files under the root, and of those in the tars of `splits`; see AccountingSource."""
-        whole = sum((self._in_tars[split] for split in splits), self._account)
-        return dataclasses.replace(whole, thing="files, those in the tars among them")
-
-    def picture(self, record: Record) -> bytes:
-        """The picture, read out of its tar."""
-        assert record.extent is not None
-        name, offset, size = record.extent
-        folder, tar = self._place(name)
-        return folder.read_range(tar, offset, size)
-
-    def _place(self, name: str) -> tuple[Folder, str]:
-        """Where the tar called `name` lies, decompressed if it has to be, and its name there."""
-        if self._kept is not None and name in self._decompressed:
-            return self._kept, self._decompressed[name]
-        return self._files.folder, name
-
-    def _splits(self, tars: Sequence[str], account: Account) -> dict[str, str]:
-        """Name of each tar -> its split, "" for those in none."""
-        by_folder = splits_by_folder(tars, account)
+    def _splits(self, names: Sequence[str], account: Account) -> dict[str, str]:
+        by_folder = splits_by_folder(names, account)
         if by_folder:
             return by_folder
         test = 0
-        if self._test_fraction and len(tars) > 1:
-            test = min(len(tars) - 1, max(1, round(self._test_fraction * len(tars))))
-        return {name: "test" if number >= len(tars) - test else "train" for number, name in enumerate(tars)}
+        if self._test_fraction and len(names) > 1:
+            test = min(len(names) - 1, max(1, round(self._test_fraction * len(names))))
+        return {name: "test" if number >= len(names) - test else "train" for number, name in enumerate(names)}
 
-    def _list(self, name: str) -> _Found:
-        """What a tar holds, scanned unless its listing is kept."""
-        ending = next((ending for ending in _DECOMPRESS if name.lower().endswith(ending)), None)
-        if self._kept is None:
-            if ending is not None:
-                raise ValueError(f"{name} is decompressed into the folder of keep_listing, which was not called")
-            return self._scan(name)
-        kept = self._digest(name)
-        if ending is not None:
-            tar = self._decompressed[name] = f"{kept}.tar"
-            if not self._kept.exists(tar):
-                self._decompress(name, ending, self._kept, tar)
-        try:
-            content = json.loads(self._kept.read(f"{kept}.json"))
-            return _Found([Record(**_with_tuples(fields)) for fields in content["records"]], Counter(content["others"]))
-        except (FileNotFoundError, NotADirectoryError):
-            found = self._scan(name)
-        except (ValueError, TypeError, KeyError) as error:
-            where = self._kept.url_of(f"{kept}.json")
-            raise UserError(f"{where} is damaged ({error}); remove it, it will be made anew") from error
-        listing = {"records": [dataclasses.asdict(record) for record in found.records], "others": found.others}
-        self._kept.write(f"{kept}.json", json.dumps(listing).encode())
-        return found
+    def _unpacked_ending(self, name: str) -> str:
+        return ".tar" if _compressed(name) else ""
 
-    def _digest(self, name: str) -> str:
-        """Of a tar's place and state: one that was replaced has other marks."""
-        try:
-            marks = self._files.folder.marks(name)
-        except FileNotFoundError as error:
-            raise UserError(f"there is no {self._files.url(name)}; check --root") from error
-        return hashlib.sha256(json.dumps([_LISTING_FORMAT, self._files.url(name), *marks]).encode()).hexdigest()
-
-    def _decompress(self, name: str, ending: str, folder: Folder, tar: str) -> None:
-        """Put the tar that the compressed one called `name` holds into `folder`, as `tar`."""
-        packed_url = self._files.url(name)
+    def _decompress(self, name: str) -> None:
+        """Put the tar that the compressed one called `name` holds where it is read."""
+        folder, tar = self._place(name)
+        packed_url, ending = self._files.url(name), _compressed(name)
         fs, path = open_filesystem(packed_url)
 
         def copy(file: BinaryIO) -> None:
@@ -208,9 +105,11 @@ class WebDatasetTars:
                 "it away"
             ) from error
 
-    def _scan(self, name: str) -> _Found:
-        """What the tar called `name` holds."""
+    def _scan(self, name: str) -> Found:
+        """See Containers."""
         folder, tar_name = self._place(name)
+        if name in self._unpacked and not folder.exists(tar_name):
+            self._decompress(name)
         url = folder.url_of(tar_name)
         fs, path = open_filesystem(url)
 
@@ -234,7 +133,12 @@ class WebDatasetTars:
             ) from error
         for sample in found:
             others.update(sample.others)
-        return _Found([_record(name, sample) for sample in found], others)
+        return Found([_record(name, sample) for sample in found], others)
+
+
+def _compressed(name: str) -> str:
+    """The ending by which the tar called `name` is compressed, "" where it is not."""
+    return next((ending for ending in _DECOMPRESS if name.lower().endswith(ending)), "")
 
 
 def tars_of(root: str) -> tuple[str, list[str]]:
@@ -247,10 +151,6 @@ def tars_of(root: str) -> tuple[str, list[str]]:
     above = root.partition("{")[0] if len(urls) > 1 else root
     folder = above.rpartition("/")[0]
     return folder or ".", sorted(url[len(folder) + 1 :] if folder else url for url in urls)
-
-
-def _with_tuples(fields: dict[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
 
 
 def _record(tar: str, sample: Sample) -> Record:

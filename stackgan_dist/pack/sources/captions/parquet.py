@@ -15,7 +15,7 @@ _ROWS_AT_ONCE = 4096
 
 def columns_of(path: Path, where: str) -> list[str]:
     """The names of the columns of the file at `path`, called `where`. Raises UserError where it cannot be read."""
-    with _opened(path, where) as file:
+    with opened(path, where) as file:
         return [str(name) for name in file.schema_arrow.names]
 
 
@@ -24,7 +24,7 @@ def read_parquet(path: Path, where: str, columns: Columns) -> Iterator[Entry]:
 
     Raises UserError where it cannot be read, and for a column that holds the pictures themselves.
     """
-    with _opened(path, where) as file:
+    with opened(path, where) as file:
         import pyarrow
 
         schema = file.schema_arrow
@@ -34,8 +34,7 @@ def read_parquet(path: Path, where: str, columns: Columns) -> Iterator[Entry]:
         holds = [name for name in columns.of_file(names)[:1] if not _may_be_names(schema.field(name).type)]
         if holds:
             raise UserError(
-                f"{where} holds the pictures themselves in its column {holds[0]!r}; write them to files, and their "
-                "names to a column file_name"
+                f"{where} holds the pictures themselves in its column {holds[0]!r}: pack it with the recipe parquet"
             )
         number = 0
         try:
@@ -53,7 +52,8 @@ def _may_be_names(kind: Any) -> bool:
     return bool(pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind) or pyarrow.types.is_null(kind))
 
 
-def _opened(path: Path, where: str) -> Any:
+def opened(path: Path, where: str) -> Any:
+    """The parquet file at `path`, called `where`, for a `with` statement. Raises UserError where it cannot be read."""
     try:
         import pyarrow
         from pyarrow.parquet import ParquetFile
