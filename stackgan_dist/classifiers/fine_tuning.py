@@ -66,7 +66,7 @@ class FineTuning:
         optimizer = torch.optim.AdamW(weights, self.learning_rate, weight_decay=_WEIGHT_DECAY, foreach=True)
         total = self.epochs * len(learned)
         optimizer.zero_grad()
-        pieces = made_ahead(self._pieces(pictures, learned, ranks), classifier.device)
+        pieces = made_ahead(self._pieces(pictures, learned, ranks), ranks.device)
         for piece in with_progress(pieces, "fine-tuning", total, ranks):
             if piece.views is not None:
                 images, labels = (t.to(classifier.device) for t in (piece.views.images, piece.views.labels))

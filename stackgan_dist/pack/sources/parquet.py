@@ -166,8 +166,10 @@ def _record(name: str, number: int, picture: bytes, at: int, fields: Mapping[str
         captions = given_captions(fields, layout.captions)
         if layout.class_name:
             value = fields.get(layout.class_name)
-            named = isinstance(value, int) and 0 <= value < len(layout.class_names)
-            class_name = layout.class_names[value] if named else given_name(fields, layout.class_name)
+            if isinstance(value, int) and 0 <= value < len(layout.class_names):
+                class_name = layout.class_names[value]
+            else:
+                class_name = given_name(fields, layout.class_name)
     except TypeError as error:
         fault = f"row {number}: {error}"
     return Record(
