@@ -37,8 +37,8 @@ HELP = {
             "stackgan pack coco --root s3://bucket/coco --out s3://bucket/packed --part 3/32",
         ),
         (
-            "RECIPE: painted, folder (your own pictures), webdataset (tars of others), parquet (pictures inside, as Hugging "
-            "Face's), cub, oxford102, coco, a TOML file, or MODULE:CLASS, a source of your own",
+            "RECIPE: painted, folder (your own pictures), webdataset (tars of others), parquet (pictures inside, as "
+            "Hugging Face's), cub, oxford102, coco, a TOML file, or MODULE:CLASS, a source of your own",
             "--root DIR: the folder or URL of the pictures, for all but painted",
         ),
     ),
