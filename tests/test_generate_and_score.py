@@ -301,7 +301,7 @@ def test_any_number_of_ranks_gives_the_same_score(
     one = _score(monkeypatch, module, run / "stage1", *arguments)
     if name == "scores":
         rows = {row for row in one if row.endswith(" notes")}
-        assert len(rows) == len(ROWS) + 5 + 7  # of DINOv2; and of CLIP, with CMMD and the CLIP score
+        assert len(rows) == len(ROWS) + 5 + 8  # of DINOv2; and of CLIP, with CMMD, the CLIP score and R-precision
         assert 0 < one["tiny-clip clip score mean"] < 100
         assert one["tiny-dinov2 frechet of_infinitely_many"] is None  # 24 pictures, 32 features
         assert one["tiny-clip frechet weights_sha256"] != one["frechet weights_sha256"]

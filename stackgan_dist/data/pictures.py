@@ -106,7 +106,7 @@ class PicturesOfClasses:
     def __init__(
         self, captions: CaptionSet, image_size: int, groups: int, per_group: int, batch_size: int, seed: int
     ) -> None:
-        self._captions, self._image_size, self._per_group = captions, image_size, per_group
+        self._captions, self._image_size, self.per_group = captions, image_size, per_group
         self._groups = list(itertools.islice(self._whole_groups(seed), groups))
         self._batch = max(1, batch_size // per_group)
 
@@ -117,7 +117,7 @@ class PicturesOfClasses:
             name = self._captions.caption(picture, 0).class_name
             group = begun.setdefault(name, [])
             group.append(picture)
-            if len(group) == self._per_group:
+            if len(group) == self.per_group:
                 yield begun.pop(name)
 
     def batches(self, rank: int, world_size: int) -> Iterator[Tensor]:

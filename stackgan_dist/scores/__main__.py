@@ -8,9 +8,9 @@ The flags of the second form are shown by `scores --pictures --help-all`.
 Inception Score, Frechet distance (FID with the FID network's weights), kernel distance (KID), precision, recall,
 density, coverage, nearness to training pictures and R-precision, of one pass over numbered samples, and how much the
 pictures of one sentence differ: any number of ranks gives the same scores. With --encoder the distances in the features
-of DINOv2 or CLIP, and CLIP scores. With --watch it scores every checkpoint of a run while that trains, into the run's
-TensorBoard, until the run is done. The built-in classifier needs no download but is a stand-in, whose scores must not
-stand beside published ones.
+of DINOv2 or CLIP, CLIP scores and R-precision by CLIP. With --watch it scores every checkpoint of a run while that
+trains, into the run's TensorBoard, until the run is done. The built-in classifier needs no download but is a stand-in,
+whose scores must not stand beside published ones.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Options:
     Inception-v3 or what stackgan_dist.train_classifier wrote."""
     encoder: tuple[str, ...] = ()
     """Encoders of pictures whose features are compared too: folders of a DINOv2 or a CLIP as Hugging Face has them, or
-    further classifiers. With a CLIP there is the CLIP score."""
+    further classifiers. With a CLIP there are the CLIP score and R-precision by CLIP."""
     keep_real: str = "default"
     """The folder or URL where what is measured of real pictures is kept, for other scores on the same data. `default`
     is a folder in the user's cache, `none` nowhere."""

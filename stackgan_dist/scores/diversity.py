@@ -6,6 +6,7 @@ and background, differs among real pictures of a class, whose figure stands besi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,7 @@ from stackgan_dist.data.pictures import PicturesOfClasses
 from stackgan_dist.distributed.collectives import sum_over_ranks
 from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.scores.judges import Judges
+from stackgan_dist.scores.picture_files import PictureFiles
 from stackgan_dist.scores.subject import OpenSubject
 
 
@@ -79,16 +81,31 @@ def diversity_of_generated(
     return Diversity(values)
 
 
+def diversity_of_files(
+    pictures: PictureFiles, groups: Sequence[Sequence[int]], ranks: Ranks, judges: Judges
+) -> Diversity:
+    """Of groups of a system's pictures, by their numbers; all of a group are of one sentence."""
+    values = torch.zeros(len(groups), 1 + len(judges.spaces), dtype=torch.float64)
+    for number in range(ranks.rank, len(groups), ranks.world_size):
+        values[number] = measured(pictures.images(groups[number]), len(groups[number]), judges)[0]
+    sum_over_ranks(values, ranks)
+    return Diversity(values)
+
+
 def diversity_of_real(
     subject: OpenSubject, groups: int, pictures: int, ranks: Ranks, judges: Judges | None = None
 ) -> Diversity:
     """Of groups of real pictures of one class, at most so many, of the data set with the subject's captions."""
-    settings = subject.subject
-    size = subject.trained.config.model.image_size
-    sums = torch.zeros(2 + (len(judges.spaces) if judges is not None else 0), dtype=torch.float64)
+    settings, size = subject.subject, subject.trained.config.model.image_size
     real = PicturesOfClasses(subject.captions.captions(), size, groups, pictures, settings.batch_size, settings.seed)
+    return diversity_of_classes(real, ranks, judges)
+
+
+def diversity_of_classes(real: PicturesOfClasses, ranks: Ranks, judges: Judges | None = None) -> Diversity:
+    """The same, of these groups."""
+    sums = torch.zeros(2 + (len(judges.spaces) if judges is not None else 0), dtype=torch.float64)
     for images in real.batches(ranks.rank, ranks.world_size):
-        found = measured(images, pictures, judges)
+        found = measured(images, real.per_group, judges)
         sums += torch.cat([torch.tensor([len(found)], dtype=torch.float64), found.sum(0)])
     sum_over_ranks(sums, ranks)
     return Diversity(sums[None, 1:] / sums[0] if sums[0] else sums.new_zeros(0, len(sums) - 1))

@@ -74,7 +74,7 @@ def _alike(images: Tensor | Sequence[Tensor], network: ImageEncoder) -> Tensor:
 
 
 class Clip:
-    """The CLIP score: how well pictures fit their sentences (Hessel et al., arXiv 2104.08718).
+    """What the CLIP score (Hessel et al., arXiv 2104.08718) and R-precision by CLIP need of one.
 
     Args:
         space: number of CLIP's space among the judges'.
@@ -85,7 +85,11 @@ class Clip:
         self.space, self.encoder = space, encoder
         self._encode = encoder.text_encoder()
 
-    def scores(self, features: Tensor, sentences: Sequence[str]) -> Tensor:
-        """(N,), float64: 100 max(cos, 0) of each picture's features (N, width) and its sentence's embedding."""
-        text = F.normalize(self._encode(sentences).cpu().double(), dim=1)
-        return 100 * (F.normalize(features.double(), dim=1) * text).sum(1).clamp(min=0)
+    def embedded(self, sentences: Sequence[str]) -> Tensor:
+        """(N, width), float64, each of length 1."""
+        return F.normalize(self._encode(sentences).cpu().double(), dim=1)
+
+    @staticmethod
+    def score(cosines: Tensor) -> Tensor:
+        """The CLIP score of pictures by their cosines (N,) with their sentences."""
+        return 100 * cosines.clamp(min=0)

@@ -7,6 +7,7 @@ every checkpoint. Ranks add what they have; any number of them gives the same sc
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from stackgan_dist.scores.inception import InceptionScore
 from stackgan_dist.scores.judges import Judges
 from stackgan_dist.scores.picture_sums import Matches, PictureSums
 from stackgan_dist.scores.protocol import ScoreProtocol
-from stackgan_dist.scores.r_precision import Candidates, TextMap, TextMapSums, candidate_captions
+from stackgan_dist.scores.r_precision import Candidates, ClipCandidates, TextMap, TextMapSums, candidate_captions
 from stackgan_dist.scores.real_side import RealSide, Recipe, measure_real_side
 from stackgan_dist.scores.subject import OpenSubject
 
@@ -37,6 +38,10 @@ class Scores:
     """(samples,): R-precision's, None where there are no sentences of other classes."""
     clip_scores: Tensor | None
     """(samples,): None without a CLIP, or without sentences."""
+    clip_matches: Tensor | None
+    """(samples,): of R-precision by CLIP, the same."""
+    clip_wrong: int
+    """How many sentences it holds a picture's own against."""
     diversity: Diversity | None = None
     """Of pictures of one sentence."""
 
@@ -62,6 +67,8 @@ def scores_of(
         comparisons,
         sums.matches if has_matches else None,
         sums.clip_scores if has_sentences and judges.clip is not None else None,
+        sums.clip_matches if sums.clip_candidates is not None else None,
+        sums.clip_candidates.wrong if sums.clip_candidates is not None else 0,
     )
 
 
@@ -90,6 +97,14 @@ class RunScores:
             protocol.wrong_captions,
             settings.seed,
         )
+        self._clip_candidates = None
+        if judges.clip is not None:
+            self._clip_candidates = ClipCandidates(
+                judges.clip.embedded([caption.sentence for caption in pool]),
+                [caption.class_name for caption in pool],
+                protocol.wrong_captions,
+                settings.seed,
+            )
         size = subject.trained.config.model.image_size
         groups = protocol.diversity_sentences, protocol.diversity_pictures
         recipe = Recipe(
@@ -108,7 +123,8 @@ class RunScores:
                 "diversity": groups,
             },
             lesson=_Lesson(judges.classifier.feature_width, real.index.text_dim, self._candidates, ranks),
-            diversity=lambda: diversity_of_real(subject, *groups, ranks, judges),
+            diversity=partial(diversity_of_real, subject, *groups),
+            clip_candidates=self._clip_candidates,
         )
         batch_size = settings.batch_size
         trial = subject.generated(2 * batch_size, ranks).batches(0, 1)
@@ -119,7 +135,9 @@ class RunScores:
     def score(self, subject: OpenSubject) -> Scores:
         """Generate the samples of `subject` and measure them; every rank gets the scores."""
         protocol, ranks = self._protocol, self._ranks
-        sums = PictureSums(self._judges, protocol.samples, protocol.splits, protocol.compared, self._matches)
+        sums = PictureSums(
+            self._judges, protocol.samples, protocol.splits, protocol.compared, self._matches, self._clip_candidates
+        )
         pictures = subject.generated(protocol.samples, ranks)
         sums.add_all(pictures.batches(ranks.rank, ranks.world_size), f"step {subject.trained.step:,}", ranks)
         seed, groups = subject.subject.seed, (protocol.diversity_sentences, protocol.diversity_pictures)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import datetime
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Annotated, get_args
 
 import tyro
 
 from stackgan_dist.config import DataConfig
+from stackgan_dist.data.captions import CaptionSet
 from stackgan_dist.data.dataset import PackedSet, open_packed
 from stackgan_dist.data.index import INDEX_NAME, stored_size
-from stackgan_dist.data.pictures import RealPictures
+from stackgan_dist.data.pictures import PicturesOfClasses, RealPictures
 from stackgan_dist.distributed.collectives import one_thread_per_rank
 from stackgan_dist.distributed.process_group import process_group
 from stackgan_dist.errors import UserError
@@ -24,12 +26,14 @@ from stackgan_dist.ranges import Range, Seed, Timeout
 from stackgan_dist.runs.score_rows import append_score
 from stackgan_dist.scores.comparison import RealSet
 from stackgan_dist.scores.cost import announce
+from stackgan_dist.scores.diversity import diversity_of_classes, diversity_of_files
 from stackgan_dist.scores.inception import InceptionScoreSums
 from stackgan_dist.scores.judges import Judges
 from stackgan_dist.scores.measure import scores_of
 from stackgan_dist.scores.picture_files import Fit, PictureFiles
 from stackgan_dist.scores.picture_sums import PictureSums
 from stackgan_dist.scores.protocol import ScoreProtocol
+from stackgan_dist.scores.r_precision import ClipCandidates
 from stackgan_dist.scores.real_side import PictureSource, Recipe, kept_folder, measure_real_side
 from stackgan_dist.scores.rows import report_rows
 from stackgan_dist.scores.screen import as_text
@@ -52,7 +56,8 @@ class PictureOptions:
     that was made with the network of --classifier."""
     captions: str | None = None
     """The file in the folder of --pictures that has their captions, as `pack folder` reads it; `inside` for tars, which
-    have them in their samples. They are needed for the CLIP score alone."""
+    have them in their samples. The CLIP score and R-precision by CLIP need them, and diversity, which compares the
+    pictures that have the same sentence."""
     training: str | None = None
     """The pictures that the system was trained on, as for --against: whether some were learnt by heart is found out by
     the nearest of them."""
@@ -75,7 +80,7 @@ class PictureOptions:
     """The network that judges, as for the scores of a run."""
     encoder: tuple[str, ...] = ()
     """Encoders of pictures whose features are compared too: folders of a DINOv2 or a CLIP as Hugging Face has them, or
-    further classifiers. With a CLIP, and captions, there is the CLIP score."""
+    further classifiers. With a CLIP, and captions, there are the CLIP score and R-precision by CLIP."""
     keep_real: str = "default"
     """The folder or URL where what is measured of real pictures is kept, for other scores on the same data. `default`
     is a folder in the user's cache, `none` nowhere."""
@@ -100,6 +105,8 @@ class _RealSource:
     digest: str
     kind: str
     """For the rows: how its pictures are made ready."""
+    classes: CaptionSet | None
+    """Of a packed set, which knows them."""
 
 
 def score_pictures(options: PictureOptions) -> None:
@@ -114,7 +121,8 @@ def score_pictures(options: PictureOptions) -> None:
     InceptionScoreSums(protocol.samples, protocol.splits, judges.classifier.classes)
     given = _given_statistics(options, judges)
     out = _made(options.out or join("scores", options.title))
-    recipe = None if given is not None else _recipe(options, size)
+    groups = pictures.of_one_sentence(protocol.diversity_sentences, protocol.diversity_pictures)
+    recipe = None if given is not None else _recipe(options, size, has_groups=bool(groups))
     identity = {
         "protocol": dataclasses.asdict(protocol),
         "name": options.title,
@@ -136,6 +144,8 @@ def score_pictures(options: PictureOptions) -> None:
         if ranks.is_main:
             left = f", {pictures.left_out:,} left out (no caption, or at fault)" if pictures.left_out else ""
             print(f"{options.pictures}: {pictures.count:,} pictures are scored{left}", flush=True)
+            if pictures.has_captions and not groups:
+                print("no sentence has two pictures: how different those of one are is not measured", flush=True)
         folder = kept_folder(options.keep_real)
         announce(
             "pictures",
@@ -150,7 +160,8 @@ def score_pictures(options: PictureOptions) -> None:
         )
         real = measure_real_side(recipe, judges, protocol, ranks, folder) if recipe is not None else None
         spaces = real.spaces if real is not None else [RealSet(given, None, None)] if given is not None else []
-        sums = PictureSums(judges, pictures.count, protocol.splits, protocol.compared)
+        clip_candidates = _clip_candidates(pictures, judges, protocol, options.seed)
+        sums = PictureSums(judges, pictures.count, protocol.splits, protocol.compared, clip_candidates=clip_candidates)
         sums.add_all(pictures.batches(ranks.rank, ranks.world_size), "pictures", ranks)
         scores = scores_of(
             sums,
@@ -162,6 +173,8 @@ def score_pictures(options: PictureOptions) -> None:
             has_sentences=pictures.has_captions,
             has_matches=False,
         )
+        if groups:
+            scores = replace(scores, diversity=diversity_of_files(pictures, groups, ranks, judges))
         if ranks.is_main:
             rows = report_rows(scores, real, judges, identity, protocol.wrong_captions, options.seed)
             for row in rows:
@@ -204,10 +217,26 @@ def _given_statistics(options: PictureOptions, judges: Judges) -> GivenMoments |
     return read_statistics(content, options.against, judges.classifier.feature_width, judges.classifier.name)
 
 
-def _recipe(options: PictureOptions, size: int) -> Recipe:
-    most = options.protocol.map_pictures
+def _clip_candidates(
+    pictures: PictureFiles, judges: Judges, protocol: ScoreProtocol, seed: int
+) -> ClipCandidates | None:
+    """The pictures' own sentences, as far as there are more than one; None without a CLIP."""
+    sentences = pictures.sentences[: protocol.wrong_pool]
+    if judges.clip is None or len(sentences) < 2:
+        return None
+    wrong = min(protocol.wrong_captions, len(sentences) - 1)
+    return ClipCandidates(judges.clip.embedded(sentences), sentences, wrong, seed)
+
+
+def _recipe(options: PictureOptions, size: int, *, has_groups: bool) -> Recipe:
+    """What to measure of the real side; of groups of a class only where the pictures have groups of a sentence."""
+    protocol, most = options.protocol, options.protocol.map_pictures
     real = _real_source(options, options.against, options.split, size, None)
     training = _real_source(options, options.training, "train", size, most) if options.training is not None else None
+    asked = (protocol.diversity_sentences, protocol.diversity_pictures) if has_groups and real.classes else None
+    classes = None
+    if asked is not None and real.classes is not None:
+        classes = PicturesOfClasses(real.classes, size, *asked, options.batch_size, options.seed)
     return Recipe(
         real.pictures,
         training.pictures if training is not None else None,
@@ -219,7 +248,9 @@ def _recipe(options: PictureOptions, size: int) -> Recipe:
             "training": training.digest if training is not None else None,
             "fit": [real.kind, training.kind if training is not None else None],
             "at_most": most,
+            **({} if asked is None else {"diversity": asked}),
         },
+        diversity=partial(diversity_of_classes, classes) if classes is not None else None,
     )
 
 
@@ -227,10 +258,11 @@ def _real_source(options: PictureOptions, where: str, split: str, size: int, mos
     """The pictures at `where`, at most so many."""
     packed = _packed(where, split, size)
     if packed is not None:
-        pictures = RealPictures(packed.captions(), size, options.batch_size, options.seed, most)
-        return _RealSource(pictures, packed.index.digest, f"middle {size} of the stored pictures")
+        captions = packed.captions()
+        pictures = RealPictures(captions, size, options.batch_size, options.seed, most)
+        return _RealSource(pictures, packed.index.digest, f"middle {size} of the stored pictures", captions)
     files = PictureFiles(where, None, options.batch_size, options.seed, options.fit, most)
-    return _RealSource(files, files.digest, options.fit)
+    return _RealSource(files, files.digest, options.fit, None)
 
 
 def _packed(where: str, split: str, size: int) -> PackedSet | None:

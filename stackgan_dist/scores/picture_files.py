@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -40,6 +41,11 @@ class Words:
     """What is said of a picture."""
 
     sentence: str
+
+    @property
+    def class_name(self) -> str:
+        """What a wrong sentence does not share with it: itself, where nothing else is known."""
+        return self.sentence
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,31 @@ class PictureFiles:
                 marks[file] = folder.marks(file)
             listed.append([record.source_id, record.extent, marks[file], record.captions if self.has_captions else ()])
         return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
+
+    @property
+    def sentences(self) -> list[str]:
+        """All different sentences, in the order of the pictures; none without captions."""
+        return [*dict.fromkeys(record.captions[0] for record in self._records)] if self.has_captions else []
+
+    def of_one_sentence(self, sentences: int, pictures: int) -> list[list[int]]:
+        """The numbers of two to `pictures` pictures of each of the first sentences that have so many."""
+        groups: dict[str, list[int]] = {}
+        for number, record in enumerate(self._records if self.has_captions else ()):
+            groups.setdefault(record.captions[0], []).append(number)
+        return [group[:pictures] for group in groups.values() if len(group) > 1][:sentences]
+
+    def images(self, numbers: Sequence[int]) -> Tensor:
+        """(n, 3, S, S) in [-1, 1] of these pictures, all resized to the first one's size where they differ."""
+        images = [self._image(self._records[number]) for number in numbers]
+        height, width = images[0].shape[1:]
+        return torch.cat(
+            [
+                image[None]
+                if image.shape[1:] == (height, width)
+                else F.interpolate(image[None], (height, width), mode="bilinear", antialias=True)
+                for image in images
+            ]
+        )
 
     def side(self) -> int:
         """Of the square of the first picture, in pixels."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from stackgan_dist.data.captions import Caption
@@ -16,6 +17,7 @@ from stackgan_dist.scores.frechet import FrechetSums
 from stackgan_dist.scores.inception import InceptionScoreSums
 from stackgan_dist.scores.judges import Judges
 from stackgan_dist.scores.kernel import FirstFeatures
+from stackgan_dist.scores.r_precision import ClipCandidates
 
 Matches = Callable[[Tensor, Tensor, Sequence[Caption]], Tensor]
 """Numbers (N,), the classifier's features (N, width) and captions of N pictures -> (N,): 1 where the picture is nearest
@@ -24,6 +26,11 @@ to its own sentence."""
 
 class Sentence(Protocol):
     """Whatever says a sentence: a Caption does."""
+
+    @property
+    def class_name(self) -> str:
+        """What a wrong sentence does not share with it."""
+        ...
 
     @property
     def sentence(self) -> str:
@@ -77,14 +84,24 @@ class PictureSums:
         splits: of the Inception Score; as many as there are pictures, at most.
         kept: the first pictures, whose features are kept.
         matches: for R-precision; None: there are no sentences to choose among.
+        clip_candidates: the same for R-precision by CLIP.
     """
 
-    def __init__(self, judges: Judges, count: int, splits: int, kept: int, matches: Matches | None = None) -> None:
+    def __init__(
+        self,
+        judges: Judges,
+        count: int,
+        splits: int,
+        kept: int,
+        matches: Matches | None = None,
+        clip_candidates: ClipCandidates | None = None,
+    ) -> None:
         self._judges, self._count, self._matches = judges, count, matches
+        self.clip_candidates = clip_candidates
         self.inception = InceptionScoreSums(count, min(splits, count), judges.classifier.classes)
         self.spaces = [FeatureSums(space.feature_width, min(kept, count)) for space in judges.spaces]
-        self.per_picture = torch.zeros(2, count, dtype=torch.float64)
-        """R-precision's matches, CLIP scores."""
+        self.per_picture = torch.zeros(3, count, dtype=torch.float64)
+        """R-precision's matches, CLIP scores, matches of R-precision by CLIP."""
 
     def add(self, numbers: Tensor, images: Tensor | Sequence[Tensor], captions: Sequence[Sentence] | None) -> None:
         """Look at some pictures, as Judges.look takes them, and add what was seen; their captions, if they have any."""
@@ -96,8 +113,12 @@ class PictureSums:
         if self._matches is not None and captions is not None:
             self.per_picture[0, places] = self._matches(numbers, look.features[0], cast(Sequence[Caption], captions))
         if (clip := self._judges.clip) is not None and captions is not None:
-            found = clip.scores(look.features[clip.space].cpu(), [caption.sentence for caption in captions])
-            self.per_picture[1, places] = found
+            pictures = F.normalize(look.features[clip.space].cpu().double(), dim=1)
+            own = (pictures * clip.embedded([caption.sentence for caption in captions])).sum(1)
+            self.per_picture[1, places] = clip.score(own)
+            if self.clip_candidates is not None:
+                classes = [caption.class_name for caption in captions]
+                self.per_picture[2, places] = self.clip_candidates.matches(places, pictures, own, classes)
 
     def add_all(self, batches: Iterator[PictureBatch], what: str, ranks: Ranks) -> None:
         """Look at this rank's share of all pictures, and merge; `what` they are is said beside the progress."""
@@ -119,3 +140,8 @@ class PictureSums:
     def clip_scores(self) -> Tensor:
         """(count,), once merged."""
         return self.per_picture[1]
+
+    @property
+    def clip_matches(self) -> Tensor:
+        """(count,), once merged."""
+        return self.per_picture[2]

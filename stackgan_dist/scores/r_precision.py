@@ -1,10 +1,11 @@
-"""R-precision in the text encoder's own space: does a picture belong to its sentence rather than to others?
+"""R-precision in the text encoder's own space, or in a CLIP's: does a picture belong to its sentence, or to others?
 
 The measure is AttnGAN's (Xu et al., arXiv 1711.10485, section 4.1): a sentence counts when it is nearer to the picture
 than 99 sentences of other classes. Their image encoder is a network trained for it; here it is the linear map that
 takes a classifier's features of real training pictures to the mean embedding of their sentences best (ridge
 regression), which has one solution and is found from sums. Numbers of different maps must not be compared; each report
-carries what real pictures reach. Pure arithmetic, nothing distributed.
+carries what real pictures reach. A CLIP has both encoders, so with one it can be measured of anybody's pictures (Park
+et al., Benchmark for Compositional Text-to-Image Synthesis, 2021). Pure arithmetic, nothing distributed.
 """
 
 from __future__ import annotations
@@ -78,8 +79,36 @@ class TextMap:
         return torch.nn.functional.normalize(predicted, dim=1) @ torch.nn.functional.normalize(others, dim=1).T
 
 
+class _WrongSentences:
+    """Which sentences a picture's own one is held against: `wrong` of other classes, drawn by the picture's number."""
+
+    def __init__(self, classes: Sequence[str], wrong: int, seed: int) -> None:
+        self._classes = np.array(classes)
+        self._wrong, self._seed = wrong, seed
+        most = max(np.unique(self._classes, return_counts=True)[1]) if classes else 0
+        if len(classes) - most < wrong:
+            raise UserError(
+                f"R-precision holds a sentence against {wrong} of other classes, found {len(classes) - most}: pack "
+                "more pictures, or ask for fewer with --wrong-captions"
+            )
+
+    def matches(self, numbers: Tensor, class_names: Sequence[str], own: Tensor, others: Tensor) -> Tensor:
+        """(N,), float64: 1 for each of N pictures that is nearest to its own sentence, 1/k in a tie of k sentences.
+
+        numbers (N,): of the samples. own (N,): how near each picture is to its own sentence. others (N, M): to all.
+        """
+        found = torch.zeros(len(own), dtype=torch.float64)
+        for row, (number, class_name) in enumerate(zip(numbers.tolist(), class_names, strict=True)):
+            order = np.argsort(hash64(self._seed, Stream.SCORE_WRONG, number, np.arange(len(self._classes))))
+            wrong = order[self._classes[order] != class_name][: self._wrong]
+            similarity = others[row, torch.from_numpy(wrong)]
+            if similarity.max() <= own[row] + _TIE:
+                found[row] = 1 / (1 + int((similarity >= own[row] - _TIE).sum()))
+        return found
+
+
 class Candidates:
-    """Sentences to choose wrong ones from.
+    """Sentences to choose wrong ones from, in the text encoder's space.
 
     Args:
         text: their embeddings (M, text).
@@ -91,14 +120,7 @@ class Candidates:
     """
 
     def __init__(self, text: Tensor, classes: list[str], wrong: int, seed: int) -> None:
-        self._text, self._classes = text, np.array(classes)
-        self._wrong, self._seed = wrong, seed
-        most = max(np.unique(self._classes, return_counts=True)[1]) if classes else 0
-        if len(classes) - most < wrong:
-            raise UserError(
-                f"R-precision holds a sentence against {wrong} of other classes, found {len(classes) - most}: pack "
-                "more pictures, or ask for fewer with --wrong-captions"
-            )
+        self._text, self._wrong = text, _WrongSentences(classes, wrong, seed)
 
     def matches(self, text_map: TextMap, numbers: Tensor, features: Tensor, captions: Sequence[Caption]) -> Tensor:
         """(N,), float64: 1 for each of N pictures that is nearest to its own caption, 1/k in a tie of k sentences.
@@ -109,14 +131,27 @@ class Candidates:
         text = torch.from_numpy(np.stack([caption.embedding for caption in captions]))
         own = text_map.similarity(features, text).diagonal()
         others = text_map.similarity(features, self._text)
-        found = torch.zeros(len(captions), dtype=torch.float64)
-        for row, (number, caption) in enumerate(zip(numbers.tolist(), captions, strict=True)):
-            order = np.argsort(hash64(self._seed, Stream.SCORE_WRONG, number, np.arange(len(self._classes))))
-            wrong = order[self._classes[order] != caption.class_name][: self._wrong]
-            similarity = others[row, torch.from_numpy(wrong)]
-            if similarity.max() <= own[row] + _TIE:
-                found[row] = 1 / (1 + int((similarity >= own[row] - _TIE).sum()))
-        return found
+        return self._wrong.matches(numbers, [caption.class_name for caption in captions], own, others)
+
+
+class ClipCandidates:
+    """Sentences to choose wrong ones from, in a CLIP's space.
+
+    Args:
+        text: their embeddings (M, width), of length 1, float64.
+        classes: of each, what no wrong sentence shares: the class of its picture, or where there are none itself.
+        wrong: how many wrong ones a picture's own sentence is held against.
+        seed: chooses them.
+
+    Raises UserError when some class leaves fewer than `wrong` of them.
+    """
+
+    def __init__(self, text: Tensor, classes: Sequence[str], wrong: int, seed: int) -> None:
+        self._text, self.wrong, self._sentences = text, wrong, _WrongSentences(classes, wrong, seed)
+
+    def matches(self, numbers: Tensor, pictures: Tensor, own: Tensor, class_names: Sequence[str]) -> Tensor:
+        """See Candidates.matches: (N,), of pictures (N, width) of length 1, `own` (N,) their sentences' cosines."""
+        return self._sentences.matches(numbers, class_names, own, pictures @ self._text.T)
 
 
 def candidate_captions(captions: CaptionSet, count: int, seed: int) -> list[Caption]:

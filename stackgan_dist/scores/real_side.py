@@ -31,6 +31,7 @@ from stackgan_dist.scores.judges import Judges
 from stackgan_dist.scores.kernel import FirstFeatures
 from stackgan_dist.scores.picture_sums import Matches, PictureBatch, PictureSums
 from stackgan_dist.scores.protocol import ScoreProtocol
+from stackgan_dist.scores.r_precision import ClipCandidates
 
 NOISE_PICTURES = 200
 """So many pictures of noise are scored; they are all alike to a classifier."""
@@ -76,8 +77,10 @@ class Recipe:
     identity: Mapping[str, Any]
     """Of the sets and how their pictures are made ready; JSON values."""
     lesson: Lesson | None = None
-    diversity: Callable[[], Diversity] | None = None
+    diversity: Callable[[Ranks, Judges], Diversity] | None = None
     """Measures groups of real pictures that share a class; all ranks call it."""
+    clip_candidates: ClipCandidates | None = None
+    """Without them there is no R-precision by CLIP of the real pictures."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,8 @@ class RealSide:
     """Of the real pictures: the most that can be expected."""
     clip_score: float | None
     """Of the real pictures; None without a CLIP, or without sentences."""
+    clip_r_precision: float | None
+    """The same."""
     diversity: Diversity | None
     """Of groups of real pictures that share a class."""
     learnt: dict[str, Tensor]
@@ -172,6 +177,7 @@ def measure_real_side(
         inception(NOISE_PICTURES, "inception of noise"),
         found["matches"].mean().item(),
         found["clip scores"].mean().item() if found["clip scores"].any() else None,
+        found["clip matches"].mean().item() if recipe.clip_candidates is not None else None,
         Diversity(found["diversity"]) if recipe.diversity is not None else None,
         {name.removeprefix("learnt "): value for name, value in found.items() if name.startswith("learnt ")},
     )
@@ -200,7 +206,7 @@ def _measured(
                 recipe.lesson.add(batch, features[0])
     matches, learnt = recipe.lesson.learnt() if recipe.lesson is not None else (None, {})
 
-    sums = PictureSums(judges, recipe.real.count, protocol.splits, kept, matches)
+    sums = PictureSums(judges, recipe.real.count, protocol.splits, kept, matches, recipe.clip_candidates)
     sums.add_all(recipe.real.batches(ranks.rank, ranks.world_size), "real pictures", ranks)
     of_noise = InceptionScoreSums(NOISE_PICTURES, min(protocol.splits, NOISE_PICTURES), judges.classifier.classes)
     blank = noise_pictures(
@@ -214,7 +220,8 @@ def _measured(
         "inception of noise": of_noise.tensor.cpu(),
         "matches": sums.matches,
         "clip scores": sums.clip_scores,
-        **({"diversity": recipe.diversity().values} if recipe.diversity is not None else {}),
+        "clip matches": sums.clip_matches,
+        **({"diversity": recipe.diversity(ranks, judges).values} if recipe.diversity is not None else {}),
         **{f"learnt {name}": value for name, value in learnt.items()},
     }
     for number, space in enumerate(sums.spaces):

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from stackgan_dist.classifiers.image_encoder import ImageEncoder
 from stackgan_dist.scores import intervals
@@ -20,7 +21,7 @@ ROWS = ("inception", "frechet", "kernel", "neighbours", "memorisation", "r preci
 """The scores of a run by its classifier in the order of their rows, which are the last of a set in scores.jsonl."""
 _MEANINGLESS_R_PRECISION = 2.0
 """A share of real pictures below so many times chance shows nothing."""
-_R_PRECISION, _CLIP, _DIVERSITY = 7, 8, 9
+_R_PRECISION, _CLIP, _DIVERSITY, _CLIP_R_PRECISION = 7, 8, 9, 11
 """Which interval it is; see comparison.py for the others."""
 
 Row = dict[str, Any]
@@ -41,6 +42,8 @@ def report_rows(
         own += _comparison_rows(scores.spaces[number], encoder)
         if judges.clip is not None and number == judges.clip.space and scores.clip_scores is not None:
             own.append(_clip_row(scores, real, seed))
+            if scores.clip_matches is not None:
+                own.append(_clip_r_precision_row(scores.clip_matches, scores.clip_wrong, real, wrong_captions, seed))
         if number == 0 and scores.matches is not None:
             own.append(_r_precision_row(scores, real, wrong_captions, seed))
         if scores.diversity is not None:
@@ -124,6 +127,19 @@ def _clip_row(scores: Scores, real: RealSide | None, seed: int) -> Row:
     return {
         "score": "clip score", "mean": scores.clip_scores.mean().item(), "interval": interval, **of_real, "notes": []
     }  # fmt: skip
+
+
+def _clip_r_precision_row(matches: Tensor, wrong: int, real: RealSide | None, asked: int, seed: int) -> Row:
+    of_real = real.clip_r_precision if real is not None else None
+    fewer = f"only {wrong} other sentences to hold it against, not {asked}: chance is {1 / (1 + wrong):.1%}"
+    return {
+        "score": "clip r precision",
+        "share": matches.mean().item(),
+        "interval": intervals.of_mean(matches, seed, _CLIP_R_PRECISION),
+        **({} if of_real is None else {"share_of_real_pictures": of_real}),
+        "wrong_sentences": wrong,
+        "notes": [fewer] if wrong < asked else [],
+    }
 
 
 def _r_precision_row(scores: Scores, real: RealSide | None, wrong_captions: int, seed: int) -> Row:

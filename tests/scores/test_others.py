@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from distributed.forked import run_forked
 from PIL import Image
+from scipy.spatial.distance import pdist
 from small_classifier import open_door_with_it, small_classifier
 from small_encoders import small_clip
 
+from stackgan_dist.classifiers.image_encoder import FolderEncoder, load_image_encoder
 from stackgan_dist.data.index import load_index
 from stackgan_dist.scores import __main__ as scores
 from stackgan_dist.scores.picture_files import PictureFiles
@@ -96,18 +99,70 @@ def test_a_folder_and_its_tars_on_one_and_two_ranks_score_alike(
     run_forked(open_door_with_it, 2, "scores", *arguments, log=tmp_path / "log")
     assert numbers(one) == pytest.approx(numbers(read(tmp_path / "two")), rel=1e-9, abs=1e-12)
     assert one.keys() == {
-        "inception", "frechet", "kernel", "neighbours", "memorisation",
-        *(f"tiny-clip {name}" for name in ("frechet", "kernel", "cmmd", "neighbours", "memorisation", "clip score")),
+        "inception", "frechet", "kernel", "neighbours", "memorisation", "diversity",
+        *(f"tiny-clip {name}" for name in ("frechet", "kernel", "cmmd", "neighbours", "memorisation")),
+        *(f"tiny-clip {name}" for name in ("clip score", "clip r precision", "diversity")),
     }  # fmt: skip
     # The order of the pictures is that of their names, and tars name them otherwise.
     assert packed_up["frechet"]["distance"] == pytest.approx(one["frechet"]["distance"], rel=1e-9)
     assert packed_up["tiny-clip clip score"]["mean"] == pytest.approx(one["tiny-clip clip score"]["mean"], rel=1e-6)
+    assert packed_up["tiny-clip clip r precision"]["share"] == one["tiny-clip clip r precision"]["share"]
     row = one["frechet"]
     assert row["name"] == "drawn"
     assert row["against_digest"] == load_index(str(packed / "test" / "76")).digest
     assert (row["samples"], row["real_pictures"], row["protocol"]["samples"]) == (COUNT, 38, COUNT)
     assert "fewer pictures (30) than features (1,280)" in row["notes"][0]
     assert one["memorisation"]["training_pictures"] == 38
+
+
+def test_what_sentences_say_equals_a_reference(foreign: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = small_clip(tmp_path / "tiny-clip")
+    drawn = foreign / "drawn"
+    arguments = ["--pictures", drawn, "--captions", "captions.jsonl", "--against", drawn, "--encoder", clip, *FEW]
+    found = rows_of(monkeypatch, tmp_path / "out", *arguments, "--samples", COUNT)
+
+    encoder = load_image_encoder(str(clip), "cpu")
+    assert isinstance(encoder, FolderEncoder)
+    pixels = np.stack([np.array(Image.open(drawn / f"{n:02d}.png")) for n in range(COUNT)])
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).double() / 127.5 - 1
+    features = torch.cat([encoder.features(image[None].float()) for image in images]).double()
+    said = encoder.text_encoder()([f"bird number {n}" for n in range(3)]).double()
+    cosines = F.cosine_similarity(features[:, None], said[None], dim=2)
+    own = torch.arange(COUNT) % 3
+    row = found["tiny-clip clip r precision"]
+    assert row["share"] == pytest.approx((cosines.argmax(1) == own).double().mean().item())
+    assert row["wrong_sentences"] == 2
+    assert "only 2 other sentences" in row["notes"][0]
+    assert found["tiny-clip clip score"]["mean"] == pytest.approx(
+        100 * cosines.gather(1, own[:, None]).clamp(min=0).mean().item(), rel=1e-6
+    )
+    # Eight of the ten pictures of each sentence are compared; which of them hangs on the seed.
+    pictures = PictureFiles(str(drawn), "captions.jsonl", 16, 0, "crop", COUNT)
+    groups = pictures.of_one_sentence(50, 8)
+    assert [len(group) for group in groups] == [8, 8, 8]
+    names = [[int(pictures._records[n].source_id[:2]) for n in group] for group in groups]
+    assert all(len({n % 3 for n in group}) == 1 for group in names)
+    assert found["diversity"]["deviation"] == pytest.approx(
+        np.mean([images.numpy()[group].std(0, ddof=1).mean() for group in names]), rel=1e-6
+    )
+    assert found["tiny-clip diversity"]["distance"] == pytest.approx(
+        np.mean([pdist(features[group].numpy()).mean() for group in names]), rel=1e-6
+    )
+    assert found["diversity"]["deviation_of_real_pictures"] is None  # of a folder, which knows no classes
+
+
+def test_pictures_of_one_sentence_may_have_sizes_of_their_own(tmp_path: Path) -> None:
+    for number, side in enumerate((16, 24, 16)):
+        drawn(1, side, number)[0].save(tmp_path / f"{number}.png")
+        (tmp_path / f"{number}.txt").write_text("a bird" if number < 2 else "another")
+    lines = [{"file": f"{n}.png", "captions": ["a bird" if n < 2 else "another"]} for n in range(3)]
+    (tmp_path / "captions.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    pictures = PictureFiles(str(tmp_path), "captions.jsonl", 16, 0, "crop")
+    (group,) = pictures.of_one_sentence(50, 8)
+    images = pictures.images(group)
+    assert images.shape[0] == 2
+    assert images.shape[2] == images.shape[3] in (16, 24)
+    assert not PictureFiles(str(tmp_path), None, 16, 0, "crop").of_one_sentence(50, 8)
 
 
 def test_real_pictures_against_themselves_are_at_zero(
