@@ -11,7 +11,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -56,6 +56,11 @@ class Classifier(Protocol):
     """True unless published scores were made with this very network."""
     comparable_with: str
     """A sentence for the report: which other scores a score of this classifier may stand beside."""
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Of the logits, where they are the classes of a packed set; empty otherwise."""
+        ...
 
     def predict(self, images: Tensor) -> Prediction:
         """Logits and features, in one pass, of images (N, 3, S, S) in [-1, 1], any S."""
@@ -105,6 +110,12 @@ class NetworkClassifier:
     details: dict[str, Any]
     head: str
     """Name of the last layer in `module`."""
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """See Classifier: what train_classifier recorded."""
+        names = self.details.get("fine_tuned", {}).get("classes", [])
+        return names if len(names) == self.classes else []
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Prediction:

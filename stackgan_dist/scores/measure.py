@@ -42,6 +42,8 @@ class Scores:
     """(samples,): of R-precision by CLIP, the same."""
     clip_wrong: int
     """How many sentences it holds a picture's own against."""
+    class_matches: Tensor
+    """(n,): whether the classifier sees the class of the sentence, of the n pictures whose class it knows."""
     diversity: Diversity | None = None
     """Of pictures of one sentence."""
 
@@ -69,6 +71,7 @@ def scores_of(
         sums.clip_scores if has_sentences and judges.clip is not None else None,
         sums.clip_matches if sums.clip_candidates is not None else None,
         sums.clip_candidates.wrong if sums.clip_candidates is not None else 0,
+        sums.class_matches,
     )
 
 

@@ -100,8 +100,10 @@ class PictureSums:
         self.clip_candidates = clip_candidates
         self.inception = InceptionScoreSums(count, min(splits, count), judges.classifier.classes)
         self.spaces = [FeatureSums(space.feature_width, min(kept, count)) for space in judges.spaces]
-        self.per_picture = torch.zeros(3, count, dtype=torch.float64)
-        """R-precision's matches, CLIP scores, matches of R-precision by CLIP."""
+        self._label = {name: label for label, name in enumerate(judges.classifier.class_names)}
+        self.per_picture = torch.zeros(5, count, dtype=torch.float64)
+        """R-precision's matches, CLIP scores, matches of R-precision by CLIP; whether the classifier knows the class of
+        the sentence, and whether it is what it sees."""
 
     def add(self, numbers: Tensor, images: Tensor | Sequence[Tensor], captions: Sequence[Sentence] | None) -> None:
         """Look at some pictures, as Judges.look takes them, and add what was seen; their captions, if they have any."""
@@ -112,6 +114,10 @@ class PictureSums:
         places = numbers.cpu()
         if self._matches is not None and captions is not None:
             self.per_picture[0, places] = self._matches(numbers, look.features[0], cast(Sequence[Caption], captions))
+        if self._label and captions is not None:
+            labels = torch.tensor([self._label.get(caption.class_name, -1) for caption in captions])
+            self.per_picture[3, places] = (labels >= 0).double()
+            self.per_picture[4, places] = (look.logits.argmax(dim=1).cpu() == labels).double()
         if (clip := self._judges.clip) is not None and captions is not None:
             pictures = F.normalize(look.features[clip.space].cpu().double(), dim=1)
             own = (pictures * clip.embedded([caption.sentence for caption in captions])).sum(1)
@@ -145,3 +151,8 @@ class PictureSums:
     def clip_matches(self) -> Tensor:
         """(count,), once merged."""
         return self.per_picture[2]
+
+    @property
+    def class_matches(self) -> Tensor:
+        """(n,), once merged: 1 where the classifier sees the sentence's class, of the pictures whose class it knows."""
+        return self.per_picture[4, self.per_picture[3] > 0]

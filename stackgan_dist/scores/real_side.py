@@ -97,6 +97,8 @@ class RealSide:
     """Of the real pictures; None without a CLIP, or without sentences."""
     clip_r_precision: float | None
     """The same."""
+    class_agreement: float | None
+    """Share of the real pictures that the classifier sees as what they are; None where it knows none of the classes."""
     diversity: Diversity | None
     """Of groups of real pictures that share a class."""
     learnt: dict[str, Tensor]
@@ -178,6 +180,7 @@ def measure_real_side(
         found["matches"].mean().item(),
         found["clip scores"].mean().item() if found["clip scores"].any() else None,
         found["clip matches"].mean().item() if recipe.clip_candidates is not None else None,
+        found["class matches"].mean().item() if len(found["class matches"]) else None,
         Diversity(found["diversity"]) if recipe.diversity is not None else None,
         {name.removeprefix("learnt "): value for name, value in found.items() if name.startswith("learnt ")},
     )
@@ -221,6 +224,7 @@ def _measured(
         "matches": sums.matches,
         "clip scores": sums.clip_scores,
         "clip matches": sums.clip_matches,
+        "class matches": sums.class_matches,
         **({"diversity": recipe.diversity(ranks, judges).values} if recipe.diversity is not None else {}),
         **{f"learnt {name}": value for name, value in learnt.items()},
     }

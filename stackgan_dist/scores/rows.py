@@ -21,7 +21,7 @@ ROWS = ("inception", "frechet", "kernel", "neighbours", "memorisation", "r preci
 """The scores of a run by its classifier in the order of their rows, which are the last of a set in scores.jsonl."""
 _MEANINGLESS_R_PRECISION = 2.0
 """A share of real pictures below so many times chance shows nothing."""
-_R_PRECISION, _CLIP, _DIVERSITY, _CLIP_R_PRECISION = 7, 8, 9, 11
+_R_PRECISION, _CLIP, _DIVERSITY, _CLIP_R_PRECISION, _CLASSES = 7, 8, 9, 11, 12
 """Which interval it is; see comparison.py for the others."""
 
 Row = dict[str, Any]
@@ -39,6 +39,8 @@ def report_rows(
         own: list[Row] = []
         if number == 0:
             own.append(_inception_row(scores, real, encoder, seed))
+            if len(scores.class_matches):
+                own.append(_class_row(scores.class_matches, real, judges, seed))
         own += _comparison_rows(scores.spaces[number], encoder)
         if judges.clip is not None and number == judges.clip.space and scores.clip_scores is not None:
             own.append(_clip_row(scores, real, seed))
@@ -73,6 +75,19 @@ def _inception_row(scores: Scores, real: RealSide | None, classifier: ImageEncod
                 "classifier sees little in either"
             )
     return {**row, "notes": notes}
+
+
+def _class_row(matches: Tensor, real: RealSide | None, judges: Judges, seed: int) -> Row:
+    of_real = real.class_agreement if real is not None else None
+    return {
+        "score": "class agreement",
+        "share": matches.mean().item(),
+        "interval": intervals.of_mean(matches, seed, _CLASSES),
+        **({} if of_real is None else {"share_of_real_pictures": of_real}),
+        "pictures": len(matches),
+        "chance": 1 / judges.classifier.classes,
+        "notes": [],
+    }
 
 
 def _comparison_rows(found: Comparison, encoder: ImageEncoder) -> list[Row]:

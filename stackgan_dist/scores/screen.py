@@ -54,6 +54,10 @@ def _lines(row: Row) -> list[str]:
     if score == "clip score":
         real = f"; real pictures {row['mean_of_real_pictures']:.2f}" if "mean_of_real_pictures" in row else ""
         return [f"CLIP score         {row['mean']:.2f}{_within(row['interval'], '.2f')}{real}"]
+    if score == "class agreement":
+        real = f"real pictures {row['share_of_real_pictures']:.1%}, " if "share_of_real_pictures" in row else ""
+        of = f"{real}chance {row['chance']:.1%}; {row['pictures']:,} pictures"
+        return [f"class agreement    {row['share']:.1%}{_within(row['interval'], '.1%')} ({of})"]
     if score == "clip r precision":
         chance = 1 / (1 + row["wrong_sentences"])
         real = f"real pictures {row['share_of_real_pictures']:.1%}, " if "share_of_real_pictures" in row else ""
@@ -95,6 +99,7 @@ def named(rows: Iterable[Row]) -> dict[str, float]:
         "memorisation": ("nearer_than_held_out",),
         "clip score": ("mean",),
         "clip r precision": ("share",),
+        "class agreement": ("share",),
         "r precision": ("share",),
         "diversity": ("deviation",),
     }
