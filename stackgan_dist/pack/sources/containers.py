@@ -39,6 +39,8 @@ class Found:
     records: list[Record]
     others: Counter[str]
     """What else is in it."""
+    notes: list[str] = dataclasses.field(default_factory=list)
+    """What a user should know of it, in whole sentences."""
 
 
 class Containers(ABC):
@@ -106,13 +108,15 @@ class Containers(ABC):
         whole = [name for name in files if splits[name] is not None or split == "train"]
         others = sum((found[name].others for name in whole), Counter[str]())
         pictures = Counter({split: sum(record.present for record in records)})
-        self._inside[split] = Account(pictures[split] + others.total(), pictures=pictures, others=others)
+        notes = [note for name in files for note in found[name].notes]
+        self._inside[split] = Account(pictures[split] + others.total(), pictures=pictures, others=others, notes=notes)
         return records
 
     def account(self, splits: Sequence[str]) -> Account:
         """Of the files under the root, and of what is in those of `splits`; see AccountingSource."""
         whole = sum((self._inside[split] for split in splits), self._account)
-        return dataclasses.replace(whole, thing=f"files, those in the {self.thing} among them")
+        notes = [*dict.fromkeys(whole.notes)]  # a file that is divided is in several splits
+        return dataclasses.replace(whole, thing=f"files, those in the {self.thing} among them", notes=notes)
 
     def picture(self, record: Record) -> bytes:
         """The picture, read out of its file."""
@@ -160,13 +164,15 @@ class Containers(ABC):
             if ending and not self._kept.exists(self._unpacked[name]):
                 raise FileNotFoundError
             content = json.loads(self._kept.read(f"{kept}.json"))
-            return Found([Record(**_with_tuples(fields)) for fields in content["records"]], Counter(content["others"]))
+            listed = [Record(**_with_tuples(fields)) for fields in content["records"]]
+            return Found(listed, Counter(content["others"]), content.get("notes", []))
         except (FileNotFoundError, NotADirectoryError):
             found = self._scan(name)
         except (ValueError, TypeError, KeyError) as error:
             where = self._kept.url_of(f"{kept}.json")
             raise UserError(f"{where} is damaged ({error}); remove it, it will be made anew") from error
-        listing = {"records": [dataclasses.asdict(record) for record in found.records], "others": found.others}
+        records = [dataclasses.asdict(record) for record in found.records]
+        listing = {"records": records, "others": found.others, "notes": found.notes}
         self._kept.write(f"{kept}.json", json.dumps(listing).encode())
         return found
 

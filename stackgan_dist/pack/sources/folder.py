@@ -20,7 +20,7 @@ from stackgan_dist.errors import UserError
 from stackgan_dist.pack.pictures import ENDINGS
 from stackgan_dist.pack.sources import Record
 from stackgan_dist.pack.sources.account import Account, endings_of, of_ending, printable, some_names
-from stackgan_dist.pack.sources.captions.entry import Columns, Entry
+from stackgan_dist.pack.sources.captions.entry import Columns, Entry, listed
 from stackgan_dist.pack.sources.captions.find import FIRST, CaptionsFile, CaptionsFiles, split_in
 from stackgan_dist.pack.sources.captions.placed import placed
 from stackgan_dist.pack.sources.captions.texts import PictureTexts, read_text
@@ -80,8 +80,8 @@ class PictureFolder:
             raise UserError(f"folder: classes is {classes!r}; choose one of {', '.join(get_args(Classes))}")
         check_fit("folder", fit)
         check_test_fraction("folder", test_fraction)
-        self._asked = _listed(captions or ())
-        self._columns = Columns(file_column, _listed(caption_column), class_column, split_column)
+        self._asked = listed(captions or ())
+        self._columns = Columns(file_column, listed(caption_column), class_column, split_column)
         self._classes = classes
         self._fit = fit
         self._test_fraction = test_fraction
@@ -214,10 +214,6 @@ def count_files(
             account.others["texts without a picture of their name"] += 1
         else:
             account.others[of_ending(name)] += 1
-
-
-def _listed(value: str | Sequence[str]) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value)
 
 
 def _instead(files: Sequence[str]) -> str:

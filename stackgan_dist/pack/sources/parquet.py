@@ -15,23 +15,22 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
-from stackgan_dist.errors import UserError, first_line
+from stackgan_dist.errors import UserError
 from stackgan_dist.pack.sources import Record
 from stackgan_dist.pack.sources.account import Account
-from stackgan_dist.pack.sources.captions.entry import Columns, given_captions, given_name
-from stackgan_dist.pack.sources.captions.parquet import opened
+from stackgan_dist.pack.sources.captions.entry import Columns, given_captions, given_name, listed
+from stackgan_dist.pack.sources.captions.parquet import opened, rows_of
 from stackgan_dist.pack.sources.containers import Containers, Found
 from stackgan_dist.pack.sources.files import Files
 from stackgan_dist.pack.sources.fit import Fit
 from stackgan_dist.pack.sources.names import PARQUET, key_of
-from stackgan_dist.pack.sources.splits import SPLIT_OF, val_as_test
+from stackgan_dist.pack.sources.splits import SPLIT_OF, decided_by, split_in_words
 
 _ROWS_AT_ONCE = 64
 
@@ -84,15 +83,10 @@ class ParquetPictures(Containers):
         fit: Fit = "crop",
     ) -> None:
         super().__init__(Files(root, self.source, "*.parquet"), test_fraction, fit)
-        captions = (caption_column,) if isinstance(caption_column, str) else tuple(caption_column)
-        self._columns = Columns(image_column, captions, class_column)
+        self._columns = Columns(image_column, listed(caption_column), class_column)
 
     def _splits(self, names: Sequence[str], account: Account) -> Mapping[str, str | None]:
-        chosen = {name: _split_in(name) for name in names}
-        if not {"test", "val"} & {*chosen.values()}:
-            return dict.fromkeys(names)
-        rest = "" if "train" in chosen.values() else "train"
-        return val_as_test({name: split or rest for name, split in chosen.items()}, account)
+        return decided_by({name: _split_in(name) for name in names}, account) or dict.fromkeys(names)
 
     def _unpacked_ending(self, name: str) -> str:
         return ".pictures"
@@ -103,40 +97,33 @@ class ParquetPictures(Containers):
     def _scan(self, name: str) -> Found:
         """See Containers: the pictures are written one behind the other."""
         records: list[Record] = []
+        unread: list[str] = []
 
         def write(pictures: BinaryIO) -> None:
             records.clear()  # a store may have to be asked again
             at = 0
             for number, (picture, fields, layout) in enumerate(self._rows(name)):
                 records.append(_record(name, number, picture, at, fields, layout))
+                unread[:] = layout.unread
                 pictures.write(picture)
                 at += len(picture)
 
         folder, file = self._place(name)
         folder.write_file(file, write)
-        return Found(records, Counter())
+        note = (
+            f"{name} has columns that are not read: {', '.join(unread)}. If one of them is a class: --options "
+            "class_column=NAME."
+        )
+        return Found(records, Counter(), [note] if unread else [])
 
     def _rows(self, name: str) -> Iterator[tuple[bytes, dict[str, Any], _Layout]]:
         """(picture, the other columns that are read, the file's layout) of each row; b"" where it has no picture."""
         where = self._files.url(name)
         with self._files.folder.local_copy(name) as path, opened(path, where) as file:
-            import pyarrow
-
             layout = self._layout(file.schema_arrow, where)
-            if layout.unread:
-                self._account.note(
-                    f"{name} has columns that are not read: {', '.join(layout.unread)}. If one of them is a class: "
-                    "--options class_column=NAME."
-                )
-            number = 0
-            try:
-                for batch in file.iter_batches(_ROWS_AT_ONCE, columns=layout.columns):
-                    for fields in batch.to_pylist():
-                        number += 1
-                        held = fields.pop(layout.image)
-                        yield (held.get("bytes") if isinstance(held, dict) else held) or b"", fields, layout
-            except (pyarrow.ArrowException, OSError) as error:
-                raise UserError(f"{where}, behind row {number}: {first_line(error)}; write it again") from error
+            for fields in rows_of(file, where, layout.columns, _ROWS_AT_ONCE):
+                held = fields.pop(layout.image)
+                yield (held.get("bytes") if isinstance(held, dict) else held) or b"", fields, layout
 
     def _layout(self, schema: Any, where: str) -> _Layout:
         names = [str(name) for name in schema.names]
@@ -208,5 +195,4 @@ def _split_in(name: str) -> str:
     """The split that the nearest folder above is called after, or a word of the name; "" for none."""
     *folders, base = PurePosixPath(name).parts
     by_folder = next((SPLIT_OF[folder.lower()] for folder in reversed(folders) if folder.lower() in SPLIT_OF), "")
-    words = re.findall(r"[a-z]+", base.lower())
-    return by_folder or next((SPLIT_OF[word] for word in words if word in SPLIT_OF), "")
+    return by_folder or split_in_words(base)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from stackgan_dist.errors import UserError
@@ -39,16 +40,27 @@ def split_of(name: str) -> str:
     return SPLIT_OF.get(folder.lower(), "") if slash else ""
 
 
+def split_in_words(base: str) -> str:
+    """The split that a word of `base`, a file's own name, is called after, or ""."""
+    return next((SPLIT_OF[word] for word in re.findall(r"[a-z]+", base.lower()) if word in SPLIT_OF), "")
+
+
 def splits_by_folder(names: Sequence[str], account: Account) -> dict[str, str]:
     """Name -> split ("" for none of them), by the folders at the top; empty where these decide nothing.
 
     They decide where there is one of test or validation. Beside a folder for training, what is in neither is in no
     split; without one, everything else is for training.
     """
-    chosen = {name: split_of(name) for name in names}
+    decided = decided_by({name: split_of(name) for name in names}, account)
+    if not decided:
+        _note_deeper_folders(names, account)
+    return decided
+
+
+def decided_by(chosen: dict[str, str], account: Account) -> dict[str, str]:
+    """The splits of what `chosen` gives one or "", as splits_by_folder has it; empty where these decide nothing."""
     known = set(chosen.values())
     if not known & {"test", "val"}:
-        _note_deeper_folders(names, account)
         return {}
     rest = "" if "train" in known else "train"
     return val_as_test({name: split or rest for name, split in chosen.items()}, account)

@@ -110,7 +110,10 @@ def test_columns_of_other_forms(tmp_path: Path) -> None:
     source = _source(tmp_path / "b", tmp_path / "kept", test_fraction=0.0, class_column="kind")
     (record,) = source.records("train")
     assert (record.captions, record.class_name) == (("one", "two"), "auk")
-    assert any("columns that are not read: n." in note for note in source.account(["train"]).notes)
+    for split in ("train", "test", "train"):  # also where the listing was kept
+        source.records(split)
+        assert any("columns that are not read: n." in note for note in source.account([split]).notes)
+    assert len(source.account(["train", "test"]).notes) == 1
 
     rows = [{"mask": _picture(2), "photo": _picture(1), "says": [{"raw": "a wren", "tokens": ["a", "wren"]}]}]
     _write(tmp_path / "c/x.parquet", rows)

@@ -94,6 +94,11 @@ class Columns:
         return [name for name in names if name not in read]
 
 
+def listed(value: str | Sequence[str]) -> tuple[str, ...]:
+    """What an option that takes one name or several was given."""
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
 def folder_of(name: str) -> str:
     """The folder that a file called `name` lies in, "" for the root."""
     return name.rpartition("/")[0]

@@ -20,7 +20,7 @@ from stackgan_dist.pack.sources.captions.parquet import columns_of, read_parquet
 from stackgan_dist.pack.sources.captions.table import SEPARATORS, Form, cells, first_line, form_of, read_table
 from stackgan_dist.pack.sources.files import Files
 from stackgan_dist.pack.sources.names import AmbiguousNameError, PictureNames, is_hidden
-from stackgan_dist.pack.sources.splits import SPLIT_OF, split_of
+from stackgan_dist.pack.sources.splits import split_in_words, split_of
 
 FIRST = ("captions.jsonl", "captions.csv")
 """Looked for directly under the root, before anything else."""
@@ -207,5 +207,4 @@ def _candidates(names: Sequence[str]) -> list[str]:
 
 def split_in(name: str) -> str:
     """The split that a captions file's top folder is called after, or a word of its name: captions_train.json."""
-    words = re.findall(r"[a-z]+", PurePosixPath(name).stem.lower())
-    return split_of(name) or next((SPLIT_OF[word] for word in words if word in SPLIT_OF), "")
+    return split_of(name) or split_in_words(PurePosixPath(name).stem)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,6 @@ def read_parquet(path: Path, where: str, columns: Columns) -> Iterator[Entry]:
     Raises UserError where it cannot be read, and for a column that holds the pictures themselves.
     """
     with opened(path, where) as file:
-        import pyarrow
-
         schema = file.schema_arrow
         names = [str(name) for name in schema.names]
         wanted = {*columns.of_file(names), *itertools.chain(*columns.of_captions(names))}
@@ -36,14 +34,25 @@ def read_parquet(path: Path, where: str, columns: Columns) -> Iterator[Entry]:
             raise UserError(
                 f"{where} holds the pictures themselves in its column {holds[0]!r}: pack it with the recipe parquet"
             )
-        number = 0
-        try:
-            for batch in file.iter_batches(_ROWS_AT_ONCE, columns=sorted(wanted)):
-                for fields in batch.to_pylist():
-                    number += 1
-                    yield understood(fields, f"{where}, row {number}", columns)
-        except (pyarrow.ArrowException, OSError) as error:
-            raise UserError(f"{where}, behind row {number}: {error}; write it again") from error
+        for number, fields in enumerate(rows_of(file, where, sorted(wanted), _ROWS_AT_ONCE), 1):
+            yield understood(fields, f"{where}, row {number}", columns)
+
+
+def rows_of(file: Any, where: str, columns: Sequence[str], at_once: int) -> Iterator[dict[str, Any]]:
+    """The fields of each row of an open file, of which `at_once` rows are in memory at a time.
+
+    Raises UserError where it cannot be read.
+    """
+    import pyarrow
+
+    number = 0
+    try:
+        for batch in file.iter_batches(at_once, columns=columns):
+            for fields in batch.to_pylist():
+                number += 1
+                yield fields
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UserError(f"{where}, behind row {number}: {error}; write it again") from error
 
 
 def _may_be_names(kind: Any) -> bool:
