@@ -11,12 +11,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from stackgan_dist.data.assemble import BatchPictures, BatchTexts
 from stackgan_dist.data.batch import Batch, BatchShape
@@ -144,9 +144,26 @@ class StepDataset(Dataset["Batch | UserError"]):
             self._with_places.add(reader.name)
 
 
+class BatchLoader(DataLoader[Batch | UserError]):
+    """torch's loader, without its handler of the signal SIGCHLD.
+
+    That handler, which stays for the process's life, raises the error of a loader process's death wherever the rank is
+    just then: amid an exchange with others, or a checkpoint. Whoever waits for a batch looks for the dead anyway.
+    """
+
+    def __iter__(self) -> _BaseDataLoaderIter:
+        handler = signal.getsignal(signal.SIGCHLD)
+        try:
+            return super().__iter__()
+        finally:
+            # Only Python's main thread may set one, and torch does so only there; one of C code cannot be put back.
+            if threading.current_thread() is threading.main_thread() and handler is not None:
+                signal.signal(signal.SIGCHLD, handler)
+
+
 def make_loader(dataset: StepDataset, first_step: int, last_step: int, workers: int) -> DataLoader[Batch | UserError]:
     """Batches of the steps [first_step, last_step) in order, made by `workers` processes (0: in this one)."""
-    return DataLoader(
+    return BatchLoader(
         dataset,
         batch_size=None,  # the dataset already makes whole batches
         sampler=range(first_step, last_step),
@@ -176,8 +193,7 @@ def in_time(
     """
     if loader.num_workers:
         loader.timeout = _LOOK_S
-    with _child_handler_kept():
-        iterator = iter(loader)
+    iterator = iter(loader)
     since, asked_s = time.monotonic(), math.inf
     while True:
         try:
@@ -205,22 +221,6 @@ def in_time(
             continue
         yield batch
         since, asked_s = time.monotonic(), math.inf
-
-
-@contextmanager
-def _child_handler_kept() -> Iterator[None]:
-    """What SIGCHLD does stays as it is while torch starts a loader's processes.
-
-    torch's handler would raise the error of a process's death wherever the rank is just then, amid an exchange with
-    others or a checkpoint. Whoever waits for a batch looks for the dead anyway.
-    """
-    handler = signal.getsignal(signal.SIGCHLD)
-    try:
-        yield
-    finally:
-        # Only Python's main thread may set one, and torch does so only there; one that C code set cannot be put back.
-        if threading.current_thread() is threading.main_thread() and handler is not None:
-            signal.signal(signal.SIGCHLD, handler)
 
 
 def _shield_from_signals(_worker: int) -> None:

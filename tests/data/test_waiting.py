@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
+from torch.utils.data._utils import signal_handling
 
 from stackgan_dist.data import loader as loader_module
 from stackgan_dist.data import shared_memory
 from stackgan_dist.data.batch import Batch
-from stackgan_dist.data.loader import batches_under_way, in_time
+from stackgan_dist.data.loader import BatchLoader, batches_under_way, in_time
 from stackgan_dist.data.shared_memory import handed_over, received
 from stackgan_dist.errors import RankError
 
@@ -37,6 +38,13 @@ class Hanging(Dataset[Batch]):
         return 3
 
 
+class Short(Hanging):
+    """All batches at once."""
+
+    def __getitem__(self, step: int) -> Batch:
+        return BATCH
+
+
 class Dying(Hanging):
     """One batch, and then the end of the process."""
 
@@ -47,21 +55,35 @@ class Dying(Hanging):
         return BATCH
 
 
-def _loader(dataset: Dataset[Batch]) -> DataLoader[Batch]:
-    return DataLoader(dataset, batch_size=None, sampler=range(3), num_workers=1, prefetch_factor=2)
+def _loader(dataset: Dataset[Batch]) -> BatchLoader:
+    return BatchLoader(dataset, batch_size=None, sampler=range(3), num_workers=1, prefetch_factor=2)  # type: ignore[arg-type]
 
 
 def test_a_killed_process_is_told_in_a_line() -> None:
-    batches = in_time(_loader(Dying()), 30, lambda: False)  # type: ignore[arg-type]
+    batches = in_time(_loader(Dying()), 30, lambda: False)
     assert isinstance(next(batches), Batch)
     with pytest.raises(RankError, match=r"a loader process is gone .*--data.workers 0"):
         next(batches)
 
 
-def test_a_death_is_told_only_to_who_waits_for_a_batch() -> None:
+@pytest.fixture
+def _as_at_the_start(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No handler of SIGCHLD: torch has not set its own, as an earlier test of this process may have made it."""
+    monkeypatch.setattr(signal_handling, "_SIGCHLD_handler_set", False)
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGCHLD, before)
+
+
+@pytest.mark.usefixtures("_as_at_the_start")
+@pytest.mark.parametrize("used_before", [False, True])
+def test_a_death_is_told_only_to_who_waits_for_a_batch(used_before: bool) -> None:
     """Not wherever the rank is just then, as torch's own handler does: that may be amid an exchange with others."""
+    if used_before:  # by who reads batches directly, as `DataSet.batches` hands them out
+        assert len(list(_loader(Short()))) == 3
     before = signal.getsignal(signal.SIGCHLD)
-    batches = in_time(_loader(Dying()), 30, lambda: False)  # type: ignore[arg-type]
+    assert before == signal.SIG_DFL
+    batches = in_time(_loader(Dying()), 30, lambda: False)
     next(batches)
     assert signal.getsignal(signal.SIGCHLD) == before
     end = time.monotonic() + 3
@@ -92,7 +114,7 @@ def test_a_process_that_hangs_is_waited_for_so_long_and_no_longer(monkeypatch: p
     monkeypatch.setattr(loader_module, "_STOPPING_S", 0.1)
     for timeout_s, is_asked in ((5, False), (60, True)):
         stopping: list[bool] = []  # only once the process runs, whose start is waited for, too
-        batches = in_time(_loader(Hanging()), timeout_s, lambda stopping=stopping: bool(stopping))  # type: ignore[arg-type]
+        batches = in_time(_loader(Hanging()), timeout_s, lambda stopping=stopping: bool(stopping))
         next(batches)
         stopping += [True] * is_asked
         begin = time.monotonic()
