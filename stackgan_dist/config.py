@@ -89,9 +89,12 @@ class TrainingConfig:
     without waiting for D to teach it. See also --model.stage1-coarse."""
     contrastive_weight: Annotated[float, Range(at_least=0)] = 0.0
     """The weight of the contrastive text term in D's loss: D's features of a real picture also have to pick the
-    picture's own text out of 512 random ones of other classes (InfoNCE, arXiv 1807.03748, as in XMC-GAN, arXiv
+    picture's own text out of --training.contrastive-pool others (InfoNCE, arXiv 1807.03748, as in XMC-GAN, arXiv
     2101.04702). It is not in the paper, hence 0; 1 teaches D the parts of a sentence that real and wrong pairs alone do
     not. For StackGAN."""
+    contrastive_pool: Annotated[int, Range(at_least=1, at_most=65_536)] = 512
+    """Texts of other training pictures, drawn at random for each step, that a picture has to pick its own text out of.
+    In a large pool there are more that differ from the own text in one part alone."""
     generator_contrastive_weight: Annotated[float, Range(at_least=0)] = 0.0
     """The weight in G's loss of how much worse generated pictures pick their texts than the real pictures of the same
     texts do. It needs --training.contrastive-weight. 1 suits painted birds; on photographs, whose texts are hard to

@@ -22,9 +22,6 @@ from stackgan_dist.models.config import Placement
 _ALIGNED = 64
 """Bytes: more than any dtype needs, and a line of a processor's cache."""
 
-POOL_SIZE = 512
-"""Texts that a picture has to pick its own out of, where there is a contrastive term."""
-
 
 @dataclass(frozen=True)
 class BatchShape:
@@ -56,7 +53,7 @@ class BatchShape:
             condition_dim=model.condition_dim,
             interpolate=training.interpolated_texts,
             placement=model.placement,
-            pool=POOL_SIZE if training.contrastive_weight else 0,
+            pool=training.contrastive_pool if training.contrastive_weight else 0,
         )
 
 

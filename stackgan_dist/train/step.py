@@ -59,7 +59,7 @@ class StepReport:
     )
     contrastive: Tensor | None = metric(
         "loss",
-        "how hard real pictures find it to pick their own text out of the pool; ln 513 is chance",
+        "how hard real pictures find it to pick their own text out of the pool of P; ln(P + 1) is chance",
         term="contrastive",
     )
     own_text_real: Tensor | None = metric(

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from distributed.forked import run_forked
 
 from stackgan_dist.data import device_set
-from stackgan_dist.data.batch import POOL_SIZE, Batch, BatchShape
+from stackgan_dist.data.batch import Batch, BatchShape
 from stackgan_dist.data.cache import ShardCache
 from stackgan_dist.data.device_batches import DeviceBatches
 from stackgan_dist.data.device_set import DeviceSet, set_bytes
@@ -29,7 +29,7 @@ from stackgan_dist.errors import UserError
 from stackgan_dist.models import Placement
 from stackgan_dist.presets import PAINTED_PARTS
 
-SEED, BATCH, STEPS = 3, 7, 11
+SEED, BATCH, STEPS, POOL = 3, 7, 11, 512
 ALONE = Ranks(0, 1, torch.device("cpu"), gather_alone)
 SHAPE = BatchShape(image_size=64, captions_per_text=4, noise_dim=5, stages=2, condition_dim=4)
 SHAPES = {
@@ -37,13 +37,11 @@ SHAPES = {
     "3 captions, box, texts between": dataclasses.replace(
         SHAPE, captions_per_text=3, placement=Placement("box"), interpolate=True
     ),
-    "4 captions, pool": dataclasses.replace(SHAPE, pool=POOL_SIZE),
+    "4 captions, pool": dataclasses.replace(SHAPE, pool=POOL),
     "10 captions, keypoints": dataclasses.replace(
         SHAPE, captions_per_text=10, placement=Placement("keypoints", PAINTED_PARTS)
     ),
-    "10 captions, pool, texts between": dataclasses.replace(
-        SHAPE, captions_per_text=10, pool=POOL_SIZE, interpolate=True
-    ),
+    "10 captions, pool, texts between": dataclasses.replace(SHAPE, captions_per_text=10, pool=POOL, interpolate=True),
 }
 
 

@@ -12,7 +12,7 @@ import torch
 
 from stackgan_dist.config import Config, TrainingConfig
 from stackgan_dist.data import text_pool
-from stackgan_dist.data.batch import POOL_SIZE, Batch, BatchShape, blank_batch
+from stackgan_dist.data.batch import Batch, BatchShape, blank_batch
 from stackgan_dist.data.cache import ShardCache
 from stackgan_dist.data.index import Index, load_index
 from stackgan_dist.data.loader import StepDataset, make_loader
@@ -21,8 +21,8 @@ from stackgan_dist.data.shard import ShardReader
 from stackgan_dist.data.text_pool import TextPool
 from stackgan_dist.randomness import Stream, hash64
 
-SEED, CAPTIONS, BATCH = 3, 4, 7
-SHAPE = BatchShape(64, CAPTIONS, noise_dim=5, stages=1, condition_dim=4, pool=POOL_SIZE)
+SEED, CAPTIONS, BATCH, POOL = 3, 4, 7, 512
+SHAPE = BatchShape(64, CAPTIONS, noise_dim=5, stages=1, condition_dim=4, pool=POOL)
 
 
 @pytest.fixture
@@ -53,9 +53,9 @@ def _pictures(index: Index, cache: ShardCache) -> list[tuple[str, np.ndarray]]:
 
 def test_a_text_is_the_mean_of_distinct_captions_of_a_picture_of_its_class(index: Index, cache: ShardCache) -> None:
     pool, pictures = _read(index, cache), _pictures(index, cache)
-    drawn, classes = pool.draw(5, POOL_SIZE)
+    drawn, classes = pool.draw(5, POOL)
     texts = drawn.numpy()
-    assert texts.shape == (POOL_SIZE, index.text_dim)
+    assert texts.shape == (POOL, index.text_dim)
     assert texts.dtype == np.float32
     chosen = set()
     for number, (text, of_class) in enumerate(zip(texts, classes, strict=True)):
@@ -72,8 +72,8 @@ def test_a_text_is_the_mean_of_distinct_captions_of_a_picture_of_its_class(index
 
 def test_it_is_a_function_of_seed_and_step(index: Index, cache: ShardCache) -> None:
     first, again = _read(index, cache), _read(index, cache)
-    again.draw(8, POOL_SIZE)  # what was drawn before does not matter
-    for ours, theirs in zip(first.draw(2, POOL_SIZE), again.draw(2, POOL_SIZE), strict=True):
+    again.draw(8, POOL)  # what was drawn before does not matter
+    for ours, theirs in zip(first.draw(2, POOL), again.draw(2, POOL), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     texts = [pool.draw(step, 20)[0] for pool, step in ((first, 2), (first, 3), (_read(index, cache, SEED + 1), 2))]
     assert not any(np.array_equal(texts[n], texts[n - 1]) for n in range(3))
@@ -109,7 +109,7 @@ def test_all_ranks_and_workers_have_the_same_pool(index: Index, cache: ShardCach
 
 def test_a_row_is_not_compared_with_texts_of_its_class(index: Index, cache: ShardCache) -> None:
     batch = _batch(_dataset(index, cache, range(BATCH)), 1)
-    pictures, texts = _pictures(index, cache), _read(index, cache).draw(1, POOL_SIZE)[0].numpy()
+    pictures, texts = _pictures(index, cache), _read(index, cache).draw(1, POOL)[0].numpy()
     of_texts = []
     for text in texts:  # by what they are, not by what the pool says of them
         distances = [np.abs(embeddings.mean(0) - text).sum() for _, embeddings in pictures]
@@ -120,7 +120,7 @@ def test_a_row_is_not_compared_with_texts_of_its_class(index: Index, cache: Shar
         assert batch.excluded is not None
         agreement = np.mean([name == own for name in of_texts] == batch.excluded[row].numpy())
         assert agreement > 0.95  # a mean of four captions may be nearest to that of another class
-        assert 0 < batch.excluded[row].sum() < POOL_SIZE
+        assert 0 < batch.excluded[row].sum() < POOL
 
 
 def test_without_classes_it_is_not_compared_with_its_own_picture() -> None:
@@ -146,7 +146,7 @@ def test_of_a_large_set_only_some_shards_are_read(
     assert len(opened) == 2  # of five, of eight pictures each
     monkeypatch.undo()
     pictures = _pictures(index, cache)[:10]
-    _, classes = pool.draw(0, POOL_SIZE)
+    _, classes = pool.draw(0, POOL)
     assert set(classes.tolist()) == set(pool.numbers([name for name, _ in pictures]).tolist())
     assert pool.numbers(["none of them"]).tolist() == [-1]
 
@@ -158,7 +158,8 @@ def test_a_batch_without_the_term_has_none(index: Index, cache: ShardCache) -> N
     assert batch.pool is None
     assert batch.excluded is None
     assert BatchShape.of(Config()).pool == 0
-    assert BatchShape.of(Config(training=TrainingConfig(contrastive_weight=0.1))).pool == POOL_SIZE
+    assert BatchShape.of(Config(training=TrainingConfig(contrastive_weight=0.1))).pool == 512
+    assert BatchShape.of(Config(training=TrainingConfig(contrastive_weight=0.1, contrastive_pool=7))).pool == 7
 
 
 def test_the_rehearsal_s_batch_has_the_shape_of_any_other(index: Index, cache: ShardCache) -> None:
