@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from stackgan_dist.config import Config, DataConfig
 from stackgan_dist.data.batch import Batch, BatchShape
@@ -18,6 +20,7 @@ from stackgan_dist.data.index import Index
 from stackgan_dist.data.loader import StepDataset, make_loader
 from stackgan_dist.data.pictures import decoded
 from stackgan_dist.data.plan import rows_of_rank
+from stackgan_dist.data.text_pool import with_pool
 from stackgan_dist.errors import UserError
 from stackgan_dist.models.config import ImageSize, ModelConfig
 from stackgan_dist.ranges import check_fields
@@ -121,6 +124,7 @@ class DataSet:
             raise UserError(f"first_step is {first_step} and steps {steps}; both are from 0 on")
         if steps is None:
             steps = plan.steps_per_epoch - first_step % plan.steps_per_epoch
+        pool = self._packed.text_pool(config.training)
         dataset = StepDataset(
             self.index,
             plan,
@@ -128,9 +132,10 @@ class DataSet:
             rows_of_rank(config.training.batch_size, rank, world_size),
             BatchShape.of(config),
             config.data.lookahead_steps,
-            pool=self._packed.text_pool(config.training),
+            pool=pool,
         )
-        return _raised(make_loader(dataset, first_step, first_step + steps, workers))
+        made = make_loader(dataset, first_step, first_step + steps, workers)
+        return _whole(made, None if pool is None else pool.on(torch.device("cpu")))
 
     def _config(self, config: Config | None, batch_size: int | None, seed: int | None) -> Config:
         if config is None:
@@ -151,8 +156,9 @@ class DataSet:
         return config
 
 
-def _raised(batches: Iterable[Batch | UserError]) -> Iterator[Batch]:
+def _whole(batches: Iterable[Batch | UserError], reserve: Tensor | None) -> Iterator[Batch]:
+    """With their pools of texts, out of the `reserve`; errors among them are raised."""
     for batch in batches:
         if isinstance(batch, UserError):
             raise batch
-        yield batch
+        yield with_pool(batch, reserve)

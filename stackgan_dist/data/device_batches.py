@@ -17,8 +17,9 @@ from stackgan_dist.data.batch import Batch, BatchShape, joined, taken_apart
 from stackgan_dist.data.device_set import DeviceSet
 from stackgan_dist.data.plan import Plan
 from stackgan_dist.data.planned_rows import PlannedRows
-from stackgan_dist.data.text_means import mean_of_captions, mean_texts
-from stackgan_dist.data.text_pool import PoolChoice, TextPool
+from stackgan_dist.data.rows import caption_numbers
+from stackgan_dist.data.text_means import mean_texts
+from stackgan_dist.data.text_pool import PoolChoice, TextPool, pool_of
 
 
 class DeviceBatches:
@@ -37,7 +38,7 @@ class DeviceBatches:
     ) -> None:
         self._data, self._plan, self._rows, self._shape, self._pool = data, plan, rows, shape, pool
         self._first = data.index.first
-        self._reserve = None if pool is None else torch.from_numpy(pool.texts).to(data.device)
+        self._reserve = None if pool is None else pool.on(data.device)
 
     def __getitem__(self, step: int) -> Batch:
         data, shape = self._data, self._shape
@@ -51,7 +52,7 @@ class DeviceBatches:
             *planned.noise(),
             planned.samples,
             self._places(planned),
-            None if chosen is None else _lines(chosen.pictures, chosen.captions, data.index.captions_per_image),
+            None if chosen is None else chosen.captions,
             None if chosen is None else self._excluded(planned, chosen),
         )
         text, wrong_text = mean_texts(_embeddings(data.texts, captions), planned.texts, planned.with_partner)
@@ -63,7 +64,7 @@ class DeviceBatches:
             eps=eps,
             samples=samples,
             place=place,
-            pool=None if self._reserve is None else mean_of_captions(_embeddings(self._reserve, pool)),
+            pool=None if self._reserve is None else pool_of(self._reserve, pool),
             excluded=excluded,
         )
 
@@ -79,7 +80,7 @@ class DeviceBatches:
         for n, (shard, _) in enumerate(planned.places):
             for place, sample in planned.texts_of(n, self._data.classes[shard]):
                 numbers[place] = self._first[shard] + sample
-        return _lines(numbers, planned.captions, self._data.index.captions_per_image)
+        return caption_numbers(numbers, planned.captions, self._data.index.captions_per_image)
 
     def _places(self, planned: PlannedRows) -> NDArray[np.float32] | None:
         placement = self._shape.placement
@@ -113,11 +114,6 @@ def seen(pixels: Tensor, numbers: Tensor, crops: Tensor, flips: Tensor, size: in
     at = ((numbers[:, None] * side + y)[:, :, None]) * side + x[:, None]
     # As the loader's lie in memory: convolutions round by that.
     return pixels.view(-1, 3)[at].permute(0, 3, 1, 2).contiguous()
-
-
-def _lines(pictures: NDArray[np.int64], captions: NDArray[np.int64], captions_per_image: int) -> NDArray[np.int64]:
-    """The numbers of `captions` (n, k) of `pictures` (n,) among all captions, (k, n)."""
-    return np.ascontiguousarray((pictures[:, None] * captions_per_image + captions).T)
 
 
 def _embeddings(texts: Tensor, captions: Tensor) -> Tensor:

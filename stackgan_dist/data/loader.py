@@ -110,7 +110,7 @@ class StepDataset(Dataset["Batch | UserError"]):
         images = pictures.seen()
         text, wrong_text = texts.means()
         z, eps = planned.noise()
-        pool, excluded = self._drawn_pool(step, classes)
+        pool_captions, excluded = self._drawn_pool(step, classes)
         return Batch(
             images=torch.from_numpy(images),
             text=text,
@@ -119,8 +119,8 @@ class StepDataset(Dataset["Batch | UserError"]):
             eps=torch.from_numpy(eps),
             samples=torch.from_numpy(planned.samples),
             place=None if places_seen is None else torch.from_numpy(planned.with_partners(places_seen)),
-            pool=pool,
             excluded=excluded,
+            pool_captions=pool_captions,
         )
 
     def _look_ahead(self, step: int) -> None:
@@ -131,11 +131,11 @@ class StepDataset(Dataset["Batch | UserError"]):
         self._prefetcher.want(self._plan.shards_ahead(step, self._lookahead, self._rows))
 
     def _drawn_pool(self, step: int, classes: Sequence[str]) -> tuple[Tensor | None, Tensor | None]:
-        """See Batch.pool and Batch.excluded, for rows of these classes."""
+        """See Batch.pool_captions and Batch.excluded, for rows of these classes."""
         if self._pool is None:
             return None, None
-        texts, of_texts = self._pool.draw(step, self._shape.pool)
-        return texts, torch.from_numpy(self._pool.excluded(classes, of_texts))
+        chosen = self._pool.choose(step, self._shape.pool)
+        return torch.from_numpy(chosen.captions), torch.from_numpy(self._pool.excluded(classes, chosen.classes))
 
     def _check_places(self, reader: ShardReader, placement: Placement) -> None:
         """UserError where a shard that is read for the first time lacks what the model is told."""

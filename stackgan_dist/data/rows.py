@@ -108,3 +108,10 @@ def normal32_of(hashes: NDArray[np.uint64]) -> NDArray[np.float32]:
     if hashes.size and dropped.min() <= 2 * _LAST_BITS:
         values = normal_of(hashes)
     return values.astype(np.float32)
+
+
+def caption_numbers(
+    pictures: NDArray[np.int64], captions: NDArray[np.int64], captions_per_image: int
+) -> NDArray[np.int64]:
+    """The numbers of `captions` (n, k) of `pictures` (n,) among the captions of all pictures, (k, n)."""
+    return np.ascontiguousarray((pictures[:, None] * captions_per_image + captions).T)

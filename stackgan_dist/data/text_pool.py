@@ -16,10 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stackgan_dist.data.batch import Batch
 from stackgan_dist.data.cache import ShardCache
 from stackgan_dist.data.decoded import SampleDecoder
 from stackgan_dist.data.index import Index
-from stackgan_dist.data.rows import RowDraws
+from stackgan_dist.data.rows import RowDraws, caption_numbers
 from stackgan_dist.data.shard import OpenShards
 from stackgan_dist.data.text_means import mean_of_captions
 from stackgan_dist.randomness import Stream, permutation
@@ -31,10 +32,8 @@ RESERVE = 4096
 class PoolChoice(NamedTuple):
     """The pool of one step, P texts."""
 
-    pictures: NDArray[np.int64]
-    """Of the reserve, (P,)."""
     captions: NDArray[np.int64]
-    """Of each picture, (P, captions per text)."""
+    """Their numbers among all captions of the reserve, (captions per text, P): a text is the mean of its column."""
     classes: NDArray[np.int64]
     """The number of each picture's class, (P,)."""
 
@@ -82,13 +81,11 @@ class TextPool:
         drawn = RowDraws(self._seed, step, range(count), (Stream.POOL_PICTURE, Stream.POOL_CAPTION))
         pictures = (np.array(drawn.points(Stream.POOL_PICTURE)) * len(self.texts)).astype(np.int64)
         (captions,) = drawn.captions((Stream.POOL_CAPTION,), self.texts.shape[1], self._captions_per_text)
-        return PoolChoice(pictures, captions, self._classes[pictures])
+        return PoolChoice(caption_numbers(pictures, captions, self.texts.shape[1]), self._classes[pictures])
 
-    def draw(self, step: int, count: int) -> tuple[Tensor, NDArray[np.int64]]:
-        """The `count` texts of the pool of `step`, (count, dim), and the number of each one's class, (count,)."""
-        chosen = self.choose(step, count)
-        embeddings = self.texts[chosen.pictures, chosen.captions.T]  # (captions per text, count, dim)
-        return mean_of_captions(torch.from_numpy(embeddings)), chosen.classes
+    def on(self, device: torch.device) -> Tensor:
+        """The embeddings of the reserve, (R, captions, dim), float16, in the memory of `device`."""
+        return torch.from_numpy(self.texts).to(device)
 
     def numbers(self, classes: Sequence[str]) -> NDArray[np.int64]:
         """The numbers of classes by their names, (n,); -1 of one that the reserve lacks."""
@@ -98,3 +95,20 @@ class TextPool:
         """See Batch.excluded: for rows of these `classes`, by their names, and texts of those by their numbers (P,)."""
         excluded: NDArray[np.bool_] = self.numbers(classes)[:, None] == of_texts
         return excluded
+
+
+def pool_of(reserve: Tensor, captions: Tensor) -> Tensor:
+    """The texts of a pool, (P, dim), float32.
+
+    Args:
+        reserve: TextPool.texts, (R, captions, dim), on the device of the result.
+        captions: PoolChoice.captions, (captions per text, P).
+    """
+    return mean_of_captions(reserve.view(-1, reserve.shape[-1])[captions])
+
+
+def with_pool(batch: Batch, reserve: Tensor | None) -> Batch:
+    """A loader's batch with its pool in place of the numbers; both on the device of the `reserve`, if there is one."""
+    if reserve is None or batch.pool_captions is None:
+        return batch
+    return batch._replace(pool=pool_of(reserve, batch.pool_captions), pool_captions=None)

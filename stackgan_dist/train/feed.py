@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
 from stackgan_dist.config import Config, DataConfig
 from stackgan_dist.data.batch import Batch, BatchShape, blank_batch
@@ -14,6 +15,7 @@ from stackgan_dist.data.device_set import DeviceSet, set_bytes
 from stackgan_dist.data.loader import StepDataset, batches_under_way, in_time, make_loader
 from stackgan_dist.data.plan import Plan, rows_of_rank
 from stackgan_dist.data.shared_memory import note_little_memory
+from stackgan_dist.data.text_pool import with_pool
 from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.distributed.stop import StopRequest
 from stackgan_dist.errors import UserError
@@ -54,6 +56,7 @@ class Feed:
         self._on_device: DeviceBatches | None = None
         self._dataset: StepDataset | None = None
         pool = data.text_pool(config.training)
+        self._reserve: Tensor | None = None
         if self._gb <= self._limit_gb:
             held = DeviceSet.read(data.index, data.cache, ranks, self.shape.placement)
             self._on_device = DeviceBatches(held, plan, self.rows, self.shape, pool)
@@ -62,6 +65,7 @@ class Feed:
                 data.index, plan, data.cache(), self.rows, self.shape, config.data.lookahead_steps,
                 int(config.data.memory_gb * 1e9), pool=pool,
             )  # fmt: skip
+            self._reserve = None if pool is None else pool.on(ranks.device)
 
     def __str__(self) -> str:
         if self._on_device is not None:
@@ -83,14 +87,16 @@ class Feed:
             return
         assert self._dataset is not None
         if data.workers:
-            batch_bytes = sum(tensor.nbytes for tensor in self.blank if tensor is not None)
+            sent = self.blank._replace(pool=None)  # which comes as a few numbers
+            batch_bytes = sum(tensor.nbytes for tensor in sent if tensor is not None)
             note_little_memory(batches_under_way(data.workers) * batch_bytes)
         loader = make_loader(self._dataset, first_step, last_step, data.workers)
         # Alone, a rank that waits for data may stop; with peers it has to take the step that they are in.
         coming = in_time(
             loader, self._config.run.timeout_s, lambda: self._stop.raised, may_stop=not self._ranks.distributed
         )
-        yield from batches_on(device, coming)
+        for batch in batches_on(device, coming):
+            yield batch if isinstance(batch, UserError) else with_pool(batch, self._reserve)
 
 
 def device_gb(data: DataConfig, device: torch.device) -> float:

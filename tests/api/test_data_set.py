@@ -11,9 +11,11 @@ from distributed.tiny import BATCH, STEPS_PER_EPOCH, tiny_config
 
 import stackgan_dist
 from stackgan_dist import UserError
+from stackgan_dist.config import Config, TrainingConfig
 from stackgan_dist.data.batch import BatchShape
 from stackgan_dist.data.dataset import open_packed
 from stackgan_dist.data.loader import StepDataset
+from stackgan_dist.models.config import ModelConfig
 
 
 def test_pictures_with_their_captions(packed: Path) -> None:
@@ -50,6 +52,21 @@ def test_batches_are_those_of_the_training(packed: Path, tmp_path: Path) -> None
     assert torch.equal(torch.cat([part.images for part in parts]), batches[3].images)
     assert len(list(data.batches(config, first_step=3))) == 2
     assert len(list(data.batches(config, steps=7, workers=1))) == 7  # on into the next epoch
+
+
+def test_batches_of_the_contrastive_term_have_their_pool(packed: Path) -> None:
+    config = Config(
+        model=ModelConfig(image_size=64),
+        training=TrainingConfig(batch_size=4, contrastive_weight=1.0, contrastive_pool=9),
+    )
+    data = stackgan_dist.open_dataset(str(packed))
+    here, by_a_process = (next(data.batches(config, steps=1, workers=workers)) for workers in (0, 1))
+    assert here.pool is not None
+    assert here.excluded is not None
+    assert here.pool_captions is None
+    assert here.pool.shape == (9, here.text.shape[1])
+    assert here.excluded.shape == (4, 9)
+    assert torch.equal(here.pool, by_a_process.pool)  # type: ignore[arg-type]
 
 
 def test_without_a_configuration_it_has_the_defaults(packed: Path) -> None:

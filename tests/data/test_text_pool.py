@@ -18,7 +18,8 @@ from stackgan_dist.data.index import Index, load_index
 from stackgan_dist.data.loader import StepDataset, make_loader
 from stackgan_dist.data.plan import Plan
 from stackgan_dist.data.shard import ShardReader
-from stackgan_dist.data.text_pool import TextPool
+from stackgan_dist.data.text_pool import TextPool, pool_of, with_pool
+from stackgan_dist.errors import UserError
 from stackgan_dist.randomness import Stream, hash64
 
 SEED, CAPTIONS, BATCH, POOL = 3, 4, 7, 512
@@ -39,6 +40,12 @@ def _read(index: Index, cache: ShardCache, seed: int = SEED) -> TextPool:
     return TextPool.read(index, cache, seed, CAPTIONS)
 
 
+def _drawn(pool: TextPool, step: int, count: int) -> tuple[torch.Tensor, np.ndarray]:
+    """The texts of the pool of `step`, (count, dim), and the number of each one's class, (count,)."""
+    chosen = pool.choose(step, count)
+    return pool_of(pool.on(torch.device("cpu")), torch.from_numpy(chosen.captions)), chosen.classes
+
+
 def _pictures(index: Index, cache: ShardCache) -> list[tuple[str, np.ndarray]]:
     """Class and embeddings of every picture of the set, shard by shard in the order of POOL_SHARD."""
     hashes = [int(hash64(SEED, Stream.POOL_SHARD, number)) for number in range(len(index.shards))]
@@ -53,7 +60,7 @@ def _pictures(index: Index, cache: ShardCache) -> list[tuple[str, np.ndarray]]:
 
 def test_a_text_is_the_mean_of_distinct_captions_of_a_picture_of_its_class(index: Index, cache: ShardCache) -> None:
     pool, pictures = _read(index, cache), _pictures(index, cache)
-    drawn, classes = pool.draw(5, POOL)
+    drawn, classes = _drawn(pool, 5, POOL)
     texts = drawn.numpy()
     assert texts.shape == (POOL, index.text_dim)
     assert texts.dtype == np.float32
@@ -72,10 +79,10 @@ def test_a_text_is_the_mean_of_distinct_captions_of_a_picture_of_its_class(index
 
 def test_it_is_a_function_of_seed_and_step(index: Index, cache: ShardCache) -> None:
     first, again = _read(index, cache), _read(index, cache)
-    again.draw(8, POOL)  # what was drawn before does not matter
-    for ours, theirs in zip(first.draw(2, POOL), again.draw(2, POOL), strict=True):
+    _drawn(again, 8, POOL)  # what was drawn before does not matter
+    for ours, theirs in zip(_drawn(first, 2, POOL), _drawn(again, 2, POOL), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    texts = [pool.draw(step, 20)[0] for pool, step in ((first, 2), (first, 3), (_read(index, cache, SEED + 1), 2))]
+    texts = [_drawn(pool, step, 20)[0] for pool, step in ((first, 2), (first, 3), (_read(index, cache, SEED + 1), 2))]
     assert not any(np.array_equal(texts[n], texts[n - 1]) for n in range(3))
 
 
@@ -90,18 +97,25 @@ def _batch(dataset: StepDataset, step: int) -> Batch:
     return batch
 
 
+def _whole(batch: Batch | UserError, index: Index, cache: ShardCache) -> Batch:
+    """With its pool of texts in place of their numbers."""
+    assert isinstance(batch, Batch), batch
+    assert batch.pool is None
+    return with_pool(batch, _read(index, cache).on(torch.device("cpu")))
+
+
 def test_all_ranks_and_workers_have_the_same_pool(index: Index, cache: ShardCache) -> None:
-    whole = _batch(_dataset(index, cache, range(BATCH)), 4)
+    whole = _whole(_dataset(index, cache, range(BATCH))[4], index, cache)
     assert whole.pool is not None
     assert whole.excluded is not None
     for rows in (range(0, 2), range(2, 4), range(4, 7)):
-        part = _batch(_dataset(index, cache, rows), 4)
+        part = _whole(_dataset(index, cache, rows)[4], index, cache)
         assert part.pool is not None
         assert part.excluded is not None
         assert torch.equal(part.pool, whole.pool)
         assert torch.equal(part.excluded, whole.excluded[rows.start : rows.stop])
-    (by_worker,) = make_loader(_dataset(index, cache, range(BATCH)), 4, 5, 1)
-    assert isinstance(by_worker, Batch)
+    (sent,) = make_loader(_dataset(index, cache, range(BATCH)), 4, 5, 1)
+    by_worker = _whole(sent, index, cache)
     assert torch.equal(by_worker.pool, whole.pool)  # type: ignore[arg-type]
     assert torch.equal(by_worker.excluded, whole.excluded)  # type: ignore[arg-type]
     assert by_worker.excluded.dtype == torch.bool  # type: ignore[union-attr]
@@ -109,7 +123,7 @@ def test_all_ranks_and_workers_have_the_same_pool(index: Index, cache: ShardCach
 
 def test_a_row_is_not_compared_with_texts_of_its_class(index: Index, cache: ShardCache) -> None:
     batch = _batch(_dataset(index, cache, range(BATCH)), 1)
-    pictures, texts = _pictures(index, cache), _read(index, cache).draw(1, POOL)[0].numpy()
+    pictures, texts = _pictures(index, cache), _drawn(_read(index, cache), 1, POOL)[0].numpy()
     of_texts = []
     for text in texts:  # by what they are, not by what the pool says of them
         distances = [np.abs(embeddings.mean(0) - text).sum() for _, embeddings in pictures]
@@ -127,7 +141,7 @@ def test_without_classes_it_is_not_compared_with_its_own_picture() -> None:
     """There the name of a picture stands for its class."""
     texts = np.arange(3, dtype=np.float16).reshape(3, 1, 1)
     pool = TextPool(texts, ["a", "b", "c"], SEED, 1)
-    drawn, classes = pool.draw(0, 50)
+    drawn, classes = _drawn(pool, 0, 50)
     excluded = pool.excluded(["b", "not in the reserve"], classes)
     np.testing.assert_array_equal(excluded[0], drawn[:, 0] == 1)
     assert excluded[0].any()
@@ -146,7 +160,7 @@ def test_of_a_large_set_only_some_shards_are_read(
     assert len(opened) == 2  # of five, of eight pictures each
     monkeypatch.undo()
     pictures = _pictures(index, cache)[:10]
-    _, classes = pool.draw(0, POOL)
+    _, classes = _drawn(pool, 0, POOL)
     assert set(classes.tolist()) == set(pool.numbers([name for name, _ in pictures]).tolist())
     assert pool.numbers(["none of them"]).tolist() == [-1]
 
@@ -155,15 +169,16 @@ def test_a_batch_without_the_term_has_none(index: Index, cache: ShardCache) -> N
     plan = Plan([shard.samples for shard in index.shards], SEED, BATCH)
     shape = dataclasses.replace(SHAPE, pool=0)
     batch = _batch(StepDataset(index, plan, cache, range(2), shape, lookahead=4), 0)
-    assert batch.pool is None
+    assert batch.pool_captions is None
     assert batch.excluded is None
+    assert with_pool(batch, None) is batch
     assert BatchShape.of(Config()).pool == 0
     assert BatchShape.of(Config(training=TrainingConfig(contrastive_weight=0.1))).pool == 512
     assert BatchShape.of(Config(training=TrainingConfig(contrastive_weight=0.1, contrastive_pool=7))).pool == 7
 
 
 def test_the_rehearsal_s_batch_has_the_shape_of_any_other(index: Index, cache: ShardCache) -> None:
-    real = _batch(_dataset(index, cache, range(BATCH)), 0)
+    real = _whole(_dataset(index, cache, range(BATCH))[0], index, cache)
     blank = blank_batch(range(BATCH), SHAPE, index.text_dim)
     shapes = [{k: (v.shape, v.dtype) for k, v in one._asdict().items() if v is not None} for one in (real, blank)]
     assert shapes[0] == shapes[1]
