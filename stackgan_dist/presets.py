@@ -64,11 +64,12 @@ DEEP = TrainingConfig(
     adam_beta2=0.9, captions_per_text=1,
 )  # fmt: skip
 
-# The picture recipe's terms. A weak KL term lets the text through early. On photographs, whose texts are hard to pick,
-# the generator has a smaller share of the contrastive term.
+# The picture recipe's terms. A weak KL term lets the text through early. A painted bird soon picks its text out of 512
+# by its large parts alone; out of 4,096 it also takes the small ones. On photographs, whose texts are hard to pick out
+# of 512, the generator has a smaller share of the contrastive term.
 DRAWN1 = TrainingConfig(
     halve_every_epochs=0, linear_decay=0.5, kl_weight=0.2, contrastive_weight=1.0, generator_contrastive_weight=1.0,
-    reading_weight=40.0,
+    contrastive_pool=4096, reading_weight=40.0,
 )  # fmt: skip
 DRAWN2 = replace(DRAWN1, reading_weight=0.0, colour_weight=50.0, reconstruction_weight=100.0)
 # Both without those terms that have a weight.
@@ -78,14 +79,17 @@ PLAIN1, PLAIN2 = (
 )
 CONTRAST1 = replace(PLAIN1, contrastive_weight=1.0, generator_contrastive_weight=1.0)
 READING1 = replace(PLAIN1, reading_weight=40.0)
-PHOTOS1 = replace(DRAWN1, generator_contrastive_weight=0.2)
-PHOTOS2 = replace(DRAWN2, generator_contrastive_weight=0.2)
+PHOTOS1 = replace(DRAWN1, generator_contrastive_weight=0.2, contrastive_pool=512)
+PHOTOS2 = replace(DRAWN2, generator_contrastive_weight=0.2, contrastive_pool=512)
 
 # The same for what two CPU cores train in minutes. The learning rates are some times the paper's: that is what narrow
-# networks, few steps and large plain areas of colour take.
+# networks, few steps and large plain areas of colour take. A D that learns as fast as G wins in some trainings of
+# Stage-I after 800 steps, and pictures get worse from there on; a slower one needs more weight on the texts
+# (docs/models.md).
 QUICK1 = replace(
-    DRAWN1, batch_size=32, epochs=20, learning_rate=1.6e-3, captions_per_text=1, ema_half_life_images=4_000
-)
+    DRAWN1, batch_size=32, epochs=20, learning_rate=1.6e-3, discriminator_learning_rate=4e-4, contrastive_weight=2.0,
+    captions_per_text=1, ema_half_life_images=4_000,
+)  # fmt: skip
 QUICK2 = replace(DRAWN2, batch_size=16, epochs=3, learning_rate=1.2e-3, captions_per_text=1, ema_half_life_images=4_000)
 
 

@@ -261,7 +261,7 @@ def test_the_picture_recipe_has_the_three_terms(data: str) -> None:
     first, second = (preset(f"{data}{'' if data == 'demo' else '-best'}-stage{stage}") for stage in (1, 2))
     for config in (first, second):
         assert config.model.text_every_layer
-        assert config.training.contrastive_weight == 1
+        assert config.training.contrastive_weight == (2 if config is first and data == "demo" else 1)
         assert config.training.generator_contrastive_weight == (1 if data in ("painted", "demo") else 0.2)
     assert first.training.reading_weight == 40
     assert second.training.reading_weight == 0
