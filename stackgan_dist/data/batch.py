@@ -89,8 +89,8 @@ class Batch(NamedTuple):
     excluded: Tensor | None = None
     """Those of the pool that are no wrong answers for a row, since they are of its class, (n, P), bool."""
     pool_captions: Tensor | None = None
-    """What a loader says in place of `pool`, which would be most of a batch: the numbers of its texts' captions in the
-    reserve of a TextPool, (captions per text, P), int64. See text_pool.with_pool."""
+    """In place of `pool` until text_pool.with_pool, since that would be most of a batch on its way: the numbers of its
+    texts' captions in the reserve of a TextPool, (captions per text, P), int64."""
 
     def __reduce__(self) -> Any:
         piece, spans = joined(self)

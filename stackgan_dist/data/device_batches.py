@@ -18,8 +18,8 @@ from stackgan_dist.data.device_set import DeviceSet
 from stackgan_dist.data.plan import Plan
 from stackgan_dist.data.planned_rows import PlannedRows
 from stackgan_dist.data.rows import caption_numbers
-from stackgan_dist.data.text_means import mean_texts
-from stackgan_dist.data.text_pool import PoolChoice, TextPool, pool_of
+from stackgan_dist.data.text_means import embeddings_of, mean_texts
+from stackgan_dist.data.text_pool import PoolChoice, TextPool
 
 
 class DeviceBatches:
@@ -38,13 +38,12 @@ class DeviceBatches:
     ) -> None:
         self._data, self._plan, self._rows, self._shape, self._pool = data, plan, rows, shape, pool
         self._first = data.index.first
-        self._reserve = None if pool is None else pool.on(data.device)
 
     def __getitem__(self, step: int) -> Batch:
         data, shape = self._data, self._shape
         planned = PlannedRows(data.index, self._plan, shape, step, self._rows)
         chosen = None if self._pool is None else self._pool.choose(step, shape.pool)
-        numbers, crops, flips, captions, z, eps, samples, place, pool, excluded = self._sent(
+        numbers, crops, flips, captions, z, eps, samples, place, pool_captions, excluded = self._sent(
             self._first[planned.samples[:, 0]] + planned.samples[:, 1],
             planned.crops,
             planned.flips,
@@ -55,7 +54,7 @@ class DeviceBatches:
             None if chosen is None else chosen.captions,
             None if chosen is None else self._excluded(planned, chosen),
         )
-        text, wrong_text = mean_texts(_embeddings(data.texts, captions), planned.texts, planned.with_partner)
+        text, wrong_text = mean_texts(embeddings_of(data.texts, captions), planned.texts, planned.with_partner)
         return Batch(
             images=seen(data.pixels, numbers, crops, flips, shape.image_size),
             text=text,
@@ -64,8 +63,8 @@ class DeviceBatches:
             eps=eps,
             samples=samples,
             place=place,
-            pool=None if self._reserve is None else pool_of(self._reserve, pool),
             excluded=excluded,
+            pool_captions=pool_captions,
         )
 
     def _sent(self, *arrays: NDArray[np.generic] | None) -> tuple[Tensor, ...]:
@@ -114,8 +113,3 @@ def seen(pixels: Tensor, numbers: Tensor, crops: Tensor, flips: Tensor, size: in
     at = ((numbers[:, None] * side + y)[:, :, None]) * side + x[:, None]
     # As the loader's lie in memory: convolutions round by that.
     return pixels.view(-1, 3)[at].permute(0, 3, 1, 2).contiguous()
-
-
-def _embeddings(texts: Tensor, captions: Tensor) -> Tensor:
-    """Those of captions by their numbers (k, n) out of (P, captions, dim): (k, n, dim)."""
-    return texts.view(-1, texts.shape[-1])[captions]

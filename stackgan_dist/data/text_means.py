@@ -8,6 +8,11 @@ import torch
 from torch import Tensor
 
 
+def embeddings_of(texts: Tensor, captions: Tensor) -> Tensor:
+    """Those of captions by their numbers (k, n) out of (P, captions, dim): (k, n, dim)."""
+    return texts.view(-1, texts.shape[-1])[captions]
+
+
 def mean_of_captions(chosen: Tensor) -> Tensor:
     """The means (rows, dim), float32, of embeddings (captions, rows, dim), summed in the order of the captions."""
     embeddings = chosen.float()

@@ -22,7 +22,7 @@ from stackgan_dist.data.decoded import SampleDecoder
 from stackgan_dist.data.index import Index
 from stackgan_dist.data.rows import RowDraws, caption_numbers
 from stackgan_dist.data.shard import OpenShards
-from stackgan_dist.data.text_means import mean_of_captions
+from stackgan_dist.data.text_means import embeddings_of, mean_of_captions
 from stackgan_dist.randomness import Stream, permutation
 
 RESERVE = 4096
@@ -104,11 +104,11 @@ def pool_of(reserve: Tensor, captions: Tensor) -> Tensor:
         reserve: TextPool.texts, (R, captions, dim), on the device of the result.
         captions: PoolChoice.captions, (captions per text, P).
     """
-    return mean_of_captions(reserve.view(-1, reserve.shape[-1])[captions])
+    return mean_of_captions(embeddings_of(reserve, captions))
 
 
 def with_pool(batch: Batch, reserve: Tensor | None) -> Batch:
-    """A loader's batch with its pool in place of the numbers; both on the device of the `reserve`, if there is one."""
+    """`batch` with its pool in place of the numbers; both on the device of the `reserve`, if there is one."""
     if reserve is None or batch.pool_captions is None:
         return batch
     return batch._replace(pool=pool_of(reserve, batch.pool_captions), pool_captions=None)

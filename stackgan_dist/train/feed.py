@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
 
 from stackgan_dist.config import Config, DataConfig
 from stackgan_dist.data.batch import Batch, BatchShape, blank_batch
@@ -56,7 +55,7 @@ class Feed:
         self._on_device: DeviceBatches | None = None
         self._dataset: StepDataset | None = None
         pool = data.text_pool(config.training)
-        self._reserve: Tensor | None = None
+        self._reserve = None if pool is None else pool.on(ranks.device)
         if self._gb <= self._limit_gb:
             held = DeviceSet.read(data.index, data.cache, ranks, self.shape.placement)
             self._on_device = DeviceBatches(held, plan, self.rows, self.shape, pool)
@@ -65,7 +64,6 @@ class Feed:
                 data.index, plan, data.cache(), self.rows, self.shape, config.data.lookahead_steps,
                 int(config.data.memory_gb * 1e9), pool=pool,
             )  # fmt: skip
-            self._reserve = None if pool is None else pool.on(ranks.device)
 
     def __str__(self) -> str:
         if self._on_device is not None:
@@ -77,6 +75,10 @@ class Feed:
 
     def batches(self, first_step: int, last_step: int) -> Iterator[Batch | UserError]:
         """Those of the steps [first_step, last_step), in order; a UserError in place of one that cannot be made."""
+        for batch in self._without_pools(first_step, last_step):
+            yield batch if isinstance(batch, UserError) else with_pool(batch, self._reserve)
+
+    def _without_pools(self, first_step: int, last_step: int) -> Iterator[Batch | UserError]:
         device, data = self._ranks.device, self._config.data
         if self._on_device is not None:
             for step in range(first_step, last_step):
@@ -95,8 +97,7 @@ class Feed:
         coming = in_time(
             loader, self._config.run.timeout_s, lambda: self._stop.raised, may_stop=not self._ranks.distributed
         )
-        for batch in batches_on(device, coming):
-            yield batch if isinstance(batch, UserError) else with_pool(batch, self._reserve)
+        yield from batches_on(device, coming)
 
 
 def device_gb(data: DataConfig, device: torch.device) -> float:

@@ -78,7 +78,7 @@ def rows(packed: Path, tmp_path: Path) -> Rows:
 
 def _assert_same(ours: Batch, theirs: Batch | UserError, pool: TextPool | None = None) -> None:
     assert isinstance(theirs, Batch), theirs
-    theirs = with_pool(theirs, pool and pool.on(torch.device("cpu")))
+    ours, theirs = (with_pool(batch, pool and pool.on(torch.device("cpu"))) for batch in (ours, theirs))
     for name, tensor in ours._asdict().items():
         other = getattr(theirs, name)
         assert (tensor is None) == (other is None), name
