@@ -69,8 +69,7 @@ class LocalFiles:
     def write_file(self, key: str, fill: Callable[[BinaryIO], object]) -> None:
         """As `write`, what `fill` writes to the file that it is given; nothing of it is kept in memory."""
         path = Path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = new_file(path.parent, f".{path.name}.", ".tmp")
+        file = _new_file_for(path)
         try:
             with file:
                 fill(file)
@@ -143,3 +142,17 @@ class LocalFiles:
     def move_in(self, file: Path, key: str) -> None:
         """Give the finished `file`, which lies beside `key` on the same disk, that name."""
         file.replace(key)
+
+
+def _new_file_for(path: Path) -> BinaryIO:
+    """A temporary file beside `path`, in a folder that is made as needed."""
+    tries = 10
+    while True:
+        tries -= 1
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return new_file(path.parent, f".{path.name}.", ".tmp")
+        except (FileExistsError, FileNotFoundError):
+            if not tries:
+                raise
+            # Another process has removed the folder while it was empty, as output_folder does.

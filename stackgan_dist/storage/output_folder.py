@@ -57,10 +57,10 @@ def output_folder(
         with _explained(folder):
             yield folder
     finally:
-        folder.remove(claim)
-        if out is None and folder.path is not None:
-            with suppress(OSError):  # it is not empty
-                folder.path.rmdir()
+        if out is None:
+            _leave(folder, claim)
+        else:
+            folder.remove(claim)
 
 
 @contextmanager
@@ -78,8 +78,16 @@ def _new_folder(parent: Folder, title: str) -> tuple[Folder, str]:
         claim = _claim(folder)
         if folder.names() == [claim]:
             return folder, claim
-        folder.remove(claim)
+        _leave(folder, claim)
         time.sleep(random.uniform(0, _PAUSE_S))  # or the two might meet again
+
+
+def _leave(folder: Folder, claim: str) -> None:
+    """Take back `claim`; a folder on a disk goes with it where nothing else is in it, as one on a store does."""
+    folder.remove(claim)
+    if folder.path is not None:
+        with suppress(OSError):  # it is not empty
+            folder.path.rmdir()
 
 
 def _take(out: Folder, is_ours: Callable[[str], bool], overwrite: bool) -> str:

@@ -73,6 +73,26 @@ def test_a_local_write_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeyp
     assert calls == ["fsync", "rename", "fsync"]  # content, name, and the folder that holds the name
 
 
+def test_a_folder_that_goes_while_a_file_is_written_into_it_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mkdir, removed = Path.mkdir, []
+
+    def make(folder: Path, *args: object, **kwargs: object) -> None:
+        mkdir(folder, *args, **kwargs)  # type: ignore[arg-type]
+        if folder.name == "new" and len(removed) < 3:
+            folder.rmdir()  # as another process does that finds it empty
+            removed.append(folder)
+
+    monkeypatch.setattr(Path, "mkdir", make)
+    write_bytes(str(tmp_path / "new" / "file"), b"content")
+    assert (len(removed), (tmp_path / "new" / "file").read_bytes()) == (3, b"content")
+
+    (tmp_path / "a-file").write_bytes(b"")
+    with pytest.raises(FileExistsError):
+        write_bytes(str(tmp_path / "a-file" / "file"), b"")
+
+
 def test_the_group_may_read_what_is_written(tmp_path: Path) -> None:
     write_bytes(str(tmp_path / "file"), b"")
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o644

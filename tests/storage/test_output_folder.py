@@ -68,6 +68,26 @@ def test_calls_at_once_have_different_folders(root: Folder, monkeypatch: pytest.
     assert (root / "generated").names() == sorted(folders)
 
 
+def test_calls_that_all_give_way_leave_no_folder_behind(root: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PAUSE_S", 0.0)
+    parent = root / "generated"
+    claim = module._claim
+    others: list[str] = []
+
+    def claim_after_another(folder: Folder) -> str:
+        if not others:
+            others.append(claim(folder))
+        return claim(folder)
+
+    def other_gives_way(_: float) -> None:
+        module._leave(parent / "0001-a-bird", others[0])
+
+    monkeypatch.setattr(module, "_claim", claim_after_another)
+    monkeypatch.setattr(module.time, "sleep", other_gives_way)
+    assert _write(parent, "a bird", "a.png") == "0001-a-bird"
+    assert parent.names() == ["0001-a-bird"]
+
+
 def test_a_folder_that_is_given_must_be_empty_or_its_files_replaced(root: Folder) -> None:
     out = root / "out"
 
