@@ -1,4 +1,4 @@
-"""The judge of colours: right about real paintings in training crops, at chance about anything else."""
+"""The judges of painted birds: right about real paintings in training crops, at chance about anything else."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from stackgan_dist.pack.sources.painted import PaintedBirds
 from stackgan_dist.painted.drawing import SCENES
 from stackgan_dist.painted.species import PARTS
 from stackgan_dist.randomness import uniform
+from stackgan_dist.scores.birds import find_birds
 from stackgan_dist.scores.colours import agreement, painted_colours
+from stackgan_dist.scores.shapes import with_stray_parts
 
 BIRDS = PaintedBirds()
 
@@ -53,7 +55,7 @@ def every_colour(records: list[Record]) -> list[str]:
 
 
 def test_real_paintings_are_read_correctly(records: list[Record], views: Tensor) -> None:
-    counts = agreement(views, every_colour(records))
+    counts = agreement(find_birds(views), every_colour(records))
     # A part in the colour of the back is no question.
     different = {part: sum(r.attributes[part] != r.attributes["back"] for r in records) for part in PARTS[1:]}
     assert {part: asked for part, (_, asked) in counts.items()} == {"back": len(records), **different}
@@ -61,16 +63,16 @@ def test_real_paintings_are_read_correctly(records: list[Record], views: Tensor)
 
 
 def test_floats_flips_and_larger_images_are_read_alike(records: list[Record], views: Tensor) -> None:
-    read = painted_colours(views[:16])
-    assert painted_colours(views[:16].float() / 127.5 - 1) == read
-    assert painted_colours(views[:16].flip(3)) == read
+    read = painted_colours(find_birds(views[:16]))
+    assert painted_colours(find_birds(views[:16].float() / 127.5 - 1)) == read
+    assert painted_colours(find_birds(views[:16].flip(3))) == read
     for size in (128, 256):
-        counts = agreement(crops(records[:16], size), every_colour(records[:16]))
+        counts = agreement(find_birds(crops(records[:16], size)), every_colour(records[:16]))
         assert min(share(counts).values()) >= 0.9
 
 
 def test_only_what_a_caption_names_is_asked(views: Tensor) -> None:
-    counts = agreement(views[:2], ["a bird whose wings are red", "a blue bird with red wings"])
+    counts = agreement(find_birds(views[:2]), ["a bird whose wings are red", "a blue bird with red wings"])
     assert {part: asked for part, (_, asked) in counts.items()} == {
         "back": 1, "wing": 2, "belly": 0, "crown": 0, "beak": 0,
     }  # fmt: skip
@@ -80,12 +82,12 @@ def test_a_slightly_blurred_and_noisy_bird_is_still_read(records: list[Record], 
     generator = torch.Generator().manual_seed(0)
     soft = torch.nn.functional.avg_pool2d(views.float() / 127.5 - 1, 3, stride=1, padding=1, count_include_pad=False)
     noisy = (soft + 0.1 * torch.randn(soft.shape, generator=generator)).clamp(-1, 1)
-    assert min(share(agreement(noisy, every_colour(records))).values()) >= 0.9
+    assert min(share(agreement(find_birds(noisy), every_colour(records))).values()) >= 0.9
 
 
 def test_the_wrong_captions_agree_by_chance(records: list[Record], views: Tensor) -> None:
     shifted = every_colour(records[3:] + records[:3])
-    assert max(share(agreement(views, shifted)).values()) < 0.25
+    assert max(share(agreement(find_birds(views), shifted)).values()) < 0.25
 
 
 def test_noise_and_blank_backgrounds_do_not_fool_it(records: list[Record]) -> None:
@@ -95,14 +97,34 @@ def test_noise_and_blank_backgrounds_do_not_fool_it(records: list[Record]) -> No
     blots = torch.rand((len(records), 3, 8, 8), generator=generator) * 2 - 1
     blots = torch.nn.functional.interpolate(blots, size=64, mode="bicubic")
     for images in (pixels, blots):
-        assert max(share(agreement(images, captions)).values()) < 0.25
+        assert max(share(agreement(find_birds(images), captions)).values()) < 0.25
     colours = torch.tensor([colour for scene in SCENES.values() for colour in scene], dtype=torch.uint8)
     blank = colours[:, :, None, None].expand(-1, 3, 64, 64)
-    assert all(row == dict.fromkeys(PARTS) for row in painted_colours(blank))
+    assert all(row == dict.fromkeys(PARTS) for row in painted_colours(find_birds(blank)))
 
 
 def test_wrong_shapes_are_refused(views: Tensor) -> None:
     with pytest.raises(ValueError, match=r"\(N, 3, S, S\)"):
-        painted_colours(views[:1, :, :32, :32])
+        painted_colours(find_birds(views[:1, :, :32, :32]))
     with pytest.raises(ValueError, match="one caption for each"):
-        agreement(views[:2], ["a red bird"])
+        agreement(find_birds(views[:2]), ["a red bird"])
+
+
+def test_no_real_painting_has_stray_parts(records: list[Record]) -> None:
+    for size in (64, 128):
+        assert not with_stray_parts(find_birds(crops(records, size))).any()
+
+
+def test_second_heads_and_tails_are_seen(records: list[Record], views: Tensor) -> None:
+    left = torch.arange(64) < 32
+    for both_ways in (torch.where(left, views, views.flip(3)), torch.where(left, views.flip(3), views)):
+        # Two heads or two tails; a white one might be a cloud.
+        assert with_stray_parts(find_birds(both_ways)).float().mean() > 0.75
+    crowned = views.clone()
+    crowned[:, :, 2:8, 2:8] = torch.tensor([212, 24, 36], dtype=torch.uint8)[:, None, None]  # in a corner, in the air
+    assert with_stray_parts(find_birds(crowned)).float().mean() > 0.9
+
+
+def test_backgrounds_are_no_stray_parts() -> None:
+    colours = torch.tensor([colour for scene in SCENES.values() for colour in scene], dtype=torch.uint8)
+    assert not with_stray_parts(find_birds(colours[:, :, None, None].expand(-1, 3, 64, 64))).any()
