@@ -266,6 +266,11 @@ class Config:
                 "--training.generator-contrastive-weight has G learn what D knows of texts, but D learns nothing of "
                 "them without --training.contrastive-weight; set that too, or leave both out"
             )
+        if model.noise_as_read and not training.reading_weight:
+            raise UserError(
+                "--model.noise-as-read draws z as it is read off real pictures, but none is read without "
+                "--training.reading-weight; set that too, or leave both out"
+            )
         if training.reading_weight and model.stage == 2:
             raise UserError(
                 "--training.reading-weight is for Stage-I, which draws from noise; Stage-II has "

@@ -38,15 +38,17 @@ def _stage2(pixels: ImageSize, *, ca: bool = True, twice: bool = True) -> ModelC
     return ModelConfig(stage=2, image_size=pixels, conditioning_augmentation=ca, text_in_stage2=twice)
 
 
-# The picture recipe (docs/models.md): the paper's networks, whose generators read the text at every layer.
-BEST1 = ModelConfig(text_every_layer=True, detail_layer=True)
+# The picture recipe (docs/models.md): the paper's networks, whose generators read the text at every layer and draw z
+# from what is read off pictures.
+BEST1 = ModelConfig(text_every_layer=True, noise_as_read=True, detail_layer=True)
 BEST2 = ModelConfig(stage=2, image_size=256, text_every_layer=True, stage1_skip=True, stage1_coarse=32)
-# Both without text at every layer.
-FIRST1, FIRST2 = (replace(best, text_every_layer=False) for best in (BEST1, BEST2))
+# Both without text at every layer, and what goes with one of the recipe's terms alone, or with none.
+FIRST1, FIRST2 = (replace(best, text_every_layer=False, noise_as_read=False) for best in (BEST1, BEST2))
+LAYERS1, READ1 = replace(FIRST1, text_every_layer=True), replace(FIRST1, noise_as_read=True)
 # And narrow ones.
 DEMO1 = ModelConfig(
     generator_width=24, discriminator_width=16, condition_dim=64, noise_dim=32, detail_layer=True,
-    text_every_layer=True,
+    text_every_layer=True, noise_as_read=True,
 )  # fmt: skip
 DEMO2 = ModelConfig(
     stage=2, image_size=128, generator_width=16, discriminator_width=8, condition_dim=64, noise_dim=32,
@@ -141,8 +143,8 @@ _TABLE: Final[tuple[tuple[str, str, ModelConfig, TrainingConfig, str], ...]] = (
     # The terms of the picture recipe, each alone; the schedule is the recipe's in all of them.
     ("terms-stage1-none",        "painted", FIRST1, PLAIN1,  "Painted birds, Stage-I, none of the recipe's terms."),
     ("terms-stage1-contrastive", "painted", FIRST1, CONTRAST1, "The contrastive term alone."),
-    ("terms-stage1-text-layers", "painted", BEST1,  PLAIN1,  "Text at every layer alone."),
-    ("terms-stage1-reading",     "painted", FIRST1, READING1, "Rows that are read alone."),
+    ("terms-stage1-text-layers", "painted", LAYERS1, PLAIN1,  "Text at every layer alone."),
+    ("terms-stage1-reading",     "painted", READ1,  READING1, "Rows that are read alone."),
     ("terms-stage1-all",         "painted", BEST1,  DRAWN1,  "All three terms."),
     ("terms-stackgan-none",      "painted", FIRST2, PLAIN2,  "Painted birds, Stage-II, none of the recipe's terms."),
     ("terms-stackgan-all",       "painted", BEST2,  DRAWN2,  "All terms that Stage-II has."),

@@ -252,6 +252,7 @@ def test_the_paper_s_presets_have_the_paper_s_terms(name: str) -> None:
     config = preset(name)
     training = config.training
     assert not config.model.text_every_layer
+    assert not config.model.noise_as_read
     assert (training.contrastive_weight, training.generator_contrastive_weight, training.reading_weight) == (0, 0, 0)
     assert training.linear_decay == 0
 
@@ -264,6 +265,7 @@ def test_the_picture_recipe_has_the_three_terms(data: str) -> None:
         assert config.training.contrastive_weight == (2 if config is first and data == "demo" else 1)
         assert config.training.generator_contrastive_weight == (1 if data in ("painted", "demo") else 0.2)
     assert first.training.reading_weight == 40
+    assert first.model.noise_as_read
     assert second.training.reading_weight == 0
     assert second.stage1 == f"{first.run.folder}/{first.run.name}"
 
@@ -291,7 +293,7 @@ def test_a_preset_of_one_term_has_that_term_and_all_else_of_the_recipe(
     }
     config = preset(f"terms-{name}")
     assert config.training == replace(recipe.training, **terms)
-    assert config.model == replace(recipe.model, text_every_layer=text_layers)
+    assert config.model == replace(recipe.model, text_every_layer=text_layers, noise_as_read=bool(reading))
 
 
 def test_a_run_cannot_be_written_over_https() -> None:

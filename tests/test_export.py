@@ -26,7 +26,7 @@ sys.path.append(str(Path(__file__).parents[1] / "examples"))
 
 SENTENCE = "a small red bird"
 MODELS = {
-    "stage1": tiny_model(text_every_layer=True, detail_layer=True),
+    "stage1": tiny_model(text_every_layer=True, detail_layer=True, noise_as_read=True),
     "pytorch": tiny_model(recipe="pytorch", conditioning_augmentation=False),
     "stage2": tiny_model(stage=2, image_size=128, text_every_layer=True, stage1_skip=True, stage1_coarse=16),
     "stage2 without text": tiny_model(stage=2, image_size=128, text_in_stage2=False),

@@ -14,7 +14,7 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,6 +36,14 @@ Gather = Callable[[Tensor], Tensor]
 def gather_alone(part: Tensor) -> Tensor:
     """The Gather of a single rank."""
     return part.unsqueeze(0)
+
+
+def gather_rows(part: Tensor, counts: Sequence[int], gather: Gather) -> Tensor:
+    """`part` (n, k) of every rank, one after the other, (sum of `counts`, k); `counts` are the ranks' n."""
+    most = max(counts)
+    padded = torch.cat([part, part.new_zeros(most - len(part), part.shape[1])])
+    of_ranks = gather(padded.flatten()).view(len(counts), most, part.shape[1])
+    return torch.cat([rows[:n] for rows, n in zip(of_ranks, counts, strict=True)])
 
 
 class DeviceGather:

@@ -77,7 +77,7 @@ beside these."""
 
 _STACKGAN_ONLY = (
     "recipe", "stage", "residual_blocks", "detail_layer", "stage1_skip", "stage1_coarse",
-    "conditioning_augmentation", "text_in_stage2", "text_every_layer",
+    "conditioning_augmentation", "text_in_stage2", "text_every_layer", "noise_as_read",
 )  # fmt: skip
 
 
@@ -148,6 +148,11 @@ class ModelConfig:
     with it the parts of a bird take on their colours in half of the time. In Stage-II it is about Stage-II's own
     layers; the frozen Stage-I is what it was trained as."""
 
+    noise_as_read: bool = False
+    """Stage-I with --training.reading-weight: give every number of the noise z the distribution that the encoder finds
+    in real pictures, in training and ever after. It is not in the paper; without it many a z lies between what was read
+    off pictures, and birds have two heads there. A Stage-II takes it over with its Stage-I."""
+
     keypoints: tuple[str, ...] = ()
     """For gawwn-keypoints: the names of the parts, as they are in the shards; others there are ignored. None given
     stands for the 15 of CUB."""
@@ -177,6 +182,11 @@ class ModelConfig:
         if self.stage == 2 and self.text_every_layer and not self.text_in_stage2:
             raise UserError(
                 "text_every_layer gives Stage-II the text that text_in_stage2 withholds; leave one of them out"
+            )
+        if self.stage == 2 and self.noise_as_read:
+            raise UserError(
+                "noise_as_read is Stage-I's, which draws from noise; a Stage-II takes it over with its Stage-I: leave "
+                "it out"
             )
         if self.generator_width % (step := self._narrowing()):
             kind = f"{self.recipe} stage-{self.stage}" if self.family == "stackgan" else self.family

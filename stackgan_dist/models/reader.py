@@ -69,15 +69,16 @@ class ReadingGenerator(nn.Module):
         """As Stage1Generator's, but every other row, from row `first` on, has the z of its picture.
 
         The real `pictures` (n, 3, S, S) in [-1, 1] are those of the first n texts. The z of a row that is read is
-        mu + sigma * z, and its text condition the mean: eps is 0 there.
+        mu + sigma * z; its text condition is drawn as for all rows, since pictures are generated from such ones.
         """
         read = slice(first, len(pictures), 2)
         reading: Reading = self.reader(pictures[read], text[read])
-        read_z, mean_eps = z.clone(), eps.clone()
-        read_z[read] = (reading.mu + reading.log_sigma.exp() * z[read]).to(z.dtype)
-        mean_eps[read] = 0
-        fakes: Fakes = self.generator(text, read_z, mean_eps)
-        return fakes._replace(reading=reading)
+        noise = self.generator.noise
+        code = z.clone() if noise is None else noise(z)
+        code[read] = (reading.mu + reading.log_sigma.exp() * z[read]).to(z.dtype)
+        if noise is not None:
+            noise.note(reading)
+        return self.generator.from_code(text, code, eps)._replace(reading=reading)
 
     def discriminator_condition(self, text: Tensor) -> Tensor:
         """The generator's."""

@@ -9,6 +9,7 @@ from stackgan_dist.models.blocks import bottleneck, layout_of, normalised, relu,
 from stackgan_dist.models.conditioning import ConditioningAugmentation
 from stackgan_dist.models.config import ModelConfig
 from stackgan_dist.models.family import Generator
+from stackgan_dist.models.noise import NoiseAsRead
 from stackgan_dist.models.outputs import Fakes
 from stackgan_dist.models.text_layers import read_text, text_for_layers
 from stackgan_dist.models.upsampling import UpsampleConv
@@ -38,12 +39,17 @@ class Stage1Generator(Generator):
         else:
             self.body = _plain_body(self.channels, doublings)
         self._text_layers = read_text(self.body, text_dim) if config.text_every_layer else []
+        self.noise = NoiseAsRead(config.noise_dim) if config.noise_as_read else None
 
     def forward(self, text: Tensor, z: Tensor, eps: Tensor) -> Fakes:
         """Make one image for each row.
 
         text (N, text_dim); z (N, noise_dim) and eps (N, 1, condition_dim), both from N(0, 1).
         """
+        return self.from_code(text, z if self.noise is None else self.noise(z), eps)
+
+    def from_code(self, text: Tensor, z: Tensor, eps: Tensor) -> Fakes:
+        """As `forward`, from a z that already has the distribution that the layers know."""
         condition = self.conditioning(text, eps[:, 0])
         code = [condition.c, z] if self.recipe == "paper" else [z, condition.c]
         features = self.project(torch.cat(code, dim=1)).view(-1, self.channels, 4, 4)

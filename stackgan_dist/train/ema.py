@@ -12,7 +12,7 @@ _RAMP_UP = 0.05
 
 
 class MovingAverage:
-    """Exponential moving average of a network's weights and batch statistics.
+    """Exponential moving average of a network's weights and batch statistics; a copy of what has no mean.
 
     Args:
         network: what to average; its device and type are kept.
@@ -33,8 +33,8 @@ class MovingAverage:
         if self._pairs is None or self._pairs.network is not network:
             self._pairs = _Pairs(network, self.network)
         torch._foreach_lerp_(self._pairs.averaged, self._pairs.followed, 1.0 - decay)
-        if self._pairs.counts:
-            torch._foreach_copy_(self._pairs.averaged_counts, self._pairs.counts)
+        if self._pairs.copied:
+            torch._foreach_copy_(self._pairs.copies, self._pairs.copied)
 
 
 class _Pairs:
@@ -46,7 +46,12 @@ class _Pairs:
     def __init__(self, network: nn.Module, average: nn.Module) -> None:
         self.network = network
         ours, theirs = average.state_dict(keep_vars=True), network.state_dict(keep_vars=True)
-        moving = [name for name, value in theirs.items() if value.is_floating_point()]
-        others = [name for name in theirs if name not in set(moving)]  # batch norm's counters
+        # Batch norm's counters, and rows of which there is no mean.
+        copied = {name for name, value in theirs.items() if not value.is_floating_point()} | {
+            f"{path}.{name}".lstrip(".")
+            for path, module in network.named_modules()
+            for name in getattr(module, "not_averaged", ())
+        }
+        moving = [name for name in theirs if name not in copied]
         self.averaged, self.followed = [ours[name] for name in moving], [theirs[name] for name in moving]
-        self.averaged_counts, self.counts = [ours[name] for name in others], [theirs[name] for name in others]
+        self.copies, self.copied = ([of[name] for name in theirs if name in copied] for of in (ours, theirs))

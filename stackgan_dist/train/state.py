@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -10,12 +11,14 @@ import torch
 from stackgan_dist.config import Config
 from stackgan_dist.data.batch import Batch, rows_with_partner
 from stackgan_dist.data.plan import rows_of_rank
+from stackgan_dist.distributed.gather import gather_rows
 from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.engines import Engine
 from stackgan_dist.engines.ddp import DDPEngine
 from stackgan_dist.engines.deepspeed import DeepSpeedEngine
 from stackgan_dist.engines.deepspeed_config import load_deepspeed_config
 from stackgan_dist.models import Generator, ModelConfig
+from stackgan_dist.models.reader import ReadingGenerator
 from stackgan_dist.models.upsampling import forms_taken
 from stackgan_dist.runs.checkpoint import to_host
 from stackgan_dist.train.captured import CapturedStep, captures
@@ -59,6 +62,9 @@ class TrainingState:
         for network in (trained, discriminator):
             network.to(device=ranks.device, dtype=precision.weights, memory_format=memory_format)  # type: ignore[call-overload]
         self.ema = MovingAverage(generator, training.ema_half_life_images)
+        if isinstance(trained, ReadingGenerator) and trained.generator.noise is not None and ranks.gather is not None:
+            counts = [rows_read(training.batch_size, rank, ranks.world_size).rows for rank in range(ranks.world_size)]
+            trained.generator.noise.of_all_ranks = partial(gather_rows, counts=counts, gather=ranks.gather)
         betas = (training.adam_beta1, training.adam_beta2)
         self.generator: Engine
         self.discriminator: Engine
@@ -188,6 +194,7 @@ class RowsRead(NamedTuple):
     """Which of a rank's rows are read, where rows are: every other one, from `first` on."""
 
     first: int
+    rows: int
     share: float
     """See StepSettings.read_share."""
 
@@ -196,7 +203,8 @@ def rows_read(batch_size: int, rank: int, world_size: int) -> RowsRead:
     """Those of `rank`: the rows with even numbers in the global batch, whoever has them."""
     rows = rows_of_rank(batch_size, rank, world_size)
     first = rows.start % 2
-    return RowsRead(first, len(rows[first::2]) * world_size / len(range(0, batch_size, 2)))
+    count = len(rows[first::2])
+    return RowsRead(first, count, count * world_size / len(range(0, batch_size, 2)))
 
 
 _LAST_RATE = 0.05

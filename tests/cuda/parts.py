@@ -84,7 +84,7 @@ def versions(context: Context) -> None:
 
 FAMILIES = {
     "paper": tiny.tiny_model(),
-    "terms": tiny.tiny_model(text_every_layer=True),
+    "terms": tiny.tiny_model(text_every_layer=True, noise_as_read=True),
     "pytorch": tiny.tiny_model(recipe="pytorch"),
     "stage2": tiny.tiny_model(stage=2, image_size=128, text_every_layer=True, stage1_skip=True, stage1_coarse=8),
     **tiny.BASELINES,

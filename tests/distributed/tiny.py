@@ -92,7 +92,10 @@ def tiny_config(
 
 def tiny_stage1(model: ModelConfig, text_dim: int) -> tuple[ModelConfig, dict[str, torch.Tensor]]:
     """Model and weights of a Stage-I, as it was initialised, for Stage-II to start from."""
-    stage1 = tiny_model(recipe=model.recipe, conditioning_augmentation=model.conditioning_augmentation)
+    stage1 = tiny_model(
+        recipe=model.recipe, conditioning_augmentation=model.conditioning_augmentation,
+        noise_as_read=model.text_every_layer,
+    )  # fmt: skip
     torch.manual_seed(1)
     return stage1, build_generator(stage1, text_dim, None).state_dict()
 

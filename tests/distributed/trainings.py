@@ -31,7 +31,7 @@ VARIANTS: dict[str, ModelConfig] = {
     # and all that short runs of Stage-II may have beside
     "pytorch-stage2": tiny_model(recipe="pytorch", stage=2, image_size=128, stage1_skip=True, stage1_coarse=8),
     # The terms that are not in the paper, see tiny_config.
-    "terms": tiny_model(text_every_layer=True),
+    "terms": tiny_model(text_every_layer=True, noise_as_read=True),
     "terms-stage2": tiny_model(stage=2, image_size=128, text_every_layer=True, stage1_skip=True, stage1_coarse=8),
     **BASELINES,
 }

@@ -69,7 +69,7 @@ def test_rows_of_the_table_of_terms_differ_in_terms_alone(packed: Path, scale: s
         without = [
             replace(
                 config,
-                model=replace(config.model, text_every_layer=False),
+                model=replace(config.model, text_every_layer=False, noise_as_read=False),
                 training=replace(
                     config.training, contrastive_weight=0.0, generator_contrastive_weight=0.0, reading_weight=0.0
                 ),
@@ -85,7 +85,7 @@ def test_rows_of_the_table_of_terms_differ_in_terms_alone(packed: Path, scale: s
         name: (
             config.model.text_every_layer,
             bool(config.training.contrastive_weight and config.training.generator_contrastive_weight),
-            bool(config.training.reading_weight),
+            bool(config.training.reading_weight and config.model.noise_as_read),
         )
         for name, config in configs.items()
     }

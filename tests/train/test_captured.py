@@ -37,7 +37,7 @@ STEPS_PER_EPOCH = 2
 """The rate is halved after each epoch."""
 MODELS = {
     "stage1": tiny_model(),
-    "terms": tiny_model(text_every_layer=True),
+    "terms": tiny_model(text_every_layer=True, noise_as_read=True),
     "gan-int-cls": tiny_model(family="gan-int-cls"),
 }
 
