@@ -395,6 +395,15 @@ def test_colour_agreement_says_how_sharp_the_pictures_are(run: Path, monkeypatch
         assert all(0 < rest < outlines < 100 for outlines, rest in steps.values())
 
 
+def test_colour_agreement_counts_birds_with_stray_parts(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = _score(monkeypatch, colour_agreement, run / "stage1", "--samples", 8)
+    assert 0 <= row["stray parts of drawn"] <= 1
+    assert row["stray parts of real"] == 0
+    assert f"drawn {row['stray parts of drawn']:.1%}, real 0.0%" in capsys.readouterr().out
+
+
 def test_several_pictures_in_a_row_have_the_same_caption(run: Path) -> None:
     subject = open_subject(Subject(str(run / "stage1"), batch_size=8))
     alone = Ranks(0, 1, torch.device("cpu"), None)
