@@ -269,7 +269,7 @@ class Config:
         if model.noise_as_read and not training.reading_weight:
             raise UserError(
                 "--model.noise-as-read draws z as it is read off real pictures, but none is read without "
-                "--training.reading-weight; set that too, or leave both out"
+                "--training.reading-weight; set that too, or add --model.no-noise-as-read"
             )
         if training.reading_weight and model.stage == 2:
             raise UserError(

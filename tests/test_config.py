@@ -296,6 +296,15 @@ def test_a_preset_of_one_term_has_that_term_and_all_else_of_the_recipe(
     assert config.model == replace(recipe.model, text_every_layer=text_layers, noise_as_read=bool(reading))
 
 
+def test_z_as_it_is_read_needs_rows_that_are_read() -> None:
+    config = preset("demo-stage1")
+    with pytest.raises(UserError, match=r"set that too, or add --model\.no-noise-as-read"):
+        replace(config, training=replace(config.training, reading_weight=0.0)).validate(1)
+    without = replace(config.model, noise_as_read=False)
+    replace(config, model=without, training=replace(config.training, reading_weight=0.0)).validate(1)
+    replace(config, model=without).validate(1)
+
+
 def test_a_run_cannot_be_written_over_https() -> None:
     replace(Config(), run=replace(Config().run, folder="s3://bucket/runs")).validate(1)
     with pytest.raises(UserError, match=r"--run\.folder is https://host/runs, which can only be read"):

@@ -149,9 +149,10 @@ class ModelConfig:
     layers; the frozen Stage-I is what it was trained as."""
 
     noise_as_read: bool = False
-    """Stage-I with --training.reading-weight: give every number of the noise z the distribution that the encoder finds
-    in real pictures, in training and ever after. It is not in the paper; without it many a z lies between what was read
-    off pictures, and birds have two heads there. A Stage-II takes it over with its Stage-I."""
+    """Stage-I with --training.reading-weight: draw the noise z from what was read off real pictures of late, in
+    training and ever after, not from N(0, 1) (the aggregate posterior of arXiv 1511.05644). It is not in the paper;
+    without it many a z lies where nothing was read, and birds have two heads there. A Stage-II takes it over with its
+    Stage-I."""
 
     keypoints: tuple[str, ...] = ()
     """For gawwn-keypoints: the names of the parts, as they are in the shards; others there are ignored. None given
