@@ -265,7 +265,7 @@ def test_the_picture_recipe_has_the_three_terms(data: str) -> None:
         assert config.training.contrastive_weight == (2 if config is first and data == "demo" else 1)
         assert config.training.generator_contrastive_weight == (1 if data in ("painted", "demo") else 0.2)
     assert first.training.reading_weight == 40
-    assert first.model.noise_as_read
+    assert first.model.noise_as_read == (data in ("painted", "demo"))
     assert second.training.reading_weight == 0
     assert second.stage1 == f"{first.run.folder}/{first.run.name}"
 

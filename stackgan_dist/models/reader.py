@@ -69,15 +69,19 @@ class ReadingGenerator(nn.Module):
         """As Stage1Generator's, but every other row, from row `first` on, has the z of its picture.
 
         The real `pictures` (n, 3, S, S) in [-1, 1] are those of the first n texts. The z of a row that is read is
-        mu + sigma * z; its text condition is drawn as for all rows, since pictures are generated from such ones.
+        mu + sigma * z. Where the others' is as it was read, its text condition is drawn as theirs, since pictures are
+        generated from such ones; where it is from N(0, 1), the condition is the mean: eps is 0 there.
         """
         read = slice(first, len(pictures), 2)
         reading: Reading = self.reader(pictures[read], text[read])
         noise = self.generator.noise
-        code = z.clone() if noise is None else noise(z)
-        code[read] = (reading.mu + reading.log_sigma.exp() * z[read]).to(z.dtype)
-        if noise is not None:
+        if noise is None:
+            code, eps = z.clone(), eps.clone()
+            eps[read] = 0
+        else:
+            code = noise(z)
             noise.note(reading)
+        code[read] = (reading.mu + reading.log_sigma.exp() * z[read]).to(z.dtype)
         return self.generator.from_code(text, code, eps)._replace(reading=reading)
 
     def discriminator_condition(self, text: Tensor) -> Tensor:

@@ -88,6 +88,7 @@ class Reference:
         self.adam_g, self.adam_d = (
             torch.optim.Adam(network.parameters(), lr=RATE, betas=(0.5, 0.999)) for network in (self.g, self.d)
         )
+        self.as_read = state._config.model.noise_as_read
         self.kept = [(torch.zeros(4).double(), torch.ones(4).double())] * 1024
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
@@ -97,18 +98,22 @@ class Reference:
         text, wrong = batch.text.double(), batch.wrong_text.double()
 
         # Rows 0, 2 and 4 are read, the others drawn from what was read in the steps before.
-        z, readings = [], {}
+        z, eps, readings = [], [], {}
         for row in range(ROWS):
-            of_row = batch.z[row].double()
+            of_row, noise = batch.z[row].double(), batch.eps[row].double()
             if row % 2 == 0:
                 mu, log_sigma = self.g.reader(real[row : row + 1], text[row : row + 1])  # type: ignore[operator]
                 readings[row] = mu, log_sigma
                 mu, sigma = mu[0], log_sigma[0].exp()
+                noise = noise if self.as_read else torch.zeros_like(noise)
             else:
                 mu, sigma = self.kept[int(Normal(0.0, 1.0).cdf(of_row[0]) * 1024)]
             z.append(mu + sigma * of_row)
-        self.kept = [*self.kept, *((mu[0].detach(), log.exp()[0].detach()) for mu, log in readings.values())][-1024:]
-        fakes = g.from_code(text, torch.stack(z), batch.eps.double())
+            eps.append(noise)
+        if self.as_read:
+            read = [(mu[0].detach(), log_sigma[0].exp().detach()) for mu, log_sigma in readings.values()]
+            self.kept = [*self.kept, *read][-1024:]
+        fakes = g.from_code(text, torch.stack(z), torch.stack(eps))
 
         def log_odds(logits: Any, sign: float) -> Tensor:
             return -F.logsigmoid(sign * logits.conditional).mean()
@@ -146,8 +151,9 @@ def _weights(network: nn.Module) -> dict[str, Tensor]:
     return {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
 
 
-def test_three_steps_equal_the_reference() -> None:
-    state = _state()
+@pytest.mark.parametrize("as_read", [True, False])
+def test_three_steps_equal_the_reference(as_read: bool) -> None:
+    state = _state(replace(STAGE1, noise_as_read=as_read))
     reference = Reference(state)
     for number in range(3):
         batch = _batch(number)
