@@ -6,6 +6,7 @@ written files are removed, processes that it started are ended, and its exit cod
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -61,3 +62,15 @@ def interruptible() -> Iterator[None]:
 
 def _end_at_once(number: int, _: FrameType | None) -> None:
     os._exit(128 + number)
+
+
+def end_with_parent() -> None:
+    """From now on this process of multiprocessing ends when the one that asked for it does, however that ended."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_after, args=(parent,), name="end-with-parent", daemon=True).start()
+
+
+def _end_after(parent: multiprocessing.process.BaseProcess) -> None:
+    parent.join()
+    os._exit(1)

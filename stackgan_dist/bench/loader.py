@@ -33,6 +33,7 @@ from stackgan_dist.data.device_batches import DeviceBatches
 from stackgan_dist.data.device_set import DeviceSet
 from stackgan_dist.data.index import STORED_PER_CROPPED, Index, load_index
 from stackgan_dist.data.loader import StepDataset, make_loader
+from stackgan_dist.data.loader_processes import start_method
 from stackgan_dist.data.plan import Plan
 from stackgan_dist.data.shard import OpenShards
 from stackgan_dist.distributed.process_group import Ranks
@@ -119,7 +120,7 @@ def _table(options: Options, url: str, device: torch.device) -> Table:
         row["decoding, % of CPU s"] = 100 / timings[_FLOOR].times_less_cpu_than(timing) if decodes else None
         if options.step_ms:
             waits = name in datasets
-            row["waiting, %"] = 100 * _waiting(datasets[name], steps, options.step_ms / 1000) if waits else None
+            row["waiting, %"] = 100 * _waiting(datasets[name], steps, options.step_ms / 1000, device) if waits else None
         rows.append(row)
     return Table(
         f"Loader, {index.image_size} px, batches of {options.batch_size}, {index.text_encoder} texts of "
@@ -183,13 +184,13 @@ def _checked(batch: Any) -> Batch:
     return batch
 
 
-def _waiting(dataset: StepDataset, steps: range, step_s: float) -> float:
+def _waiting(dataset: StepDataset, steps: range, step_s: float, device: torch.device) -> float:
     """Share of the time that a loop of steps waits for a batch of one worker process.
 
     Measured over the second half of twice as many steps: in the first the worker starts and opens its shards.
     """
     waited, begin = 0.0, 0.0
-    loader = iter(make_loader(dataset, steps.start, steps.start + 2 * len(steps), 1))
+    loader = iter(make_loader(dataset, steps.start, steps.start + 2 * len(steps), 1, start_method(device)))
     for number in range(2 * len(steps)):
         asked = time.perf_counter()
         if number == len(steps):

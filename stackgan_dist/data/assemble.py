@@ -11,8 +11,9 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stackgan_dist.data.decoded import SampleDecoder, SampleStore
+from stackgan_dist.data.decoded import SampleDecoder
 from stackgan_dist.data.index import Index
+from stackgan_dist.data.kept import SampleStore
 from stackgan_dist.data.planned_rows import PlannedRows
 from stackgan_dist.data.shard import ShardReader
 from stackgan_dist.data.text_means import mean_texts

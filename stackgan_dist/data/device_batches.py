@@ -36,13 +36,14 @@ class DeviceBatches:
     def __init__(
         self, data: DeviceSet, plan: Plan, rows: Sequence[int], shape: BatchShape, pool: TextPool | None
     ) -> None:
-        self._data, self._plan, self._rows, self._shape, self._pool = data, plan, rows, shape, pool
+        self._data, self._plan, self._rows, self._shape = data, plan, rows, shape
+        self._draws = None if pool is None else pool.draws
         self._first = data.index.first
 
     def __getitem__(self, step: int) -> Batch:
         data, shape = self._data, self._shape
         planned = PlannedRows(data.index, self._plan, shape, step, self._rows)
-        chosen = None if self._pool is None else self._pool.choose(step, shape.pool)
+        chosen = None if self._draws is None else self._draws.choose(step, shape.pool)
         numbers, crops, flips, captions, z, eps, samples, place, pool_captions, excluded = self._sent(
             self._first[planned.samples[:, 0]] + planned.samples[:, 1],
             planned.crops,
@@ -91,9 +92,9 @@ class DeviceBatches:
         return planned.with_partners(seen_at)
 
     def _excluded(self, planned: PlannedRows, chosen: PoolChoice) -> NDArray[np.bool_]:
-        assert self._pool is not None
+        assert self._draws is not None
         classes = [self._data.classes[shard].names[sample] for shard, sample in planned.places]
-        return self._pool.excluded(classes, chosen.classes)
+        return self._draws.excluded(classes, chosen.classes)
 
 
 def seen(pixels: Tensor, numbers: Tensor, crops: Tensor, flips: Tensor, size: int) -> Tensor:

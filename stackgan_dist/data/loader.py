@@ -21,8 +21,10 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 from stackgan_dist.data.assemble import BatchPictures, BatchTexts
 from stackgan_dist.data.batch import Batch, BatchShape
 from stackgan_dist.data.cache import Prefetcher, ShardCache
-from stackgan_dist.data.decoded import SampleDecoder, SampleStore
+from stackgan_dist.data.decoded import SampleDecoder
 from stackgan_dist.data.index import Index
+from stackgan_dist.data.kept import SampleStore
+from stackgan_dist.data.loader_processes import StartMethod, begin_process, start_server
 from stackgan_dist.data.placement import check_places
 from stackgan_dist.data.plan import Plan
 from stackgan_dist.data.planned_rows import PlannedRows
@@ -69,7 +71,7 @@ class StepDataset(Dataset["Batch | UserError"]):
         self._rows = rows
         self._shape = shape
         self._lookahead = lookahead
-        self._pool = pool
+        self._draws = None if pool is None else pool.draws  # a process that is no fork is sent all that is here
         # Each row walks a lane of its own, so as many shards are in use as there are rows.
         self._shards = OpenShards(index, cache, keep=max(len(rows) + 1, _SHARDS_OPEN))
         self._with_places: set[str] = set()  # shards that are known to have what the model is told
@@ -132,10 +134,10 @@ class StepDataset(Dataset["Batch | UserError"]):
 
     def _drawn_pool(self, step: int, classes: Sequence[str]) -> tuple[Tensor | None, Tensor | None]:
         """See Batch.pool_captions and Batch.excluded, for rows of these classes."""
-        if self._pool is None:
+        if self._draws is None:
             return None, None
-        chosen = self._pool.choose(step, self._shape.pool)
-        return torch.from_numpy(chosen.captions), torch.from_numpy(self._pool.excluded(classes, chosen.classes))
+        chosen = self._draws.choose(step, self._shape.pool)
+        return torch.from_numpy(chosen.captions), torch.from_numpy(self._draws.excluded(classes, chosen.classes))
 
     def _check_places(self, reader: ShardReader, placement: Placement) -> None:
         """UserError where a shard that is read for the first time lacks what the model is told."""
@@ -161,17 +163,23 @@ class BatchLoader(DataLoader[Batch | UserError]):
                 signal.signal(signal.SIGCHLD, handler)
 
 
-def make_loader(dataset: StepDataset, first_step: int, last_step: int, workers: int) -> DataLoader[Batch | UserError]:
-    """Batches of the steps [first_step, last_step) in order, made by `workers` processes (0: in this one)."""
+def make_loader(
+    dataset: StepDataset, first_step: int, last_step: int, workers: int, method: StartMethod = "fork"
+) -> DataLoader[Batch | UserError]:
+    """Batches of the steps [first_step, last_step) in order, made by `workers` processes (0: in this one).
+
+    `method` says how these are started. They share the decoded samples either way.
+    """
+    if workers and method == "forkserver":
+        start_server()
     return BatchLoader(
         dataset,
         batch_size=None,  # the dataset already makes whole batches
         sampler=range(first_step, last_step),
         num_workers=workers,
         prefetch_factor=_AHEAD if workers else None,
-        # They share the decoded samples, which no other start method would hand on; Python 3.14 has another as its own.
-        multiprocessing_context="fork" if workers else None,
-        worker_init_fn=_shield_from_signals,
+        multiprocessing_context=method if workers else None,
+        worker_init_fn=begin_process,
     )
 
 
@@ -221,10 +229,3 @@ def in_time(
             continue
         yield batch
         since, asked_s = time.monotonic(), math.inf
-
-
-def _shield_from_signals(_worker: int) -> None:
-    """torchrun and Slurm signal whole process groups; a rank needs its workers until it has stopped by itself."""
-    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    torch.set_num_threads(1)

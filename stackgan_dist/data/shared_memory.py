@@ -31,9 +31,8 @@ _noted = False
 
 def handed_over(piece: Tensor) -> Tensor | NDArray[np.uint8]:
     """`piece` (n,), uint8, in shared memory; or its bytes, to be sent as they are, with a notice the first time."""
-    folder = os.fsencode(tempfile.gettempdir())
-    if len(folder) + _NAMES_BYTES > _LONGEST_PATH:
-        _note(f"$TMPDIR has {len(folder)} characters, too many for a socket in it; give a shorter one")
+    if reason := why_no_socket():
+        _note(reason)
         return piece.numpy()
     try:
         shared: Tensor = piece.share_memory_()
@@ -44,6 +43,14 @@ def handed_over(piece: Tensor) -> Tensor | NDArray[np.uint8]:
         )
         return piece.numpy()
     return shared
+
+
+def why_no_socket() -> str | None:
+    """Why processes of this machine cannot reach each other by a socket in $TMPDIR; None where they can."""
+    folder = os.fsencode(tempfile.gettempdir())
+    if len(folder) + _NAMES_BYTES <= _LONGEST_PATH:
+        return None
+    return f"$TMPDIR has {len(folder)} characters, too many for a socket in it; give a shorter one"
 
 
 def received(piece: Tensor | NDArray[np.uint8]) -> Tensor:

@@ -38,22 +38,54 @@ class PoolChoice(NamedTuple):
     """The number of each picture's class, (P,)."""
 
 
+class PoolDraws:
+    """The pools that are drawn from a reserve, as numbers: what a process needs that makes batches, and no more.
+
+    Args:
+        classes: the name of the class of each of the reserve's R pictures, or of the picture where the set knows none.
+        captions: of each picture.
+        seed: of the run.
+        captions_per_text: a text is the mean embedding of so many captions of a picture, as a row's own is.
+    """
+
+    def __init__(self, classes: Sequence[str], captions: int, seed: int, captions_per_text: int) -> None:
+        self._numbers = {name: number for number, name in enumerate(dict.fromkeys(classes))}
+        self._classes = np.array([self._numbers[name] for name in classes], np.int64)
+        self._captions, self._seed, self._captions_per_text = captions, seed, captions_per_text
+
+    def choose(self, step: int, count: int) -> PoolChoice:
+        """What the pool of `step` is made of, `count` texts."""
+        drawn = RowDraws(self._seed, step, range(count), (Stream.POOL_PICTURE, Stream.POOL_CAPTION))
+        pictures = (np.array(drawn.points(Stream.POOL_PICTURE)) * len(self._classes)).astype(np.int64)
+        (captions,) = drawn.captions((Stream.POOL_CAPTION,), self._captions, self._captions_per_text)
+        return PoolChoice(caption_numbers(pictures, captions, self._captions), self._classes[pictures])
+
+    def numbers(self, classes: Sequence[str]) -> NDArray[np.int64]:
+        """The numbers of classes by their names, (n,); -1 of one that the reserve lacks."""
+        return np.array([self._numbers.get(name, -1) for name in classes], np.int64)
+
+    def excluded(self, classes: Sequence[str], of_texts: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """See Batch.excluded: for rows of these `classes`, by their names, and texts of those by their numbers (P,)."""
+        excluded: NDArray[np.bool_] = self.numbers(classes)[:, None] == of_texts
+        return excluded
+
+
 class TextPool:
     """A reserve of pictures' texts, and the pools that are drawn from it.
 
     Args:
         texts: embeddings of all captions of each picture of the reserve, (R, captions, dim), float16.
-        classes: the name of each picture's class, or of the picture where the set knows no classes.
+        classes: as PoolDraws has them.
         seed: of the run.
-        captions_per_text: a text is the mean embedding of so many captions of a picture, as a row's own is.
+        captions_per_text: as PoolDraws has it.
     """
 
+    draws: PoolDraws
+    """From the reserve."""
+
     def __init__(self, texts: NDArray[np.float16], classes: Sequence[str], seed: int, captions_per_text: int) -> None:
-        self.texts = texts
-        """As given."""
-        self._numbers = {name: number for number, name in enumerate(dict.fromkeys(classes))}
-        self._classes = np.array([self._numbers[name] for name in classes], np.int64)
-        self._seed, self._captions_per_text = seed, captions_per_text
+        self._texts = texts
+        self.draws = PoolDraws(classes, texts.shape[1], seed, captions_per_text)
 
     @classmethod
     def read(cls, index: Index, cache: ShardCache, seed: int, captions_per_text: int) -> Self:
@@ -76,32 +108,16 @@ class TextPool:
         shards.close()
         return cls(texts, classes, seed, captions_per_text)
 
-    def choose(self, step: int, count: int) -> PoolChoice:
-        """What the pool of `step` is made of, `count` texts."""
-        drawn = RowDraws(self._seed, step, range(count), (Stream.POOL_PICTURE, Stream.POOL_CAPTION))
-        pictures = (np.array(drawn.points(Stream.POOL_PICTURE)) * len(self.texts)).astype(np.int64)
-        (captions,) = drawn.captions((Stream.POOL_CAPTION,), self.texts.shape[1], self._captions_per_text)
-        return PoolChoice(caption_numbers(pictures, captions, self.texts.shape[1]), self._classes[pictures])
-
     def on(self, device: torch.device) -> Tensor:
         """The embeddings of the reserve, (R, captions, dim), float16, in the memory of `device`."""
-        return torch.from_numpy(self.texts).to(device)
-
-    def numbers(self, classes: Sequence[str]) -> NDArray[np.int64]:
-        """The numbers of classes by their names, (n,); -1 of one that the reserve lacks."""
-        return np.array([self._numbers.get(name, -1) for name in classes], np.int64)
-
-    def excluded(self, classes: Sequence[str], of_texts: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """See Batch.excluded: for rows of these `classes`, by their names, and texts of those by their numbers (P,)."""
-        excluded: NDArray[np.bool_] = self.numbers(classes)[:, None] == of_texts
-        return excluded
+        return torch.from_numpy(self._texts).to(device)
 
 
 def pool_of(reserve: Tensor, captions: Tensor) -> Tensor:
     """The texts of a pool, (P, dim), float32.
 
     Args:
-        reserve: TextPool.texts, (R, captions, dim), on the device of the result.
+        reserve: TextPool.on, (R, captions, dim), on the device of the result.
         captions: PoolChoice.captions, (captions per text, P).
     """
     return mean_of_captions(embeddings_of(reserve, captions))

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -17,6 +15,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from stackgan_dist.errors import UserError
+from stackgan_dist.interruption import end_with_parent
 from stackgan_dist.progress import ProgressLine
 
 T = TypeVar("T")
@@ -79,14 +78,7 @@ class _Worker:
 def _start_worker(done: Synchronized[int], stop: Event) -> None:
     _Worker.done, _Worker.stop = done, stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches everybody; the parent decides
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    end_with_parent()
 
 
 def _work(work: Callable[[T, OnPicture], R], task: T) -> R:

@@ -12,6 +12,7 @@ from stackgan_dist.data.dataset import PackedSet
 from stackgan_dist.data.device_batches import DeviceBatches
 from stackgan_dist.data.device_set import DeviceSet, set_bytes
 from stackgan_dist.data.loader import StepDataset, batches_under_way, in_time, make_loader
+from stackgan_dist.data.loader_processes import start_method, start_server
 from stackgan_dist.data.plan import Plan, rows_of_rank
 from stackgan_dist.data.shared_memory import note_little_memory
 from stackgan_dist.data.text_pool import with_pool
@@ -60,6 +61,9 @@ class Feed:
             held = DeviceSet.read(data.index, data.cache, ranks, self.shape.placement)
             self._on_device = DeviceBatches(held, plan, self.rows, self.shape, pool)
         else:
+            self._method = start_method(ranks.device)
+            if config.data.workers and self._method == "forkserver":
+                start_server()
             self._dataset = StepDataset(
                 data.index, plan, data.cache(), self.rows, self.shape, config.data.lookahead_steps,
                 int(config.data.memory_gb * 1e9), pool=pool,
@@ -92,7 +96,7 @@ class Feed:
             sent = self.blank._replace(pool=None)  # which comes as a few numbers
             batch_bytes = sum(tensor.nbytes for tensor in sent if tensor is not None)
             note_little_memory(batches_under_way(data.workers) * batch_bytes)
-        loader = make_loader(self._dataset, first_step, last_step, data.workers)
+        loader = make_loader(self._dataset, first_step, last_step, data.workers, self._method)
         # Alone, a rank that waits for data may stop; with peers it has to take the step that they are in.
         coming = in_time(
             loader, self._config.run.timeout_s, lambda: self._stop.raised, may_stop=not self._ranks.distributed

@@ -28,6 +28,7 @@ from stackgan_dist.data.dataset import PackedSet, open_packed
 from stackgan_dist.data.device_batches import DeviceBatches
 from stackgan_dist.data.device_set import DeviceSet
 from stackgan_dist.data.loader import StepDataset, make_loader
+from stackgan_dist.data.loader_processes import start_method
 from stackgan_dist.data.plan import Plan
 from stackgan_dist.devices import prepare_cuda
 from stackgan_dist.distributed.gather import gather_alone
@@ -395,7 +396,7 @@ def device_set(context: Context) -> None:
     steps = plan.steps_per_epoch
     context.note("set/host ms", 1e3 * _host_s(lambda: batches[5] and None, context.device))
     context.note("set/img/s", rows / _seconds(lambda n: batches[n % steps], context.device, 2 * steps))
-    loader = iter(make_loader(_dataset(data, plan, shape, rows), 0, 4 * steps, 1))
+    loader = iter(make_loader(_dataset(data, plan, shape, rows), 0, 4 * steps, 1, start_method(context.device)))
     for _ in range(steps):  # the store is filled by the first epoch
         next(loader)
     begin = time.perf_counter()

@@ -42,7 +42,7 @@ def _read(index: Index, cache: ShardCache, seed: int = SEED) -> TextPool:
 
 def _drawn(pool: TextPool, step: int, count: int) -> tuple[torch.Tensor, np.ndarray]:
     """The texts of the pool of `step`, (count, dim), and the number of each one's class, (count,)."""
-    chosen = pool.choose(step, count)
+    chosen = pool.draws.choose(step, count)
     return pool_of(pool.on(torch.device("cpu")), torch.from_numpy(chosen.captions)), chosen.classes
 
 
@@ -72,7 +72,7 @@ def test_a_text_is_the_mean_of_distinct_captions_of_a_picture_of_its_class(index
         captions = sorted(range(10), key=hashes.__getitem__)[:CAPTIONS]
         name, embeddings = pictures[picture]
         np.testing.assert_allclose(text, embeddings[captions].mean(0), rtol=1e-5, atol=1e-6)
-        assert pool.numbers([name]).tolist() == [of_class]
+        assert pool.draws.numbers([name]).tolist() == [of_class]
         chosen.add(picture)
     assert len(chosen) == len(pictures)  # 512 texts of 38 pictures
 
@@ -142,7 +142,7 @@ def test_without_classes_it_is_not_compared_with_its_own_picture() -> None:
     texts = np.arange(3, dtype=np.float16).reshape(3, 1, 1)
     pool = TextPool(texts, ["a", "b", "c"], SEED, 1)
     drawn, classes = _drawn(pool, 0, 50)
-    excluded = pool.excluded(["b", "not in the reserve"], classes)
+    excluded = pool.draws.excluded(["b", "not in the reserve"], classes)
     np.testing.assert_array_equal(excluded[0], drawn[:, 0] == 1)
     assert excluded[0].any()
     assert not excluded[1].any()
@@ -161,8 +161,8 @@ def test_of_a_large_set_only_some_shards_are_read(
     monkeypatch.undo()
     pictures = _pictures(index, cache)[:10]
     _, classes = _drawn(pool, 0, POOL)
-    assert set(classes.tolist()) == set(pool.numbers([name for name, _ in pictures]).tolist())
-    assert pool.numbers(["none of them"]).tolist() == [-1]
+    assert set(classes.tolist()) == set(pool.draws.numbers([name for name, _ in pictures]).tolist())
+    assert pool.draws.numbers(["none of them"]).tolist() == [-1]
 
 
 def test_a_batch_without_the_term_has_none(index: Index, cache: ShardCache) -> None:
