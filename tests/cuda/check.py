@@ -177,6 +177,7 @@ def run_part(options: argparse.Namespace, name: str) -> int:
     """One part, in this process."""
     import parts
     import torch
+    from context import Context, SkippedError
 
     from stackgan_dist.devices import prepare_cuda
 
@@ -184,12 +185,12 @@ def run_part(options: argparse.Namespace, name: str) -> int:
     own = options.out / name.replace(" ", "-")
     own.mkdir(exist_ok=True)
     found = Found(options.out / "found.jsonl")
-    context = parts.Context(
+    context = Context(
         torch.device(options.device), options.tiny, own, options.data, options.flowers, options.left, found.note
     )
     try:
         parts.PARTS[name][0](context)
-    except parts.SkippedError as skipped:
+    except SkippedError as skipped:
         print(f"skipped: {skipped}")
     except Exception:
         traceback.print_exc()

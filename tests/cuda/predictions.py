@@ -1,6 +1,6 @@
 """What was predicted for one H100 by counting operations and bytes, before anything was run on one.
 
-A part of the check (parts.py) measures what is named by `key`.
+A part of the check (steps.py, jobs.py) measures what is named by `key`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The check on one GPU, small and on a CPU, so that it goes on working; what needs a GPU skips itself."""
+"""The check on one GPU, small and on a CPU, so that it goes on working; two parts alone need a GPU."""
 
 from __future__ import annotations
 
@@ -13,19 +13,30 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))  # as check.py's parts find each other
 
 import check
+import jobs
 import parts
+import steps
+from context import Context, SkippedError
 from predictions import PREDICTIONS
 
-RUN_ON_A_CPU = {"versions", "float64", "syncs", "resume", "devices", "captured", "curves", "set"}
+FOR_A_GPU_ALONE = {"ranks", "too many"}
+"""The first runs what tests/distributed run, the second would not be too many."""
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where all parts write: the scores are of the run of `trainings`."""
+    return tmp_path_factory.mktemp("check")
 
 
 @pytest.mark.parametrize("name", parts.PARTS)
-def test_parts_run_small_on_a_cpu(name: str, packed: Path, tmp_path: Path) -> None:
+def test_parts_run_small_on_a_cpu(name: str, packed: Path, out: Path) -> None:
     found: dict[str, Any] = {}
-    context = parts.Context(torch.device("cpu"), True, tmp_path, packed, None, 60.0, found.__setitem__)
+    (out / name).mkdir()
+    context = Context(torch.device("cpu"), True, out / name, packed, packed, 60.0, found.__setitem__)
     reason = _reason_to_skip(parts.PARTS[name][0], context)
-    assert reason in (None, "needs a GPU")
-    assert (name in RUN_ON_A_CPU) == (reason is None or bool(found))  # what a CPU can measure comes before
+    assert reason == ("needs a GPU" if name in FOR_A_GPU_ALONE else None)
+    assert bool(found) == (reason is None)
     if exact := EXACT.get(name):
         assert all(one.holds(found[one.key]) for one in PREDICTIONS if one.key == exact), found
         assert exact in found
@@ -35,13 +46,16 @@ def test_parts_run_small_on_a_cpu(name: str, packed: Path, tmp_path: Path) -> No
         assert found["captured/paper, same bits"]
 
 
-EXACT = {"float64": "float64/families", "devices": "devices/to cpu", "syncs": "syncs", "set": "set/bits"}
+EXACT = {
+    "float64": "float64/families", "devices": "devices/to cpu", "syncs": "syncs", "set": "set/bits",
+    "trainings": "markers", "scores": "scores/difference",
+}  # fmt: skip
 
 
-def _reason_to_skip(part: Callable[[parts.Context], None], context: parts.Context) -> str | None:
+def _reason_to_skip(part: Callable[[Context], None], context: Context) -> str | None:
     try:
         part(context)
-    except parts.SkippedError as skipped:
+    except SkippedError as skipped:
         return str(skipped)
     return None
 
@@ -76,7 +90,7 @@ def test_a_part_that_fails_or_hangs_does_not_end_the_check(tmp_path: Path) -> No
 
 def test_every_prediction_is_measured_by_a_part() -> None:
     """By its key in the source of the parts, or by the pattern that makes it."""
-    source = Path(parts.__file__).read_text(encoding="utf-8")
+    source = "".join(Path(str(module.__file__)).read_text(encoding="utf-8") for module in (steps, jobs))
     for one in PREDICTIONS:
         head, _, tail = one.key.partition("/")
         assert f'"{one.key}"' in source or any(word in source for word in (f"{head}/", f'/{tail}"')), one.key
