@@ -23,7 +23,8 @@ from stackgan_dist.distributed.environment import ranks_from_environment
 from stackgan_dist.errors import UserError
 from stackgan_dist.importable import options_of
 from stackgan_dist.machine import cores_of_this_rank
-from stackgan_dist.pack.data_set import Part, pack
+from stackgan_dist.pack.data_set import pack
+from stackgan_dist.pack.job import Part
 from stackgan_dist.pack.recipe import SamplesPerShard, Side, load_recipe
 from stackgan_dist.pack.reshard import reshard
 from stackgan_dist.pack.verify import verify

@@ -8,8 +8,9 @@ import pytest
 
 from stackgan_dist.data.index import load_index
 from stackgan_dist.errors import UserError
-from stackgan_dist.pack import data_set, reshard, verify
-from stackgan_dist.pack.data_set import Part, pack
+from stackgan_dist.pack import reshard, split, verify
+from stackgan_dist.pack.data_set import pack
+from stackgan_dist.pack.job import Part
 from stackgan_dist.pack.recipe import Recipe
 from stackgan_dist.storage.files import open_filesystem
 
@@ -23,7 +24,7 @@ def _in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     def run_tasks(work: object, tasks: list[object], *_: object) -> Iterator[tuple[int, object]]:
         return ((number, work(task)) for number, task in enumerate(tasks))  # type: ignore[operator]
 
-    for module in (data_set, reshard, verify):
+    for module in (split, reshard, verify):
         monkeypatch.setattr(module, "run_tasks", run_tasks)
 
 

@@ -14,10 +14,11 @@ import pytest
 from stackgan_dist.data.index import load_index
 from stackgan_dist.errors import UserError
 from stackgan_dist.importable import options_of
-from stackgan_dist.pack import data_set
+from stackgan_dist.pack import split
 from stackgan_dist.pack.__main__ import _part
 from stackgan_dist.pack.balance import BALANCE_NAME
-from stackgan_dist.pack.data_set import Part, pack
+from stackgan_dist.pack.data_set import pack
+from stackgan_dist.pack.job import Part
 from stackgan_dist.pack.recipe import Recipe
 from stackgan_dist.pack.reshard import reshard
 from stackgan_dist.pack.shard_writer import Packed, Task, pack_shard
@@ -51,7 +52,7 @@ def _in_process(monkeypatch: pytest.MonkeyPatch) -> None:
         for number, task in enumerate(tasks):
             yield number, pack_shard(task)
 
-    monkeypatch.setattr(data_set, "run_tasks", run_tasks)
+    monkeypatch.setattr(split, "run_tasks", run_tasks)
 
 
 @pytest.fixture
@@ -127,7 +128,7 @@ def test_what_was_finished_is_not_done_again(
             yield number, pack_shard(task)
 
     with monkeypatch.context() as patch:
-        patch.setattr(data_set, "run_tasks", dies)
+        patch.setattr(split, "run_tasks", dies)
         with pytest.raises(KeyboardInterrupt):
             _pack(tmp_path / "out")
         assert not list((tmp_path / "out").rglob("index.json"))
@@ -136,7 +137,7 @@ def test_what_was_finished_is_not_done_again(
         (tmp_path / "out/train/8" / first).write_bytes(b"damaged")
         (tmp_path / "out/train/16/receipts" / f"{second}.json").write_text('{"identity": ')
         done.clear()
-        patch.setattr(data_set, "run_tasks", lambda work, tasks, *_: _recording(tasks, done))
+        patch.setattr(split, "run_tasks", lambda work, tasks, *_: _recording(tasks, done))
         _pack(tmp_path / "out")  # in one piece, or in any number of parts
     assert done == [f"{first} (8,)", f"{second} (16,)", "shard-000003.tar (16, 8)", "shard-000004.tar (16, 8)"]
     assert "1 of 5 shards are there already" in capsys.readouterr().out
@@ -144,7 +145,7 @@ def test_what_was_finished_is_not_done_again(
 
     # what was begun for another data set does not count either
     with monkeypatch.context() as patch:
-        patch.setattr(data_set, "run_tasks", dies)
+        patch.setattr(split, "run_tasks", dies)
         with pytest.raises(KeyboardInterrupt):
             _pack(tmp_path / "other", dataclasses.replace(RECIPE, seed=7))
     _pack(tmp_path / "other")
@@ -170,7 +171,7 @@ def test_shards_with_rejects_are_tried_again(tmp_path: Path, monkeypatch: pytest
         for number, task in enumerate(tasks):
             yield number, rejecting(task)
 
-    monkeypatch.setattr(data_set, "run_tasks", run_tasks)
+    monkeypatch.setattr(split, "run_tasks", run_tasks)
     # each part alone stays below the bound, all together do not
     for number in range(5):
         with pytest.raises(UserError, match="5 of 22") if number == 4 else _nothing():
@@ -181,12 +182,12 @@ def test_shards_with_rejects_are_tried_again(tmp_path: Path, monkeypatch: pytest
 
     # while one part mends its shard, another one does not finish the set with the old one
     def meanwhile(work: object, tasks: list[Task], *arguments: object) -> object:
-        monkeypatch.setattr(data_set, "run_tasks", run_tasks)
+        monkeypatch.setattr(split, "run_tasks", run_tasks)
         _pack(tmp_path / "out", part=Part(0, 5), max_rejects=0.2)
         assert not list((tmp_path / "out").rglob("index.json"))
         return run_tasks(work, tasks)
 
-    monkeypatch.setattr(data_set, "run_tasks", meanwhile)
+    monkeypatch.setattr(split, "run_tasks", meanwhile)
     _pack(tmp_path / "out", part=Part(1, 5), max_rejects=0.2)
     index = load_index(str(tmp_path / "out/train/16"))
     for shard in index.shards:
