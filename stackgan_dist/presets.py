@@ -92,9 +92,9 @@ PHOTOS2 = replace(DRAWN2, generator_contrastive_weight=0.2)
 # (docs/models.md). A quarter of G's rate gave the best parts and shapes.
 QUICK1 = replace(
     DRAWN1, batch_size=32, epochs=20, learning_rate=1.6e-3, discriminator_learning_rate=4e-4, contrastive_weight=2.0,
-    captions_per_text=1, ema_half_life_images=4_000,
+    ema_half_life_images=4_000,
 )  # fmt: skip
-QUICK2 = replace(DRAWN2, batch_size=16, epochs=3, learning_rate=1.2e-3, captions_per_text=1, ema_half_life_images=4_000)
+QUICK2 = replace(DRAWN2, batch_size=16, epochs=3, learning_rate=1.8e-3, ema_half_life_images=4_000)
 
 
 # fmt: off

@@ -1,7 +1,8 @@
-"""What a z costs that was never read: `python tests/noise_read.py RUN`, of a painted Stage-I without noise_as_read.
+"""What z says in a painted Stage-I with rows that are read: `python tests/noise_read.py RUN`.
 
 The share of birds with stray parts, for z that its reader finds in real pictures and for z from N(0, 1), each with the
 mean of the text condition and with a condition that is drawn. The numbers of z are listed as the reader uses them.
+Then whose colours the parts of a bird have whose z was read off another picture: the sentence's or that picture's.
 """
 
 from __future__ import annotations
@@ -15,14 +16,18 @@ from stackgan_dist.config import from_json
 from stackgan_dist.data.pictures import RealPictures
 from stackgan_dist.models.reader import Reader
 from stackgan_dist.models.stage1 import Stage1Generator
+from stackgan_dist.painted.captions import named_colours
+from stackgan_dist.painted.species import PARTS
 from stackgan_dist.runs.checkpoint import find_newest, from_bytes
 from stackgan_dist.runs.folder import find_run
 from stackgan_dist.scores.birds import find_birds
+from stackgan_dist.scores.colours import painted_colours
 from stackgan_dist.scores.shapes import with_stray_parts
 from stackgan_dist.scores.subject import Subject, open_subject
 from stackgan_dist.storage.folder import Folder
 
 BATCH, BATCHES = 48, 10
+Colours = dict[str, str | None]
 
 
 def main(run: str) -> None:
@@ -69,6 +74,32 @@ def main(run: str) -> None:
                     ]
                 )
                 print(f"z {name}, condition {condition}: {stray.float().mean():.1%} of {n} have stray parts")
+        sentences = [caption.sentence for batch in shown for caption in batch.captions]
+        of_pictures = [colours for batch in shown for colours in painted_colours(find_birds(batch.images))]
+        order = torch.randperm(n)
+        drawn_birds = [
+            colours
+            for inputs in zip(text.split(BATCH), read[order].split(BATCH), drawn.split(BATCH), strict=True)
+            for colours in painted_colours(find_birds(network.from_code(*inputs).image))
+        ]
+        _say_whose(sentences, drawn_birds, [of_pictures[number] for number in order.tolist()])
+
+
+def _say_whose(sentences: list[str], birds: list[Colours], sources: list[Colours]) -> None:
+    """Print how often parts of `birds` have the colours of their `sentences`, and of the `sources` of their z."""
+    for part in PARTS:
+        named, unnamed = [], []
+        for sentence, bird, source in zip(sentences, birds, sources, strict=True):
+            colours = named_colours(sentence)
+            if part not in colours:
+                unnamed.append(bird[part] == source[part])
+            elif colours[part] != source[part]:
+                named.append((bird[part] == colours[part], bird[part] == source[part]))
+        of_sentence, of_source = (100 * np.mean(column) for column in zip(*named, strict=True))
+        text = f"{part}, where both differ: of the sentence {of_sentence:.1f}%, of z's picture {of_source:.1f}%"
+        if unnamed:
+            text += f"; where the sentence names none: of z's picture {100 * np.mean(unnamed):.1f}%"
+        print(text)
 
 
 def _reader(run: str) -> Reader:

@@ -9,18 +9,18 @@ from torch import Tensor
 
 
 def embeddings_of(texts: Tensor, captions: Tensor) -> Tensor:
-    """Those of captions by their numbers (k, n) out of (P, captions, dim): (k, n, dim)."""
-    return texts.view(-1, texts.shape[-1])[captions]
+    """Those of captions by their numbers (...) out of (P, captions, dim): (..., dim)."""
+    rows = texts.view(-1, texts.shape[-1]).index_select(0, captions.flatten())  # twice as fast as indexing, on CPUs
+    return rows.view(*captions.shape, -1)
 
 
-def mean_of_captions(chosen: Tensor) -> Tensor:
+def mean_of_captions(chosen: Tensor | Sequence[Tensor]) -> Tensor:
     """The means (rows, dim), float32, of embeddings (captions, rows, dim), summed in the order of the captions."""
-    embeddings = chosen.float()
-    mean = embeddings[0] + 0  # which turns -0 into 0
-    for more in embeddings[1:]:
+    mean = chosen[0].float() + 0  # which turns -0 into 0
+    for more in chosen[1:]:
         mean += more
     # Divided by a tensor: CUDA takes a division by a number for a product with its reciprocal, which rounds otherwise.
-    return mean.div_(torch.full((), len(embeddings), dtype=mean.dtype, device=mean.device))
+    return mean.div_(torch.full((), len(chosen), dtype=mean.dtype, device=mean.device))
 
 
 def mean_texts(chosen: Tensor, texts: int, with_partner: Sequence[int]) -> tuple[Tensor, Tensor]:

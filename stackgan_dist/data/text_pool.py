@@ -120,7 +120,8 @@ def pool_of(reserve: Tensor, captions: Tensor) -> Tensor:
         reserve: TextPool.on, (R, captions, dim), on the device of the result.
         captions: PoolChoice.captions, (captions per text, P).
     """
-    return mean_of_captions(embeddings_of(reserve, captions))
+    # Caption by caption: all embeddings of a large pool at once would not stay in a core's cache.
+    return mean_of_captions([embeddings_of(reserve, numbers) for numbers in captions])
 
 
 def with_pool(batch: Batch, reserve: Tensor | None) -> Batch:

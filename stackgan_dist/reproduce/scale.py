@@ -79,7 +79,6 @@ class Short:
                 halve_every_epochs=0 if config.training.linear_decay else max(1, epochs // 2),
                 kl_weight=0.2,
                 colour_weight=50.0 if stage == 2 else 0.0,
-                captions_per_text=1,
                 ema_half_life_images=1_000.0,
             ),
             run=replace(config.run, checkpoint_steps=100, sample_steps=200),
