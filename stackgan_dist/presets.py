@@ -92,7 +92,7 @@ PHOTOS2 = replace(DRAWN2, generator_contrastive_weight=0.2)
 # (docs/models.md). A quarter of G's rate gave the best parts and shapes. A text is the mean of four captions, as in the
 # paper: one alone names half of a bird's parts, and small ones are learnt worse.
 QUICK1 = replace(
-    DRAWN1, batch_size=32, epochs=20, learning_rate=1.6e-3, discriminator_learning_rate=4e-4, contrastive_weight=2.0,
+    DRAWN1, batch_size=32, epochs=18, learning_rate=1.6e-3, discriminator_learning_rate=4e-4, contrastive_weight=2.0,
     ema_half_life_images=4_000,
 )  # fmt: skip
 QUICK2 = replace(DRAWN2, batch_size=16, epochs=3, learning_rate=1.8e-3, ema_half_life_images=4_000)
