@@ -12,7 +12,7 @@ from stackgan_dist.data.dataset import PackedSet
 from stackgan_dist.data.device_batches import DeviceBatches
 from stackgan_dist.data.device_set import DeviceSet, set_bytes
 from stackgan_dist.data.loader import StepDataset, batches_under_way, in_time, make_loader
-from stackgan_dist.data.loader_processes import start_method, start_server
+from stackgan_dist.data.loader_processes import StartMethod, start_method, start_server
 from stackgan_dist.data.plan import Plan, rows_of_rank
 from stackgan_dist.data.shared_memory import note_little_memory
 from stackgan_dist.data.text_pool import with_pool
@@ -61,8 +61,8 @@ class Feed:
             held = DeviceSet.read(data.index, data.cache, ranks, self.shape.placement)
             self._on_device = DeviceBatches(held, plan, self.rows, self.shape, pool)
         else:
-            self._method = start_method(ranks.device)
-            if config.data.workers and self._method == "forkserver":
+            self._method: StartMethod = start_method(ranks.device) if config.data.workers else "fork"
+            if self._method == "forkserver":
                 start_server()
             self._dataset = StepDataset(
                 data.index, plan, data.cache(), self.rows, self.shape, config.data.lookahead_steps,

@@ -17,9 +17,11 @@ import numpy as np
 import pytest
 import torch
 from distributed.tiny import TINY_FLAGS, assert_equal, final_state
+from stores.server import BUCKET
 
 from stackgan_dist.data.kept import Kept
 from stackgan_dist.data.loader_processes import start_method
+from stackgan_dist.storage.files import open_filesystem
 
 BEGIN = """
     import multiprocessing.forkserver
@@ -37,11 +39,11 @@ BEGIN = """
                 os.kill(os.getpid(), 9)
             return super().__getitem__(step)
 
-    def dataset(kind=StepDataset):
+    def dataset(kind=StepDataset, texts=True):
         data = open_packed(DataConfig(url={url!r}), 64)
         plan = Plan([shard.samples for shard in data.index.shards], 0, 8)
-        pool = TextPool.read(data.index, data.cache(), 0, 2)
-        shape = BatchShape(64, 2, 4, 1, 4, pool=16)
+        pool = TextPool.read(data.index, data.cache(), 0, 2) if texts else None
+        shape = BatchShape(64, 2, 4, 1, 4, pool=16 if texts else 0)
         return kind(data.index, plan, data.cache(), range(8), shape, 64, 10**8, pool=pool)
 
     def sums(batch):
@@ -55,14 +57,14 @@ BEGIN = """
 """
 
 
-def _script(folder: Path, packed: Path, body: str) -> list[str]:
+def _script(folder: Path, packed: Path | str, body: str) -> list[str]:
     """The command of a script: processes that are no forks read it again."""
     path = folder / "script.py"
     path.write_text(textwrap.dedent(BEGIN.format(url=str(packed))) + textwrap.indent(textwrap.dedent(body), "    "))
     return [sys.executable, str(path)]
 
 
-def _said(folder: Path, packed: Path, body: str) -> list[str]:
+def _said(folder: Path, packed: Path | str, body: str) -> list[str]:
     done = subprocess.run(_script(folder, packed, body), capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
@@ -83,6 +85,23 @@ def test_batches_are_those_of_forks_and_the_memory_is_shared(packed: Path, tmp_p
     )
     assert by_forks == by_server == once_more
     assert int(filled) > 30  # of 38 pictures: 80 rows were read
+
+
+def test_a_set_on_an_object_store_is_read_by_processes_of_their_own_connections(
+    packed: Path, network: object, tmp_path: Path
+) -> None:
+    """The rank has one open by then, of the index; the shards are not in the cache yet."""
+    url = f"s3://{BUCKET}/{tmp_path.name}"
+    open_filesystem(url)[0].put(str(packed), url, recursive=True)
+    there, here = _said(
+        tmp_path,
+        url,
+        """
+        print([sums(batch) for batch in make_loader(dataset(texts=False), 0, 8, 2, "forkserver")])
+        print([sums(batch) for batch in make_loader(dataset(texts=False), 0, 8, 0)])
+        """,
+    )
+    assert here == there
 
 
 def test_a_process_that_is_killed_is_told_in_a_line(packed: Path, tmp_path: Path) -> None:
