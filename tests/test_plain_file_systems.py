@@ -9,6 +9,7 @@ import stat
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -27,7 +28,7 @@ from stackgan_dist.storage.files import write_bytes
 @pytest.fixture(autouse=True)
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on CIFS, FUSE on a bucket or Lustre without -o flock."""
-    fsync = os.fsync
+    fsync, lockf = os.fsync, fcntl.lockf
 
     def refuse(fault: int) -> Callable[..., None]:
         def call(*_: object, **__: object) -> None:
@@ -40,10 +41,16 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         fsync(descriptor)
 
+    def lock_memory(descriptor: Any, *how: int) -> None:
+        number = descriptor if isinstance(descriptor, int) else descriptor.fileno()
+        if not str(Path(f"/proc/self/fd/{number}").readlink()).startswith("/memfd:"):  # which is on none of them
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+        lockf(number, *how)
+
     monkeypatch.setattr(os, "chmod", refuse(errno.EPERM))
     monkeypatch.setattr(os, "fsync", sync_files)
     monkeypatch.setattr(fcntl, "flock", refuse(errno.ENOSYS))
-    monkeypatch.setattr(fcntl, "lockf", refuse(errno.ENOSYS))
+    monkeypatch.setattr(fcntl, "lockf", lock_memory)
     monkeypatch.setattr(durable, "_told", set())
     monkeypatch.setattr(locks, "_TOUCH_S", 0.1)
     monkeypatch.setattr(locks, "_SILENT_S", 1.0)

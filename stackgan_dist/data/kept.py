@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import fcntl
 import mmap
+import multiprocessing
 import os
-import tempfile
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from multiprocessing.context import get_spawning_popen
 from multiprocessing.reduction import DupFd
 from typing import Any, Generic, Self, TypeVar
@@ -28,8 +27,8 @@ T = TypeVar("T", bound=np.generic)
 class Kept(Generic[T]):
     """Arrays of one shape by number; none is there until it is set.
 
-    Forks of the process that made it share it, and so do processes that multiprocessing starts otherwise, where it is
-    among what they are given at their start. Pickled at any other time, it becomes an empty one.
+    Forks of the process that made it share it, and on Linux also processes that multiprocessing starts otherwise, where
+    it is among what they are given at their start. Pickled at any other time, it becomes an empty one.
 
     Args:
         count: of the arrays.
@@ -47,15 +46,19 @@ class Kept(Generic[T]):
         content_bytes = numbers * np.dtype(dtype).itemsize
         size = max(content_bytes + count, 1)
         self._file = _nameless(size) if file is None else file
-        weakref.finalize(self, os.close, self._file)
-        memory = mmap.mmap(self._file, size)
+        self._lock: AbstractContextManager[object]
+        if self._file is None:
+            memory, self._lock = mmap.mmap(-1, size), multiprocessing.get_context("fork").Lock()
+        else:
+            weakref.finalize(self, os.close, self._file)
+            memory, self._lock = mmap.mmap(self._file, size), _LockedMemory(self._file)
         self.content = np.frombuffer(memory, dtype, count=numbers).reshape(count, *shape)
         self._is_set = np.frombuffer(memory, np.uint8, count=count, offset=content_bytes)
         self.known = bytearray(count)
         """Of each, 1 where it is known to this process that it is set."""
 
     def __reduce__(self) -> Any:
-        if get_spawning_popen() is None:
+        if self._file is None or get_spawning_popen() is None:
             return Kept, self._made_of
         return Kept._of_another_process, (*self._made_of, DupFd(self._file))
 
@@ -65,7 +68,7 @@ class Kept(Generic[T]):
 
     def __contains__(self, number: int) -> bool:
         if not self.known[number]:
-            with self._locked():
+            with self._lock:
                 self.known[number] = self._is_set[number]
         return self.known[number] == 1
 
@@ -76,17 +79,24 @@ class Kept(Generic[T]):
 
     def set(self, number: int) -> None:
         """Its `content` was written."""
-        with self._locked():
+        with self._lock:
             self._is_set[number] = 1
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        # Whoever sees that an array is set has to see its content, on processors that reorder writes, too.
+
+class _LockedMemory:
+    """Whoever sees that an array is set has to see its content, on processors that reorder writes, too.
+
+    Memory that has a descriptor is locked by it, in any process that was handed it.
+    """
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+
+    def __enter__(self) -> None:
         fcntl.lockf(self._file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.lockf(self._file, fcntl.LOCK_UN)
+
+    def __exit__(self, *_: object) -> None:
+        fcntl.lockf(self._file, fcntl.LOCK_UN)
 
 
 class SampleStore:
@@ -114,13 +124,11 @@ def _bytes(count: int, shape: tuple[int, ...], width: int) -> int:
     return count * int(np.prod(shape)) * width
 
 
-def _nameless(size: int) -> int:
-    """The descriptor of `size` bytes, all 0, that take memory once they are written to."""
+def _nameless(size: int) -> int | None:
+    """The descriptor of `size` bytes, all 0, that take memory once they are written to; None where Linux is not."""
     # Not in /dev/shm, where containers have little room.
-    if hasattr(os, "memfd_create"):
-        file = os.memfd_create("stackgan-samples")
-    else:  # macOS
-        with tempfile.TemporaryFile() as temporary:
-            file = os.dup(temporary.fileno())
+    if not hasattr(os, "memfd_create"):
+        return None
+    file = os.memfd_create("stackgan-samples")
     os.truncate(file, size)
     return file

@@ -40,6 +40,8 @@ _AHEAD = 4
 """Batches that each loader process makes before they are asked for."""
 _DEATHS = ("exited unexpectedly", "is killed by signal")
 """How torch's DataLoader says that one of its processes is gone: seen by the one who waits, or by a handler."""
+_CUT_OFF = (EOFError, ConnectionError, FileNotFoundError)
+"""What a rank meets where a process is gone after it announced a batch and before it handed over its memory."""
 _LOOK_S = 1.0
 """How often a rank that waits for a batch looks whether it is to stop."""
 _STOPPING_S = 10.0
@@ -208,11 +210,12 @@ def in_time(
             batch = next(iterator)
         except StopIteration:
             return
-        except RuntimeError as error:
+        except (RuntimeError, *_CUT_OFF) as error:
             waited_s = time.monotonic() - since
-            if any(form in str(error) for form in _DEATHS):
+            if _tells_a_death(error, loader.num_workers):
+                said = first_line(error) or type(error).__name__
                 raise RankError(
-                    f"a loader process is gone ({first_line(error)}): it was killed, perhaps for want of "
+                    f"a loader process is gone ({said}): it was killed, perhaps for want of "
                     f"memory ({describe_shared_memory()}); give it more, lower --data.memory-gb, or load in the rank "
                     "itself (--data.workers 0), then start again: the run resumes"
                 ) from error
@@ -229,3 +232,10 @@ def in_time(
             continue
         yield batch
         since, asked_s = time.monotonic(), math.inf
+
+
+def _tells_a_death(error: Exception, workers: int) -> bool:
+    """Whether `error`, met while waiting for a batch, says that one of the loader's processes is gone."""
+    if isinstance(error, RuntimeError):
+        return any(form in str(error) for form in _DEATHS)
+    return workers > 0 and "Caught " not in str(error)  # which torch says of what is raised in such a process

@@ -11,7 +11,7 @@ from stackgan_dist.errors import UserError
 def test_presets_are_counted_and_estimates_are_called_so() -> None:
     report = run(Options(names=("demo-stage1", "cub-stage2"), peak_tflops=100, utilisation=0.5))
     demo, paper = report.tables[0].rows
-    assert (demo["preset"], demo["batch"], demo["steps"]) == ("demo-stage1", 32, 20 * 75)
+    assert (demo["preset"], demo["batch"], demo["steps"]) == ("demo-stage1", 32, 18 * 75)
     # The paper's Stage-II: 75 M weights of four bytes, their gradients and two moments, an average of the generator.
     assert paper["parameters M"] == pytest.approx(74.9, abs=0.1)
     assert 16 * 74.9e6 < paper["state GB"] * 1e9 < 20 * 74.9e6

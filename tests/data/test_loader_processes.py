@@ -212,9 +212,9 @@ def test_cuda_has_the_server_unless_no_socket_can_be_made(
     assert "loader processes are forks of a process that uses CUDA: $TMPDIR has" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("memory", ["of the system", "of a file"])
+@pytest.mark.parametrize("memory", ["with a descriptor", "without"])
 def test_what_is_kept_is_seen_by_a_fork(memory: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if memory == "of a file":  # as on macOS
+    if memory == "without":  # as on macOS
         monkeypatch.delattr(os, "memfd_create", raising=False)
     kept: Kept[np.uint8] = Kept(3, (2, 2), np.uint8)
     child = os.fork()

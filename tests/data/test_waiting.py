@@ -94,19 +94,35 @@ def test_a_death_is_told_only_to_who_waits_for_a_batch(used_before: bool) -> Non
 
 
 @pytest.mark.parametrize(
-    "said",
-    ["DataLoader worker (pid(s) 7) exited unexpectedly", "DataLoader worker (pid 7) is killed by signal: Killed. "],
+    "error",
+    [
+        RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly"),
+        RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "),
+        EOFError(),  # the memory of a batch that it announced was not handed over
+        ConnectionResetError("Connection reset by peer"),
+        FileNotFoundError("No such file or directory"),
+    ],
 )
-def test_each_way_in_which_torch_tells_a_death_is_understood(said: str) -> None:
+def test_each_way_in_which_torch_tells_a_death_is_understood(error: Exception) -> None:
+    with pytest.raises(RankError, match=r"a loader process is gone \(\w.*--data.workers 0"):
+        next(in_time(_telling(error), 30, lambda: False))
+
+
+def test_what_was_raised_in_a_process_is_no_death() -> None:
+    error = FileNotFoundError("Caught FileNotFoundError in DataLoader worker process 0.")
+    with pytest.raises(FileNotFoundError, match="Caught"):
+        next(in_time(_telling(error), 30, lambda: False))
+
+
+def _telling(error: Exception) -> BatchLoader:
     class Told:
-        num_workers = 0
+        num_workers = 1
 
         def __iter__(self) -> Iterator[Batch]:
-            raise RuntimeError(said)
+            raise error
             yield BATCH
 
-    with pytest.raises(RankError, match=r"a loader process is gone .*pid.*--data.workers 0"):
-        next(in_time(Told(), 30, lambda: False))  # type: ignore[arg-type]
+    return Told()  # type: ignore[return-value]
 
 
 def test_a_process_that_hangs_is_waited_for_so_long_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
