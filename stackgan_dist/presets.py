@@ -90,7 +90,7 @@ PHOTOS2 = replace(DRAWN2, generator_contrastive_weight=0.2)
 # networks, few steps and large plain areas of colour take. A D that learns as fast as G wins in some trainings of
 # Stage-I after 800 steps, and pictures get worse from there on; a slower one needs more weight on the texts
 # (docs/models.md). A quarter of G's rate gave the best parts and shapes. A text is the mean of four captions, as in the
-# paper: one alone names half of a bird's parts, and small ones are learnt worse.
+# authors' code of the paper: one alone leaves parts of most birds untold, and small ones are learnt worse.
 QUICK1 = replace(
     DRAWN1, batch_size=32, epochs=18, learning_rate=1.6e-3, discriminator_learning_rate=4e-4, contrastive_weight=2.0,
     ema_half_life_images=4_000,

@@ -114,16 +114,8 @@ def checkpoint(context: Context) -> None:
 
 def _bench(context: Context, name: str, options: list[str]) -> list[dict[str, Any]]:
     out = context.out / f"{name.replace('/', '-').replace(' ', '-')}.json"
-    command = [
-        sys.executable,
-        "-m",
-        "stackgan_dist.bench",
-        *options,
-        "--device",
-        context.device.type,
-        "--json",
-        str(out),
-    ]
+    where = ["--device", context.device.type, "--json", str(out)]
+    command = [sys.executable, "-m", "stackgan_dist.bench", *options, *where]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     rows: list[dict[str, Any]] = json.loads(out.read_text())["tables"][0]["rows"]
     return rows
@@ -154,16 +146,8 @@ def scores(context: Context) -> None:
         raise SkippedError("the part trainings left no run")
     found, samples = [], "16" if context.tiny else "256"
     for name, variables in (("cpu", {"CUDA_VISIBLE_DEVICES": ""}), ("cuda", {})):
-        command = [
-            sys.executable,
-            "-m",
-            "stackgan_dist.inception_score",
-            str(run),
-            "--samples",
-            samples,
-            "--splits",
-            "1",
-        ]
+        options = ["--samples", samples, "--splits", "1"]
+        command = [sys.executable, "-m", "stackgan_dist.inception_score", str(run), *options]
         done = subprocess.run(command, check=True, capture_output=True, text=True, env=_environment(**variables))
         (context.out / f"{name}.txt").write_text(done.stdout)
         rows = [json.loads(line) for line in (run / "scores.jsonl").read_text().splitlines()]

@@ -293,9 +293,9 @@ def test_what_is_in_memory_is_decoded_once(folder: Path, monkeypatch: pytest.Mon
         assert (decoded.item() > once) == (expected > once)
 
 
-def test_a_process_that_is_no_fork_fills_a_store_of_its_own(folder: Path) -> None:
+def test_a_data_set_that_is_pickled_by_itself_fills_a_store_of_its_own(folder: Path) -> None:
     dataset = _dataset(folder, memory_bytes=_memory_for(folder, pictures=True))
-    elsewhere = pickle.loads(pickle.dumps(dataset))  # before it has opened files, as a spawned worker gets it
+    elsewhere = pickle.loads(pickle.dumps(dataset))  # before it has opened files, and not at a process's start
     first = _batch(dataset, 0)
     assert dataset._store.pictures is not None
     assert elsewhere._store.pictures is not None
