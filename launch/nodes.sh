@@ -23,7 +23,16 @@ if [ ${#gpus[@]} -gt 0 ] && { [ "$each" -eq 0 ] || [ $((each * count)) -gt ${#gp
 fi
 gpus_of() { local IFS=,; [ ${#gpus[@]} = 0 ] || echo "${gpus[*]:$(($1 * each)):$each}"; }
 
-free_port='import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+# A free one of those that launch/torchrun.sh takes: one that the kernel hands out to connections could be in use again
+# before torchrun has started.
+free_port='
+import contextlib, random, socket
+for port in random.sample(range(20000, 30000), 200):
+    with contextlib.suppress(OSError), socket.socket() as probe:
+        probe.bind(("127.0.0.1", port))
+        print(port)
+        break
+'
 MASTER_PORT=${MASTER_PORT:-$("${PYTHON:-$root/.venv/bin/python}" -c "$free_port")}
 export MASTER_ADDR=127.0.0.1 LOCAL_ADDR=127.0.0.1 MASTER_PORT NNODES=${NNODES:-$count}
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from free_ports import free_ports
 
 NODES = 4
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
@@ -81,7 +82,7 @@ class SlurmCluster:
     def start(self) -> None:
         """Start the daemons, wait for four idle nodes; RuntimeError with the end of the logs when they do not come."""
         folder = self.folder
-        first = _free_ports(NODES + 1)
+        first = free_ports(NODES + 1, host="")[0]
         config = _CONFIG.format(folder=folder, nodes=NODES, controller_port=first, ports=f"{first + 1}-{first + NODES}")
         (folder / "slurm.conf").write_text(config)
         (folder / "gres.conf").write_text(_GPUS.format(nodes=NODES))
@@ -175,25 +176,6 @@ class SlurmCluster:
             return self._run(*command).strip()
         except RuntimeError:
             return ""
-
-
-def _free_ports(count: int) -> int:
-    """The first of `count` neighbouring ports that are free, below those that the kernel hands out."""
-    for first in range(17_000, 30_000, count):
-        sockets = []
-        try:
-            for port in range(first, first + count):
-                listener = socket.socket()
-                sockets.append(listener)
-                listener.bind(("", port))
-        except OSError:
-            continue
-        else:
-            return first
-        finally:
-            for listener in sockets:
-                listener.close()
-    raise RuntimeError("no free ports")
 
 
 def _wait_for(condition: Callable[[], bool], timeout_s: float) -> bool:

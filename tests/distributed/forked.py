@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
+
+from free_ports import free_port
 
 from stackgan_dist.cli.doors import command_main
 
@@ -33,10 +34,7 @@ def forked_ranks(target: Callable[..., None], world_size: int, *args: Any, log: 
     # The server has a path of its own, and says nothing when it finds nothing to load.
     with patch.dict(os.environ, {"PYTHONPATH": os.pathsep.join(sys.path)}):
         forkserver.ensure_running()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    group = {"WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    group = {"WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     variables = {**os.environ, **group, "OMP_NUM_THREADS": "1"}
     ranks: list[BaseProcess] = [
         context.Process(target=_begin, args=(target, args, log, {**variables, "RANK": str(rank)}))

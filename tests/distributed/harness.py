@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,8 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from free_ports import free_port
 
 REPOSITORY = Path(__file__).parents[2]
 FORKING_TORCHRUN = Path(__file__).with_name("forking_torchrun.py")
@@ -52,7 +53,7 @@ class Launch:
         self._forking = forking
         agent = [str(FORKING_TORCHRUN)] if forking else ["-m", "torch.distributed.run"]
         command = [sys.executable, *agent, "--nproc-per-node", str(ranks)]
-        command += ["--master-port", str(_free_port())]
+        command += ["--master-port", str(free_port())]
         command += [what] if what.endswith(".py") else ["-m", what]
         environment = {
             **os.environ,
@@ -167,9 +168,3 @@ def _variable(process: int, name: str) -> str | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     return dict(pair.partition("=")[::2] for pair in variables).get(name)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from distributed.engine_trainings import HANDOVERS, RESUMED, SHORT, STAGES, STEP
 from distributed.forked import run_forked
 from distributed.harness import REPOSITORY
 from distributed.tiny import assert_equal, final_state, largest_difference
+from free_ports import free_port
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from stackgan_dist.runs.checkpoint import list_steps
@@ -201,10 +201,7 @@ def _difference(ours: dict[str, Any], theirs: dict[str, Any], what: str) -> floa
 
 
 def test_the_deepspeed_launcher_starts_it(packed: Path, tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus", "2", "--master_port", str(port)]
+    command = [sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus", "2", "--master_port", str(free_port())]
     command += ["--module", "stackgan_dist.train", *flags(str(packed), tmp_path, 1), "--engine", "deepspeed"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300)

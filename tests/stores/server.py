@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from free_ports import free_ports
 
 ACCESS_KEY, SECRET_KEY = "tests", "no-secret-of-anybody"
 BUCKET = "bucket"
@@ -59,7 +60,7 @@ def s3_server(folder: Path) -> Iterator[Server]:
     config = folder / "identities.json"
     config.write_text(json.dumps(identities))
     # A port and the one that it is told to use for gRPC, for each of the server's parts.
-    s3, *others = _free_ports(10)
+    s3, *others = free_ports(10)
     ports = [f"-s3.port={s3}", f"-s3.port.grpc={others.pop()}"]
     for part in ("master", "filer", "volume", "admin"):
         ports += [f"-{part}.port={others.pop()}", f"-{part}.port.grpc={others.pop()}"]
@@ -100,11 +101,3 @@ def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) ->
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the server does not answer: {log.read_text()[-3000:]}") from error
             time.sleep(0.1)
-
-
-def _free_ports(count: int) -> list[int]:
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in held]
-    for each in held:
-        each.close()
-    return ports

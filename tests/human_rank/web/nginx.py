@@ -23,13 +23,6 @@ def missing_nginx() -> str | None:
     return f"no {' and no '.join(absent)}; on Debian: apt-get install nginx-light openssl" if absent else None
 
 
-def free_port() -> int:
-    """A port of loopback that nothing listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def documented(upstream: int, port: int, folder: Path, *, takes_path_off: bool) -> str:
     """The server block of the document, with ports and files of this test."""
     match = re.search(r"```nginx\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)

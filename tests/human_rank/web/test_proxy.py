@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from human_rank.web.nginx import HOST, documented, free_port, missing_nginx, nginx
+from free_ports import free_port
+from human_rank.web.nginx import HOST, documented, missing_nginx, nginx
 from human_rank.web.pages import Server, missing_browser, open_browser, serving
 
 from stackgan_dist.errors import UserError
