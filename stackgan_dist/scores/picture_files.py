@@ -20,6 +20,7 @@ from torch import Tensor
 
 from stackgan_dist.data.cache_folder import default_cache_folder
 from stackgan_dist.errors import UserError
+from stackgan_dist.generation.names import GRID, besides
 from stackgan_dist.pack.pictures import ENDINGS, PictureError, load_picture
 from stackgan_dist.pack.sources import Record, Source
 from stackgan_dist.pack.sources.files import Files
@@ -32,8 +33,6 @@ from stackgan_dist.storage.folder import Folder
 
 Read = Callable[[Record], bytes | Image.Image]
 Fit = Literal["crop", "squash"]
-_BESIDE = ("grid.png", "-stage1.png")
-"""Endings of what `generate` writes beside the pictures that were asked for."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +153,7 @@ class PictureFiles:
             picture = load_picture(self._read(record))
         except (PictureError, OSError) as error:
             raise UserError(
-                f"{record.source_id} in {self.where} cannot be used ({error}); mend it or take it away"
+                f"{record.source_id} in {self.where} cannot be used ({error}); repair or remove it"
             ) from error
         if self._fit == "crop" and picture.width != picture.height:
             side = min(picture.size)
@@ -169,9 +168,9 @@ def _listed(where: str, captions: str | None) -> tuple[Read, list[Record], int]:
     files = None if where.lower().endswith(TARS) else Files(where, "scores", "pictures or tars")
     names = [] if files is None else files.names()
     pictures = [name for name in names if name.lower().endswith(ENDINGS) and not is_hidden(name)]
-    if "000-000.png" in names and (other := [name for name in names if name.endswith(_BESIDE)]):
+    if other := besides(names):
         raise UserError(
-            f"{where} is what `generate` wrote, and has {other[0]} beside the pictures of its sentences: move grid.png "
+            f"{where} is what `generate` wrote, and has {other[0]} beside the pictures of its sentences: move {GRID} "
             "and *-stage1.png away, they would be scored as pictures"
         )
     if files is None or not pictures:

@@ -1,8 +1,8 @@
 """Pictures that were made elsewhere, as methods of a study: a folder of pictures whose captions are given.
 
 Captions stand, in this order of preference, in a table of the folder (captions.csv, captions.tsv, captions.jsonl or
-metadata.*, with a column file or file_name and one caption, text or sentence), in a text file beside each picture, or
-in the files' names: "a_red_bird-0.png", "a_red_bird-1.png".
+metadata.*, with a column file or file_name and one caption, text or sentence), in a text file beside each picture, in
+the pictures (`generate` writes them there), or in the files' names: "a_red_bird-0.png", "a_red_bird-1.png".
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from stackgan_dist.errors import UserError
 from stackgan_dist.generation.grid import side_by_side
+from stackgan_dist.generation.names import SENTENCE, besides
 from stackgan_dist.human_rank.study.folder import Method, Question, Study, StudyFolder
 from stackgan_dist.human_rank.study.noise import write_check
 from stackgan_dist.human_rank.study.protocol import Protocol
+from stackgan_dist.pack.pictures import PictureError, load_picture
 from stackgan_dist.progress import ProgressLine
 from stackgan_dist.randomness import permutation
 
@@ -50,13 +52,19 @@ class ForeignMethod:
             raise UserError(f"{folder} is not a folder of pictures; give one with --pictures")
         captions = _from_table(folder)
         pictures: dict[str, list[Path]] = defaultdict(list)
+        others = {folder / name for name in besides([path.name for path in folder.iterdir()])}
         for file in sorted(path for path in folder.rglob("*") if path.suffix.lower() in _PICTURES):
+            if file in others:
+                continue
             given = file.relative_to(folder).as_posix()
             if captions is not None and given not in captions:
                 raise UserError(f"{folder}: the table of captions has none for {given}; add it, or move the file away")
-            sentence = captions[given] if captions is not None else _beside(file) or _in_name(file)
+            sentence = captions[given] if captions is not None else _beside(file) or _inside(file) or _in_name(file)
             if not sentence:
-                raise UserError(f"{file} has no caption: neither in a table, nor in {file.stem}.txt, nor in its name")
+                raise UserError(
+                    f"{file} has no caption: neither in a table, nor in {file.stem}.txt, nor in the picture, and its "
+                    "name has no words; give one of them"
+                )
             pictures[sentence].append(file)
         if not pictures:
             raise UserError(f"{folder} has no pictures ({', '.join(sorted(_PICTURES))})")
@@ -205,16 +213,27 @@ def _beside(file: Path) -> str:
         raise UserError(f"{text} cannot be read: {error}") from error
 
 
+def _inside(file: Path) -> str:
+    """The sentence in a PNG's text, as `generate` writes it."""
+    try:
+        with Image.open(file) as picture:
+            said = picture.info.get(SENTENCE)
+    except Exception:  # told where the picture is decoded; every decoder has exceptions of its own
+        return ""
+    return " ".join(said.split()) if isinstance(said, str) else ""
+
+
 def _in_name(file: Path) -> str:
-    """The caption in a file's name: words without the number at its end."""
-    return " ".join(_NUMBERED.sub("", file.stem).replace("_", " ").replace("-", " ").split())
+    """The caption in a file's name: words without the number at its end; "" where there is no letter."""
+    words = " ".join(_NUMBERED.sub("", file.stem).replace("_", " ").replace("-", " ").split())
+    return words if any(letter.isalpha() for letter in words) else ""
 
 
 def _rgb(file: Path) -> Image.Image:
+    """Upright, sRGB and on white, as the scores see it."""
     try:
-        with Image.open(file) as picture:
-            return picture.convert("RGB")
-    except (OSError, UnidentifiedImageError) as error:
+        return load_picture(file.read_bytes())
+    except (OSError, PictureError) as error:
         raise UserError(f"{file} is not a picture that can be read: {error}") from error
 
 

@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from stackgan_dist.errors import UserError
+from stackgan_dist.generation.grid import to_png
+from stackgan_dist.generation.names import GRID, SENTENCE, picture_name
 from stackgan_dist.human_rank import __main__ as human_rank
 from stackgan_dist.human_rank.study.folder import StudyFolder
 from stackgan_dist.human_rank.study.foreign import ForeignMethod
@@ -62,6 +64,34 @@ def test_captions_in_names_and_beside_pictures(tmp_path: Path) -> None:
     assert set(ForeignMethod.read(tmp_path / "beside", "x").pictures) == set(SENTENCES)
 
 
+def test_what_generate_wrote(tmp_path: Path) -> None:
+    for number, sentence in enumerate(SENTENCES):
+        for stage1 in (False, True):
+            file = tmp_path / picture_name(number, 0, stage1=stage1)
+            file.write_bytes(to_png(Image.new("RGB", (16, 16)), {SENTENCE: sentence}))
+    (tmp_path / GRID).write_bytes(to_png(Image.new("RGB", (64, 64)), {SENTENCE: "\n".join(SENTENCES)}))
+    method = ForeignMethod.read(tmp_path, "a run")
+    assert {sentence: [file.name for file in files] for sentence, files in method.pictures.items()} == {
+        sentence: [picture_name(number, 0)] for number, sentence in enumerate(SENTENCES)
+    }
+
+
+def test_pictures_are_seen_as_the_scores_see_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, turned in (("ours", False), ("theirs", True)):
+        for sentence in SENTENCES[:2]:
+            picture = Image.new("RGBA", (16, 16), (0, 0, 0, 0))
+            picture.paste((0, 0, 250, 255), (0, 0, 16, 4))
+            exif = Image.Exif()
+            exif[ExifTags.Base.Orientation] = 3 if turned else 1
+            (tmp_path / name).mkdir(exist_ok=True)
+            picture.save(tmp_path / name / f"{sentence}.png", exif=exif)
+    arguments = ["--pictures", tmp_path / "ours", tmp_path / "theirs", "--images", 1, "--out", tmp_path / "study"]
+    assert _build(monkeypatch, *arguments) == 0
+    for method, (top, bottom) in enumerate([((0, 0, 250), (255,) * 3), ((255,) * 3, (0, 0, 250))]):
+        with Image.open(StudyFolder(tmp_path / "study").picture_file(0, method)) as row:
+            assert (row.getpixel((8, 1)), row.getpixel((8, 14))) == (top, bottom)
+
+
 def _build(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     monkeypatch.setattr(sys, "argv", ["human_rank", "build", *map(str, arguments)])
     try:
@@ -107,6 +137,7 @@ def test_a_study_of_two_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ("columns", r"captions.csv has the columns a, b; one of file, file_name"),
         ("csv", r"captions.csv cannot be read: field larger than field limit"),
         ("null", r"a_blue_bird-0.png has no caption"),
+        ("wordless", r"000-001.png has no caption: .* its name has no words"),
         ("short", r"a_red_bird-0.png has no caption"),
         ("no file", r"captions.jsonl: row 2 has no file; add it, or remove the row"),
         ("no object", r'captions.jsonl cannot be read: the line "a red bird" is no JSON object'),
@@ -152,6 +183,8 @@ def test_refusals(
             (theirs / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         case "no object":
             (theirs / "captions.jsonl").write_text('"a red bird"\n')
+        case "wordless":
+            _picture(theirs / "000-001.png", 0)
         case "no text":
             (theirs / "a_red_bird-0.txt").write_bytes(b"\xff\xfe\xff")
         case "real":
