@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,9 +39,30 @@ def append_score(run: FolderLike, row: dict[str, Any]) -> str:
 
 
 def recorded_scores(run: FolderLike, identity: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The newest row of each score in scores.jsonl in the folder `run` with this `identity`, by the score's name."""
+    """The newest row of each score in scores.jsonl in the folder `run` with this `identity`, by the score's name.
+
+    A row that was cut off, by a kill or a full disk, is passed over with a note: its score is one that was not made.
+    """
+    folder = Folder.at(run)
     try:
-        rows = [json.loads(line) for line in Folder.at(run).read(_NAME).splitlines()]
+        lines = folder.read(_NAME).splitlines()
     except FileNotFoundError:
         return {}
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, 1):
+        if row := _row(line):
+            rows.append(row)
+        elif line.strip():
+            file = folder.url_of(_NAME)
+            print(
+                f"note: line {number} of {file} is no row of a score, and is passed over", file=sys.stderr, flush=True
+            )
     return {row["score"]: row for row in rows if all(row.get(name) == value for name, value in identity.items())}
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and "score" in row else None

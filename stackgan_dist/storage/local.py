@@ -87,9 +87,14 @@ class LocalFiles:
         yield Path(key)
 
     def append_line(self, key: str, line: str) -> None:
-        """Add `line` to the text file."""
-        with Path(key).open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        """Add `line` to the text file, in one piece; behind a line that was cut off it begins one of its own."""
+        with Path(key).open("a+b", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            if size:
+                file.seek(size - 1)
+            rest = memoryview((b"" if not size or file.read(1) == b"\n" else b"\n") + line.encode() + b"\n")
+            while rest:  # a disk that is full takes a part, and then refuses the rest
+                rest = rest[file.write(rest) :]
 
     def names(self, key: str) -> list[str]:
         """The names directly below; none where there is no such folder."""

@@ -149,11 +149,16 @@ class StoreFiles:
         self.write(key, content.getvalue())
 
     def append_line(self, key: str, line: str) -> None:
-        """Add `line` to the text file, which is written anew: nothing can be appended to an object."""
+        """Add `line` to the text file, which is written anew: nothing can be appended to an object.
+
+        Behind a line that was cut off it begins one of its own.
+        """
         try:
             before = self.read(key)
         except FileNotFoundError:
             before = b""
+        if before and not before.endswith(b"\n"):
+            before += b"\n"
         self.write(key, before + line.encode() + b"\n")
 
     def move_in(self, file: Path, key: str) -> None:
