@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import torch
@@ -49,6 +50,8 @@ def open_dataset(url: str, *, split: str = "train", image_size: ImageSize = 64) 
 
     Raises UserError, with the command that packs it, when it is not there.
     """
+    if image_size not in (sizes := get_args(ImageSize)):
+        raise UserError(f"image_size is {image_size!r}; it must be one of {', '.join(map(str, sizes))}")
     return DataSet(open_packed(DataConfig(url=url), image_size, split), image_size)
 
 
@@ -152,7 +155,7 @@ class DataSet:
             seed=training.seed if seed is None else seed,
         )
         config = dataclasses.replace(config, training=training)
-        check_fields(config)
+        check_fields(config, "")  # arguments of Python are no flags
         return config
 
 

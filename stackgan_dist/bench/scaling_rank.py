@@ -25,7 +25,7 @@ from stackgan_dist.distributed.gather import Gather, gather_alone
 from stackgan_dist.distributed.process_group import Ranks, process_group
 from stackgan_dist.train.precision import resolve_precision
 from stackgan_dist.train.state import TrainingState
-from stackgan_dist.train.step_metrics import METRICS
+from stackgan_dist.train.step_metrics import FLAGS, METRICS
 
 
 class CountedGather:
@@ -107,7 +107,7 @@ def exchanged_bytes(state: TrainingState, batch: Batch) -> tuple[list[int], int]
     width = next(state.generator.module.parameters()).element_size()
     with counted_exchanges([state.generator.module, state.discriminator.module]) as numbers:
         state.step(batch, 0, 1_000_000)
-    return [*(width * count for count in numbers), 8 * (len(METRICS) + 1)], sum(count % 2 for count in numbers)
+    return [*(width * count for count in numbers), 8 * (len(METRICS) + FLAGS)], sum(count % 2 for count in numbers)
 
 
 def _seconds(

@@ -71,7 +71,8 @@ def process_group(timeout_s: float) -> Iterator[Ranks]:
     by_gloo = only_gloo()
     device = device_of_rank(local_rank, max(ranks_of_this_machine(), local_rank + 1), shared=by_gloo)
     by_nccl = device.type == "cuda" and not by_gloo
-    roll_call = None
+    roll_call: RollCall | None = None
+    small: SmallGather | None = None
     # NCCL's own watchdog ends the process without a word: it comes after what waits for the device here.
     timeout = timedelta(seconds=timeout_s * (_WATCHDOG if by_nccl else 1))
     if world_size > 1:
@@ -85,11 +86,12 @@ def process_group(timeout_s: float) -> Iterator[Ranks]:
             timeout=timeout,
             device_id=device if by_nccl else None,
         )
-    small = SmallGather(timeout_s) if world_size > 1 and device.type == "cpu" else None
-    gather: Gather | None = small or gather_alone
-    if device.type == "cuda":
-        gather = DeviceGather(dist.new_group(timeout=timeout)) if world_size > 1 else None
     try:
+        gather: Gather | None = gather_alone
+        if device.type == "cuda":
+            gather = DeviceGather(dist.new_group(timeout=timeout)) if world_size > 1 else None
+        elif world_size > 1:
+            gather = small = SmallGather(timeout_s)
         yield Ranks(rank, world_size, device, gather, timeout_s)
     except BaseException as error:
         if dist.is_initialized() and dist.get_backend() == "nccl":

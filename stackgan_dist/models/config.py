@@ -169,30 +169,33 @@ class ModelConfig:
                 "MODULE:CLASS (docs/extending.md)"
             )
         if self.options and not self.is_own:
-            raise UserError(f"options are for families of your own, this is {self.family}; leave them out")
+            raise UserError(f"--model.options are for families of your own, this is {self.family}; leave them out")
         options_of(self.options, "--model.options")
         if self.keypoints and self.family != "gawwn-keypoints":
-            raise UserError(f"keypoints are for the family gawwn-keypoints, this is {self.family}; leave them out")
+            raise UserError(
+                f"--model.keypoints are for the family gawwn-keypoints, this is {self.family}; leave them out"
+            )
         if self.family != "stackgan":
             self._check_other_family()
         if self.stage == 2 and self.image_size == STAGE1_IMAGE_SIZE:
             raise UserError(
-                f"stage 2 was asked for images of {self.image_size} pixels, the size it starts from; set "
-                "image_size to 128 or 256"
+                f"--model.stage 2 was asked for images of {self.image_size} pixels, the size it starts from; set "
+                "--model.image-size to 128 or 256"
             )
         if self.stage == 2 and self.text_every_layer and not self.text_in_stage2:
             raise UserError(
-                "text_every_layer gives Stage-II the text that text_in_stage2 withholds; leave one of them out"
+                "--model.text-every-layer gives Stage-II the text that --model.no-text-in-stage2 withholds; leave one "
+                "of them out"
             )
         if self.stage == 2 and self.noise_as_read:
             raise UserError(
-                "noise_as_read is Stage-I's, which draws from noise; a Stage-II takes it over with its Stage-I: leave "
-                "it out"
+                "--model.noise-as-read is Stage-I's, which starts from noise; a Stage-II takes it over with its "
+                "Stage-I: leave it out"
             )
         if self.generator_width % (step := self._narrowing()):
             kind = f"{self.recipe} stage-{self.stage}" if self.family == "stackgan" else self.family
             raise UserError(
-                f"generator_width is {self.generator_width}; a {kind} generator of "
+                f"--model.generator-width is {self.generator_width}; a {kind} generator of "
                 f"{self.image_size} pixels halves it down to 1/{step}, so make it a multiple of {step}"
             )
 
@@ -200,12 +203,13 @@ class ModelConfig:
         defaults = {field.name: field.default for field in fields(self)}
         for field in _STACKGAN_ONLY:
             if (found := getattr(self, field)) != defaults[field]:
-                raise UserError(f"{field} is {found!r}, but it is StackGAN's and {self.family} has none; leave it out")
+                flag = f"--model.{field.replace('_', '-')}"
+                raise UserError(f"{flag} is {found!r}, but it is StackGAN's and {self.family} has none; leave it out")
         sizes = self._fixed.image_sizes
         if self.image_size not in sizes:
             raise UserError(
-                f"image_size is {self.image_size}, but {self.family} makes images of {sizes[0]} pixels; "
-                f"set image_size to {sizes[0]}"
+                f"--model.image-size is {self.image_size}, but {self.family} makes images of {sizes[0]} pixels; "
+                f"set it to {sizes[0]}"
             )
 
     def _narrowing(self) -> int:
@@ -213,7 +217,7 @@ class ModelConfig:
         if (narrowing := self._fixed.narrowing) is not None:
             return narrowing
         if self.stage == 1 and self.recipe == "paper":
-            return max(1, self.image_size // 64)
+            return max(1, self.image_size // 64 * (2 if self.detail_layer else 1))
         if self.stage == 1:
             return self.image_size // 32
         return self.image_size // 64

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from stackgan_dist.data.index import INDEX_NAME, parse_index
 from stackgan_dist.errors import UserError
-from stackgan_dist.pack.listing import Listing, cut, samples_per_shard
+from stackgan_dist.pack.listing import Listing, cut, samples_per_shard, shards_of
 from stackgan_dist.pack.receipts import remove_receipts
 from stackgan_dist.pack.recipe import Recipe
 from stackgan_dist.pack.rejects import check_rejected, write_rejected
@@ -60,7 +60,8 @@ class Job:
     @property
     def shards(self) -> dict[str, range]:
         """Name of each shard -> its pictures."""
-        ranges = cut(len(self.listing.records), self.made_by["samples_per_shard"])
+        count = len(self.listing.records)
+        ranges = cut(count, shards_of(count, self.made_by["samples_per_shard"]))
         return {f"shard-{number:06d}.tar": pictures for number, pictures in enumerate(ranges)}
 
     @property
@@ -99,7 +100,7 @@ def plan_job(
         "records": len(listing.records),
         "records_sha256": listing.digest,
     }
-    for pictures in cut(len(listing.records), per_shard):
+    for pictures in cut(len(listing.records), shards_of(len(listing.records), per_shard)):
         shard = listing.records[pictures.start : pictures.stop]
         check_classes(len({_class_of(record) for record in shard}), listing.records, split, per_shard)
     folders = {}

@@ -79,7 +79,7 @@ class Listing:
 
 
 def list_split(recipe: Recipe, split: str, source: Source, limit: int | None) -> Listing:
-    """The pictures of `split` in the order of packing: a permutation that hangs on the recipe's seed alone.
+    """The pictures of `split` in the order of packing: a permutation that depends on the recipe's seed alone.
 
     Raises UserError when the source is not as expected.
     """
@@ -113,9 +113,13 @@ def list_split(recipe: Recipe, split: str, source: Source, limit: int | None) ->
     return Listing(tuple(records), tuple(embeddings), rejected, count, tally)
 
 
-def cut(count: int, samples_per_shard: int) -> list[range]:
-    """`count` pictures in as few shards as possible, equal in size up to one picture."""
-    shards = -(-count // samples_per_shard)
+def shards_of(count: int, samples_per_shard: int) -> int:
+    """The smallest number of shards that hold `count` pictures, with so many in one at most."""
+    return -(-count // samples_per_shard)
+
+
+def cut(count: int, shards: int) -> list[range]:
+    """`count` pictures in so many `shards`, equal in size up to one picture."""
     bounds = [number * count // shards for number in range(shards + 1)]
     return [range(begin, end) for begin, end in itertools.pairwise(bounds)]
 

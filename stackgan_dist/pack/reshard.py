@@ -14,7 +14,7 @@ from stackgan_dist.data.cache import ShardCache
 from stackgan_dist.data.index import INDEX_NAME, Index, Shard, load_index, packed_folders
 from stackgan_dist.data.shard import OpenShards
 from stackgan_dist.errors import UserError
-from stackgan_dist.pack.listing import cut
+from stackgan_dist.pack.listing import cut, shards_of
 from stackgan_dist.pack.pool import AbandonedError, OnPicture, run_tasks
 from stackgan_dist.pack.shard_writer import add_members, publish_tar, temporary_tar
 from stackgan_dist.storage.folder import Folder
@@ -56,31 +56,37 @@ def reshard(
         for below, folder in folders.items():
             index = load_index(folder)
             total = sum(shard.bytes for shard in index.shards)
-            per_shard = samples_per_shard or -(-index.samples // (shards or 1))
-            if shard_mb is not None:
-                per_shard = max(2, int(shard_mb * 1e6 / (total / index.samples)))
-            _reshard_one(folder, index, targets[below], per_shard, workers, cache)
+            if shards is not None:
+                per_shard, count = -(-index.samples // shards), shards
+            else:
+                per_shard = samples_per_shard or max(2, int((shard_mb or 0) * 1e6 / (total / index.samples)))
+                count = shards_of(index.samples, per_shard)
+            recipe = {**index.recipe, "samples_per_shard": per_shard}
+            _reshard_one(folder, dataclasses.replace(index, recipe=recipe), targets[below], count, workers, cache)
             if has_file(index.text_encoder):
                 # What is given may be a data set, a split or a size of one.
                 beside = (source, source.parent, source.parent.parent)
                 keep_file(index.text_encoder, find_file(index.text_encoder, beside), out)
 
 
-def _reshard_one(source: Folder, index: Index, out: Folder, per_shard: int, workers: int, cache: str) -> None:
-    if per_shard < 2:
-        raise UserError(f"{per_shard} picture in a shard is too few; a shard must hold two classes at least")
+def _reshard_one(source: Folder, index: Index, out: Folder, shards: int, workers: int, cache: str) -> None:
+    if shards > (most := index.samples // 2):
+        raise UserError(
+            f"{source} has {index.samples} pictures, too few for {shards} shards, each of which must hold two classes; "
+            f"ask for at most {most}, or for more pictures in a shard"
+        )
     tasks = [
         _Task(source, index, samples, out, f"shard-{number:06d}.tar", cache)
-        for number, samples in enumerate(cut(index.samples, per_shard))
+        for number, samples in enumerate(cut(index.samples, shards))
     ]
     written: dict[int, Shard] = {}
     for number, shard in run_tasks(write_shard, tasks, index.samples, workers, f"reshard {source}"):
         written[number] = shard
-    recipe = {**index.recipe, "samples_per_shard": per_shard}
-    new = dataclasses.replace(index, shards=tuple(written[number] for number in range(len(tasks))), recipe=recipe)
+    new = dataclasses.replace(index, shards=tuple(written[number] for number in range(len(tasks))))
     out.write(INDEX_NAME, new.to_bytes())
-    shards = f"{len(index.shards)} shards -> {len(tasks)}"
-    print(f"resharded {source}: {shards}, {index.samples} pictures -> {out}", flush=True)
+    print(
+        f"resharded {source}: {len(index.shards)} shards -> {len(tasks)}, {index.samples} pictures -> {out}", flush=True
+    )
 
 
 def write_shard(task: _Task, on_picture: OnPicture = lambda: True) -> Shard:

@@ -10,6 +10,7 @@ from stackgan_dist.distributed.process_group import Ranks, broadcast_bytes
 from stackgan_dist.errors import UserError
 from stackgan_dist.runs.checkpoint import FoundCheckpoint, checkpoint_of, committed_steps, read_checkpoint
 from stackgan_dist.runs.folder import RunFolder
+from stackgan_dist.storage.retry import StoreError
 
 
 def new_checkpoints(
@@ -52,6 +53,8 @@ def _look(
             found = read_checkpoint(checkpoint_of(folder.checkpoints, step))
             if not is_known(found):
                 return found, is_done
+        except StoreError:  # nothing is known about the checkpoint: who passed it over would never score it
+            raise
         except UserError as error:
             print(f"passed over: {error}", flush=True)
     return None, is_done

@@ -24,6 +24,8 @@ from stackgan_dist.train.step import StepReport
 
 METRICS = metrics_of(StepReport)
 """Of every run, by name; runs with more terms in their losses have more."""
+FLAGS = 2
+"""Numbers that a report carries beside the metrics: whether to stop, and what may be done after the step."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Reports:
         measured by itself, its `own`, in a place of its own; that is given by all or by none.
         """
         said = (float(stop), float(may if self._ranks.is_main else 0))
+        assert len(said) == FLAGS
         values = torch.stack([getattr(report, name).double() for name in self._names]) * self._weight
         flags = [torch.full_like(values[:1], value) for value in said]
         message = torch.cat([values, *flags, *self._in_place(own, values)])

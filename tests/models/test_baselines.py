@@ -195,8 +195,8 @@ def test_keypoint_maps() -> None:
     ("settings", "message"),
     [
         ({"family": "gan-int-cls", "stage": 2, "image_size": 128}, "stage is 2, but it is StackGAN's and gan-int-cls"),
-        ({"family": "gan-int-cls", "image_size": 128}, "gan-int-cls makes images of 64 pixels; set image_size to 64"),
-        ({"family": "gawwn-box"}, "gawwn-box makes images of 128 pixels; set image_size to 128"),
+        ({"family": "gan-int-cls", "image_size": 128}, "gan-int-cls makes images of 64 pixels; set it to 64"),
+        ({"family": "gawwn-box"}, "gawwn-box makes images of 128 pixels; set it to 128"),
         ({"family": "gawwn-box", "image_size": 128, "recipe": "pytorch"}, "recipe is 'pytorch', but it is StackGAN's"),
         ({"family": "gawwn-box", "image_size": 128, "generator_width": 6}, "make it a multiple of 4"),
         ({"family": "gawwn-box", "image_size": 128, "keypoints": ("beak",)}, "keypoints are for the family gawwn-key"),

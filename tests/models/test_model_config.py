@@ -26,7 +26,7 @@ from stackgan_dist.models import ModelConfig, Stage1Generator, build_generator
         ({"stage": 2, "image_size": 128, "stage1_coarse": 65}, "--model.stage1-coarse is 65, it must be from 1 to 64"),
         ({"stage": 2, "image_size": 128, "stage1_coarse": 0}, "--model.stage1-coarse is 0, it must be from 1"),
         ({"family": "gan-int-cls", "stage1_coarse": 8}, "stage1_coarse is 8, but it is StackGAN's"),
-        ({"stage": 2}, "set image_size to 128 or 256"),
+        ({"stage": 2}, "set --model.image-size to 128 or 256"),
         ({"recipe": "pytorch", "generator_width": 7}, "make it a multiple of 2"),
         ({"stage": 2, "image_size": 256, "generator_width": 6}, "make it a multiple of 4"),
     ],
@@ -36,11 +36,13 @@ def test_nonsense_is_refused(settings: dict[str, Any], message: str) -> None:
         ModelConfig(**settings)
 
 
-@pytest.mark.parametrize("recipe", ["paper", "pytorch"])
+@pytest.mark.parametrize(("recipe", "detail_layer"), [("paper", False), ("paper", True), ("pytorch", False)])
 @pytest.mark.parametrize(("stage", "image_size"), [(1, 64), (1, 128), (1, 256), (2, 128), (2, 256)])
-def test_every_width_is_refused_or_scales_evenly(recipe: Any, stage: Any, image_size: Any) -> None:
+def test_every_width_is_refused_or_scales_evenly(recipe: Any, detail_layer: bool, stage: Any, image_size: Any) -> None:
     def channels(width: int) -> list[int]:
-        config = ModelConfig(recipe=recipe, stage=stage, image_size=image_size, generator_width=width)
+        config = ModelConfig(
+            recipe=recipe, stage=stage, image_size=image_size, generator_width=width, detail_layer=detail_layer
+        )
         with torch.device("meta"):
             generator = build_generator(config, 2, ModelConfig(generator_width=2))
         own = generator.body if isinstance(generator, Stage1Generator) else generator.decode

@@ -255,6 +255,14 @@ def test_resharded_is_as_if_packed_so(whole: dict[str, bytes], tmp_path: Path) -
         reshard(str(tmp_path / "other"), str(tmp_path / "x"), 1, None, None, 1)
 
 
+def test_resharded_into_so_many_shards_as_asked_for(whole: dict[str, bytes], tmp_path: Path) -> None:
+    for shards in (7, 9, 11):  # 22 pictures by 3 would make 8 shards of those 9
+        reshard(str(tmp_path / "whole/train/16"), str(tmp_path / str(shards)), None, None, shards, 1)
+        assert len(load_index(Folder.at(tmp_path / str(shards))).shards) == shards
+    with pytest.raises(UserError, match=r"22 pictures, too few for 12 shards, .*; ask for at most 11"):
+        reshard(str(tmp_path / "whole/train/16"), str(tmp_path / "12"), None, None, 12, 1)
+
+
 def test_parts_and_options_on_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RANK", raising=False)
     monkeypatch.delenv("WORLD_SIZE", raising=False)
