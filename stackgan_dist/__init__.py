@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from stackgan_dist.errors import UserError
     from stackgan_dist.generation.grid import side_by_side
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 __all__ = [
     "Batch",

@@ -68,34 +68,34 @@ DEEP = TrainingConfig(
 )  # fmt: skip
 
 # The picture recipe's terms. A weak KL term lets the text through early. A painted bird soon picks its text out of 512
-# by its large parts alone; out of 4,096 it also takes the small ones. Stage-II keeps what Stage-I drew, and is sharper
-# with 512. On photographs, whose texts are hard to pick out of 512, the generator has a smaller share of the
+# by its large parts alone; out of 4,096 it also takes the small ones. Stage-II keeps what Stage-I generated, and is
+# sharper with 512. On photographs, whose texts are hard to pick out of 512, the generator has a smaller share of the
 # contrastive term.
-DRAWN1 = TrainingConfig(
+RECIPE1 = TrainingConfig(
     halve_every_epochs=0, linear_decay=0.5, kl_weight=0.2, contrastive_weight=1.0, generator_contrastive_weight=1.0,
     contrastive_pool=4096, reading_weight=40.0,
 )  # fmt: skip
-DRAWN2 = replace(DRAWN1, contrastive_pool=512, reading_weight=0.0, colour_weight=50.0, reconstruction_weight=100.0)
+RECIPE2 = replace(RECIPE1, contrastive_pool=512, reading_weight=0.0, colour_weight=50.0, reconstruction_weight=100.0)
 # Both without those terms that have a weight.
 PLAIN1, PLAIN2 = (
-    replace(drawn, contrastive_weight=0.0, generator_contrastive_weight=0.0, reading_weight=0.0)
-    for drawn in (DRAWN1, DRAWN2)
+    replace(recipe, contrastive_weight=0.0, generator_contrastive_weight=0.0, reading_weight=0.0)
+    for recipe in (RECIPE1, RECIPE2)
 )
 CONTRAST1 = replace(PLAIN1, contrastive_weight=1.0, generator_contrastive_weight=1.0)
 READING1 = replace(PLAIN1, reading_weight=40.0)
-PHOTOS1 = replace(DRAWN1, generator_contrastive_weight=0.2, contrastive_pool=512)
-PHOTOS2 = replace(DRAWN2, generator_contrastive_weight=0.2)
+PHOTOS1 = replace(RECIPE1, generator_contrastive_weight=0.2, contrastive_pool=512)
+PHOTOS2 = replace(RECIPE2, generator_contrastive_weight=0.2)
 
 # The same for what two CPU cores train in minutes. The learning rates are some times the paper's: that is what narrow
 # networks, few steps and large plain areas of colour take. A D that learns as fast as G wins in some trainings of
 # Stage-I after 800 steps, and pictures get worse from there on; a slower one needs more weight on the texts
 # (docs/models.md). A quarter of G's rate gave the best parts and shapes. A text is the mean of four captions, as in the
-# authors' code of the paper: one alone leaves parts of most birds untold, and small ones are learnt worse.
+# authors' code of the paper: one alone does not mention parts of most birds, and small ones are learnt worse.
 QUICK1 = replace(
-    DRAWN1, batch_size=32, epochs=18, learning_rate=1.6e-3, discriminator_learning_rate=4e-4, contrastive_weight=2.0,
+    RECIPE1, batch_size=32, epochs=18, learning_rate=1.6e-3, discriminator_learning_rate=4e-4, contrastive_weight=2.0,
     ema_half_life_images=4_000,
 )  # fmt: skip
-QUICK2 = replace(DRAWN2, batch_size=16, epochs=3, learning_rate=1.8e-3, ema_half_life_images=4_000)
+QUICK2 = replace(RECIPE2, batch_size=16, epochs=3, learning_rate=1.8e-3, ema_half_life_images=4_000)
 
 
 # fmt: off
@@ -112,8 +112,8 @@ _TABLE: Final[tuple[tuple[str, str, ModelConfig, TrainingConfig, str], ...]] = (
     ("own-stage1",             "own",       STAGE1,         PAPER,  "Your own pictures, Stage-I (docs/own_data.md)."),
     ("own-stage2",             "own",       STAGE2,         PAPER,  "Your own pictures, Stage-II."),
     # The picture recipe, for pictures that follow their sentences (docs/models.md).
-    ("painted-best-stage1",    "painted",   BEST1,          DRAWN1,  "Painted birds, Stage-I by the picture recipe."),
-    ("painted-best-stage2",    "painted",   BEST2,          DRAWN2,  "Painted birds, Stage-II by the picture recipe."),
+    ("painted-best-stage1",    "painted",   BEST1,          RECIPE1, "Painted birds, Stage-I by the picture recipe."),
+    ("painted-best-stage2",    "painted",   BEST2,          RECIPE2, "Painted birds, Stage-II by the picture recipe."),
     ("oxford102-best-stage1",  "oxford102", PHOTO1,         PHOTOS1, "Oxford-102, Stage-I by the picture recipe."),
     ("oxford102-best-stage2",  "oxford102", BEST2,          PHOTOS2, "Oxford-102, Stage-II by the picture recipe."),
     ("cub-best-stage1",        "cub",       PHOTO1,         PHOTOS1, "CUB birds, Stage-I by the picture recipe."),
@@ -147,9 +147,9 @@ _TABLE: Final[tuple[tuple[str, str, ModelConfig, TrainingConfig, str], ...]] = (
     ("terms-stage1-contrastive", "painted", FIRST1, CONTRAST1, "The contrastive term alone."),
     ("terms-stage1-text-layers", "painted", LAYERS1, PLAIN1,  "Text at every layer alone."),
     ("terms-stage1-reading",     "painted", READ1,  READING1, "Rows that are read alone."),
-    ("terms-stage1-all",         "painted", BEST1,  DRAWN1,  "All three terms."),
+    ("terms-stage1-all",         "painted", BEST1,  RECIPE1, "All three terms."),
     ("terms-stackgan-none",      "painted", FIRST2, PLAIN2,  "Painted birds, Stage-II, none of the recipe's terms."),
-    ("terms-stackgan-all",       "painted", BEST2,  DRAWN2,  "All terms that Stage-II has."),
+    ("terms-stackgan-all",       "painted", BEST2,  RECIPE2, "All terms that Stage-II has."),
     # Minutes on two CPU cores (launch/demo.sh).
     ("demo-stage1",            "painted",   DEMO1,          QUICK1, "Painted birds, a quick narrow Stage-I."),
     ("demo-stage2",            "painted",   DEMO2,          QUICK2, "Painted birds, a quick narrow Stage-II."),

@@ -1,18 +1,16 @@
-"""The machine that a benchmark runs on: what it is, how fast it multiplies at best, how much memory a process took."""
+"""The machine that a benchmark runs on: what it is and how much memory a process took."""
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import torch
 
-from stackgan_dist.bench.timing import in_turns
 from stackgan_dist.devices import default_device, usable_device
 from stackgan_dist.machine import usable_cores
 from stackgan_dist.ranges import Range
@@ -20,9 +18,6 @@ from stackgan_dist.ranges import Range
 T = TypeVar("T")
 Threads = Annotated[int, Range(at_least=1, at_most=1_024)]
 """CPU threads of torch."""
-
-_PEAK_SIDES = {"cpu": (1024, 2048), "cuda": (8192, 16384)}
-"""Of the square matrices that find a device's peak: large enough that memory does not matter."""
 
 
 def describe_machine(device: torch.device | None = None) -> dict[str, Any]:
@@ -47,21 +42,6 @@ def describe_in_a_line(facts: dict[str, Any]) -> str:
 def pick_device(name: str | None = None) -> torch.device:
     """The device called `name`, or cuda where there is one, else cpu; UserError when it is not there."""
     return usable_device(name or default_device())
-
-
-def peak_flops(device: torch.device, dtype: torch.dtype, repeats: int = 5) -> float:
-    """Floating-point operations per second (2 for a multiply-add) of the fastest square matrix product here.
-
-    With the threads that torch has now, as a step has; on CPUs by CPU time, so that a busy machine has the same peak.
-    """
-    best = 0.0
-    for side in _PEAK_SIDES[device.type]:
-        left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-        multiply = partial(torch.mm, left, right, out=torch.empty_like(left))
-        timing = in_turns({"product": multiply}, repeats=repeats, device=device)["product"]
-        seconds = min(timing.cpu_seconds) / torch.get_num_threads() if device.type == "cpu" else timing.min
-        best = max(best, 2 * side**3 / seconds)
-    return best
 
 
 def in_own_process(work: Callable[..., T], *arguments: Any) -> T:

@@ -16,13 +16,7 @@ from typing import Annotated, Any, Literal
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from stackgan_dist.bench.machine import (
-    Threads,
-    describe_machine,
-    in_own_process,
-    peak_flops,
-    pick_device,
-)
+from stackgan_dist.bench.machine import Threads, describe_machine, in_own_process, pick_device
 from stackgan_dist.bench.painted_set import painted_set
 from stackgan_dist.bench.report import Report, Table
 from stackgan_dist.bench.timing import in_turns
@@ -36,7 +30,7 @@ from stackgan_dist.models import ModelConfig, build_generator
 from stackgan_dist.models.config import Width
 from stackgan_dist.overlap import made_ahead
 from stackgan_dist.ranges import Range, check_fields
-from stackgan_dist.runs.utilisation import peak_memory_of
+from stackgan_dist.runs.utilisation import peak_flops, peak_memory_of
 from stackgan_dist.scores.judges import Judges
 from stackgan_dist.scores.picture_sums import PictureSums
 from stackgan_dist.scores.protocol import ScoreProtocol

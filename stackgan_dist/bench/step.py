@@ -13,13 +13,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from stackgan_dist.bench.launches import count_launches
-from stackgan_dist.bench.machine import (
-    Threads,
-    describe_machine,
-    in_own_process,
-    peak_flops,
-    pick_device,
-)
+from stackgan_dist.bench.machine import Threads, describe_machine, in_own_process, pick_device
 from stackgan_dist.bench.plain_step import PlainStep
 from stackgan_dist.bench.report import Report, Table
 from stackgan_dist.bench.timing import Timing, in_turns
@@ -32,7 +26,7 @@ from stackgan_dist.models import ModelConfig, build_generator
 from stackgan_dist.models.config import RecipeName
 from stackgan_dist.models.upsampling import FORMS, UpsampleConv
 from stackgan_dist.ranges import Range, check_fields
-from stackgan_dist.runs.utilisation import peak_memory_of
+from stackgan_dist.runs.utilisation import peak_flops, peak_memory_of
 from stackgan_dist.train.precision import resolve_precision
 from stackgan_dist.train.state import TrainingState
 from stackgan_dist.train.step import StepReport

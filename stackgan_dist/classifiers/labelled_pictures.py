@@ -50,7 +50,7 @@ class LabelledPictures:
         captions: the set.
         image_size: of the crops.
         batch_size: pictures in a batch.
-        held_out: share of the pictures, in (0, 1).
+        held_out: share of the pictures, in [0, 1).
         seed: chooses the held-out pictures, crops and flips.
 
     Raises UserError when the set knows fewer than 2 classes.

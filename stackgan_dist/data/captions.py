@@ -11,8 +11,6 @@ from stackgan_dist.data.cache import ShardCache
 from stackgan_dist.data.index import Index
 from stackgan_dist.data.shard import OpenShards, ShardReader
 
-_SHARDS_KEPT = 16
-
 
 class Caption(NamedTuple):
     """One sentence about one picture."""
@@ -28,7 +26,7 @@ class Caption(NamedTuple):
     @property
     def class_name(self) -> str:
         """The picture's class, or its id where the source knows no classes."""
-        return str(self.meta.get("class", self.meta.get("id", self.sentence)))
+        return _class_in(self.meta, self.sentence)
 
 
 class CaptionSet:
@@ -41,7 +39,8 @@ class CaptionSet:
 
     def __init__(self, index: Index, cache: ShardCache) -> None:
         self.index = index
-        self._shards = OpenShards(index, cache, _SHARDS_KEPT)
+        # Pictures come in any order, and opening a shard takes a hundred times as long as reading one of them.
+        self._shards = OpenShards(index, cache, len(index.shards))
 
     def __len__(self) -> int:
         return self.index.samples
@@ -53,6 +52,12 @@ class CaptionSet:
         embeddings = reader.embeddings(sample)
         number %= len(embeddings)
         return Caption(meta["captions"][number], embeddings[number].astype(np.float32), reader.jpeg(sample), meta)
+
+    def class_name(self, picture: int) -> str:
+        """The class of picture `picture`, as its captions have it; nothing else of it is read."""
+        reader, sample = self._locate(picture)
+        meta = reader.meta(sample)
+        return _class_in(meta, meta["captions"][0])
 
     def texts(self, picture: int) -> tuple[list[str], NDArray[np.float32]]:
         """All captions of picture `picture`, and their embeddings (captions, dim)."""
@@ -68,3 +73,7 @@ class CaptionSet:
     def _locate(self, picture: int) -> tuple[ShardReader, int]:
         shard, sample = self.index.locate(picture)
         return self._shards[shard], sample
+
+
+def _class_in(meta: dict[str, Any], sentence: str) -> str:
+    return str(meta.get("class", meta.get("id", sentence)))

@@ -93,8 +93,9 @@ class DeviceSet:
         except UserError as error:
             found = {"error": str(error)}
         samples: list[tuple[str, dict[str, Any]]] = []
+        own = json.dumps(found).encode()
         for rank in range(ranks.world_size):
-            data = broadcast_bytes(json.dumps(found).encode(), ranks, source=rank)
+            data = broadcast_bytes(own, ranks, source=rank)
             assert data is not None
             said = json.loads(data)
             if "error" in said:

@@ -213,10 +213,9 @@ def in_time(
         except (RuntimeError, *_CUT_OFF) as error:
             waited_s = time.monotonic() - since
             if _tells_a_death(error, loader.num_workers):
-                said = first_line(error) or type(error).__name__
                 raise RankError(
-                    f"a loader process is gone ({said}): it was killed, perhaps for want of "
-                    f"memory ({describe_shared_memory()}); give it more, lower --data.memory-gb, or load in the rank "
+                    f"a loader process is gone ({first_line(error)}): it was killed, perhaps because memory ran out "
+                    f"({describe_shared_memory()}); give it more, lower --data.memory-gb, or load in the rank "
                     "itself (--data.workers 0), then start again: the run resumes"
                 ) from error
             if "timed out" not in str(error):

@@ -114,7 +114,7 @@ class PicturesOfClasses:
         """Numbers of pictures, as they come in an order of their own; none where no two pictures are of one class."""
         begun: dict[str, list[int]] = {}
         for picture in permutation(len(self._captions), seed, Stream.SCORE_REAL).tolist():
-            name = self._captions.caption(picture, 0).class_name
+            name = self._captions.class_name(picture)
             group = begun.setdefault(name, [])
             group.append(picture)
             if len(group) == self.per_group:

@@ -19,7 +19,7 @@ _FAREWELL_S = 2.0
 
 
 class RollCall:
-    """Kept by every rank of a group. Made before anything can hang, since each rank leaves its place here.
+    """Finds out which ranks no longer answer. Every rank makes one before anything can hang, and leaves its place here.
 
     Args:
         store: the group's.

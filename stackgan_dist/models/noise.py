@@ -2,7 +2,7 @@
 
 A reader (reader.py) fills z as it can: the way that a bird faces becomes two clusters with nothing between, told by
 several numbers at once. A z from N(0, 1) nearly always lies where no picture was ever read, and there the generator
-draws birds with two heads. So z is drawn from what the reader found in real pictures: from the aggregate posterior, as
+makes birds with two heads. So z is drawn from what the reader found in real pictures: from the aggregate posterior, as
 it is called for variational auto-encoders (arXiv 1511.05644), of which the rows that were read last are a sample.
 """
 

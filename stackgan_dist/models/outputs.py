@@ -64,7 +64,7 @@ class Judgement(NamedTuple):
     """Of generated pictures with their texts."""
 
     texts: Tensor | None
-    """(N, 1 + P) logits by which real pictures pick their text: the own one, then those of the pool. None where the
+    """(N, 1 + P) logits by which real pictures pick their text: its own, then those of the pool. None where the
     discriminator has no contrastive head."""
 
     squared_slopes: Tensor | None = None

@@ -1,4 +1,4 @@
-"""The balance with which every pack ends (contract C11): what was found, what was taken, and why not the rest.
+"""The balance with which every pack ends: what was found, what was taken, and why not the rest.
 
 It is made of three things that were counted apart: what the source found, what its listing gave, and what the index
 and the list of rejected pictures hold at the end. A ledger that does not add up is an error.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import json
-import re
 import tarfile
 import warnings
 from collections import Counter
@@ -117,9 +117,9 @@ def _kind_of(name: str, indices: Mapping[str, Index]) -> str:
 def _verify_one(folder: Folder, index: Index, workers: int) -> tuple[list[str], list[str], int]:
     """(faults, keys in the order of the shards, samples with faults) of one data set."""
     names = {shard.name for shard in index.shards}
-    stray = [name for name in folder.names() if re.fullmatch(r".*\.tar", name) and name not in names]
+    stray = [name for name in folder.names() if name.endswith(".tar") and name not in names]
     faults = [f"{name}: it is not in the index" for name in stray]
-    bare = Index(**{**index.__dict__, "shards": (), "classes": ()})
+    bare = dataclasses.replace(index, shards=(), classes=())
     tasks = [_Task(folder, bare, frozenset(index.classes), shard) for shard in index.shards]
     found: dict[int, _Found] = {}
     if tasks:

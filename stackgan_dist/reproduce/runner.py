@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from types import FrameType
 
-from stackgan_dist.errors import UserError
+from stackgan_dist.errors import EXIT_PREEMPTED, UserError
 from stackgan_dist.reproduce.commands import Command
 
 _FORWARDED = (signal.SIGTERM, signal.SIGUSR1)
@@ -47,8 +47,7 @@ def run(command: Command, ranks: int) -> None:
     """
     launcher = [sys.executable, "-m"]
     if ranks > 1:
-        launcher += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
-        launcher += ["--signals-to-handle", "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1", "-m"]
+        launcher += ["stackgan_dist.launcher", "--standalone", "--nproc-per-node", str(ranks), "-m"]
     received: list[int] = []
     process = subprocess.Popen([*launcher, *command.words])
 
@@ -66,8 +65,9 @@ def run(command: Command, ranks: int) -> None:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if received:
-        raise UserError(f"stopped by {signal.Signals(received[0]).name}; start again, it goes on")
+    if received or code == EXIT_PREEMPTED:
+        by = f" by {signal.Signals(received[0]).name}" if received else ""
+        raise UserError(f"stopped{by}; start again, it goes on")
     if code:
         raise UserError(
             f"python -m {shlex.join(command.words)}\nfailed (exit code {code}); what went wrong is above. Started "

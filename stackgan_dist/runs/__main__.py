@@ -14,9 +14,8 @@ import sys
 from stackgan_dist.cli.config_source import parse
 from stackgan_dist.cli.doors import front_door
 from stackgan_dist.errors import UserError
+from stackgan_dist.runs.folder import ENDINGS
 from stackgan_dist.storage.folder import Folder
-
-_MARKERS = ("DONE", "PREEMPTED")
 
 
 @front_door
@@ -28,17 +27,17 @@ def main() -> None:
         case ["folder", *flags]:
             run = parse(flags).run
             print(Folder.at(run.folder) / run.name)
-        case ["ending", run, marker] if marker in _MARKERS:
+        case ["ending", run, marker] if marker in ENDINGS:
             try:
                 print(Folder.at(run).read(marker).decode().strip())
             except (FileNotFoundError, NotADirectoryError):
                 sys.exit(1)
-        case ["forget", run, marker] if marker in _MARKERS:
+        case ["forget", run, marker] if marker in ENDINGS:
             Folder.at(run).remove(marker)
         case found:
             raise UserError(
                 f"{' '.join(found)!r} is no command; give folder [FLAGS], ending RUN MARKER or forget RUN MARKER, with "
-                f"{' or '.join(_MARKERS)} for MARKER"
+                f"{' or '.join(ENDINGS)} for MARKER"
             )
 
 

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Final, Literal, TextIO, get_args
 
 from stackgan_dist.config import Config, to_json
 from stackgan_dist.data.cache_folder import default_cache_folder
@@ -37,6 +37,8 @@ from stackgan_dist.storage.locks import NoLocksError, try_lock
 from stackgan_dist.text.folders import same_encoder
 
 Ending = Literal["DONE", "PREEMPTED"]
+ENDINGS: Final[tuple[Ending, ...]] = get_args(Ending)
+"""Names of the markers."""
 _CONFIG = "config.json"
 
 
@@ -137,12 +139,11 @@ class RunFolder:
 
     def ending(self) -> Ending | None:
         """How the last start ended, by the marker that it left; None while one runs, or where one failed."""
-        endings: tuple[Ending, ...] = ("DONE", "PREEMPTED")
-        return next((each for each in endings if self.root.exists(each)), None)
+        return next((each for each in ENDINGS if self.root.exists(each)), None)
 
     def mark(self, ending: Ending | None, text: str = "") -> None:
         """Leave the marker of how a start ended; None clears it when a start begins."""
-        for name in ("DONE", "PREEMPTED"):
+        for name in ENDINGS:
             if name != ending:
                 self.root.remove(name)
         if ending is not None:

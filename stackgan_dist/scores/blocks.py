@@ -1,6 +1,6 @@
 """Features of numbered pictures as blocks of rows that ranks share: each holds its own, and all see every one in turn.
 
-What a block holds and which shape it has hang on the numbers of its pictures alone, so what is computed of pairs of
+What a block holds and which shape it has depend on the numbers of its pictures alone, so what is computed of pairs of
 blocks is the same on any number of ranks.
 """
 

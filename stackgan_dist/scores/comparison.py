@@ -15,7 +15,7 @@ from stackgan_dist.scores.blocks import SharedFeatures
 from stackgan_dist.scores.cmmd import gaussian_discrepancy
 from stackgan_dist.scores.extrapolation import frechet_deviation, frechet_of_infinitely_many
 from stackgan_dist.scores.frechet import PictureMoments, frechet_distance
-from stackgan_dist.scores.intervals import Interval
+from stackgan_dist.scores.intervals import Interval, IntervalOf
 from stackgan_dist.scores.kernel import FirstFeatures, KernelDistance, squared_discrepancy
 from stackgan_dist.scores.neighbours import nearer_share, nearest, neighbourhoods
 from stackgan_dist.scores.picture_sums import FeatureSums
@@ -23,7 +23,6 @@ from stackgan_dist.scores.protocol import ScoreProtocol
 
 MANIFOLD, DENSITY = 3, 5
 """Neighbours that a ball reaches to: for precision and recall, for density and coverage; both as published."""
-_INTERVAL_OF = {"precision": 1, "recall": 2, "density": 3, "coverage": 4, "memorisation": 5, "kernel": 6}
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def compare(
         infinite,
         real.moments.count,
         kernel,
-        intervals.of_mean(torch.tensor(kernel.per_block), seed, _INTERVAL_OF["kernel"]),
+        intervals.of_mean(torch.tensor(kernel.per_block), seed, IntervalOf.KERNEL),
         _cmmd(generated.first, first, most, ranks) if is_clip else None,
         shares,
         (fakes.count, reals.count),
@@ -153,4 +152,4 @@ def _memorisation(
 
 
 def _mean(values: Tensor, seed: int, name: str) -> Estimate:
-    return Estimate(values.mean().item(), intervals.of_mean(values, seed, _INTERVAL_OF[name]))
+    return Estimate(values.mean().item(), intervals.of_mean(values, seed, IntervalOf[name.upper()]))

@@ -7,6 +7,7 @@ nothing distributed.
 from __future__ import annotations
 
 import math
+from enum import IntEnum, unique
 
 import numpy as np
 from torch import Tensor
@@ -24,7 +25,26 @@ _FEWEST = 2
 _NUMBERS_AT_ONCE = 2**20
 
 
-def of_mean(values: Tensor, seed: int, what: int = 0) -> Interval | None:
+@unique
+class IntervalOf(IntEnum):
+    """Which interval it is: those of one seed draw their samples again independently of each other."""
+
+    INCEPTION = 0
+    PRECISION = 1
+    RECALL = 2
+    DENSITY = 3
+    COVERAGE = 4
+    MEMORISATION = 5
+    KERNEL = 6
+    R_PRECISION = 7
+    CLIP = 8
+    DIVERSITY = 9
+    DIVERSITY_OF_FEATURES = 10
+    CLIP_R_PRECISION = 11
+    CLASSES = 12
+
+
+def of_mean(values: Tensor, seed: int, what: IntervalOf) -> Interval | None:
     """The interval of the mean of `values` (N,), of independent samples or blocks.
 
     None for fewer than 2, and where all are alike: drawn again they say nothing about those that were not seen.
@@ -32,7 +52,7 @@ def of_mean(values: Tensor, seed: int, what: int = 0) -> Interval | None:
     Args:
         values: finite numbers; all ranks that ask must have the same.
         seed: chooses the samples that are drawn again.
-        what: tells the intervals of one seed apart.
+        what: which interval it is.
     """
     found = np.asarray(values.detach().cpu().double())
     if len(found) < _FEWEST or (found == found[0]).all():

@@ -13,6 +13,7 @@ from stackgan_dist.classifiers.image_encoder import ImageEncoder
 from stackgan_dist.scores import intervals
 from stackgan_dist.scores.comparison import DENSITY, Comparison
 from stackgan_dist.scores.diversity import Diversity
+from stackgan_dist.scores.intervals import IntervalOf
 from stackgan_dist.scores.judges import Judges
 from stackgan_dist.scores.measure import Scores
 from stackgan_dist.scores.real_side import RealSide
@@ -21,8 +22,6 @@ ROWS = ("inception", "frechet", "kernel", "neighbours", "memorisation", "r preci
 """The scores of a run by its classifier in the order of their rows, which are the last of a set in scores.jsonl."""
 _MEANINGLESS_R_PRECISION = 2.0
 """A share of real pictures below so many times chance shows nothing."""
-_R_PRECISION, _CLIP, _DIVERSITY, _CLIP_R_PRECISION, _CLASSES = 7, 8, 9, 11, 12
-"""Which interval it is; see comparison.py for the others."""
 
 Row = dict[str, Any]
 
@@ -59,7 +58,7 @@ def _inception_row(scores: Scores, real: RealSide | None, classifier: ImageEncod
     row: Row = {
         "score": "inception",
         **asdict(score),
-        "interval": intervals.of_mean(torch.tensor(score.per_split, dtype=torch.float64), seed),
+        "interval": intervals.of_mean(torch.tensor(score.per_split, dtype=torch.float64), seed, IntervalOf.INCEPTION),
     }
     notes = []
     if real is not None:
@@ -82,7 +81,7 @@ def _class_row(matches: Tensor, real: RealSide | None, judges: Judges, seed: int
     return {
         "score": "class agreement",
         "share": matches.mean().item(),
-        "interval": intervals.of_mean(matches, seed, _CLASSES),
+        "interval": intervals.of_mean(matches, seed, IntervalOf.CLASSES),
         **({} if of_real is None else {"share_of_real_pictures": of_real}),
         "pictures": len(matches),
         "chance": 1 / judges.classifier.classes,
@@ -138,7 +137,7 @@ def _comparison_rows(found: Comparison, encoder: ImageEncoder) -> list[Row]:
 def _clip_row(scores: Scores, real: RealSide | None, seed: int) -> Row:
     assert scores.clip_scores is not None
     of_real = {} if real is None or real.clip_score is None else {"mean_of_real_pictures": real.clip_score}
-    interval = intervals.of_mean(scores.clip_scores, seed, _CLIP)
+    interval = intervals.of_mean(scores.clip_scores, seed, IntervalOf.CLIP)
     return {
         "score": "clip score", "mean": scores.clip_scores.mean().item(), "interval": interval, **of_real, "notes": []
     }  # fmt: skip
@@ -150,7 +149,7 @@ def _clip_r_precision_row(matches: Tensor, wrong: int, real: RealSide | None, as
     return {
         "score": "clip r precision",
         "share": matches.mean().item(),
-        "interval": intervals.of_mean(matches, seed, _CLIP_R_PRECISION),
+        "interval": intervals.of_mean(matches, seed, IntervalOf.CLIP_R_PRECISION),
         **({} if of_real is None else {"share_of_real_pictures": of_real}),
         "wrong_sentences": wrong,
         "notes": [fewer] if wrong < asked else [],
@@ -167,7 +166,7 @@ def _r_precision_row(scores: Scores, real: RealSide | None, wrong_captions: int,
     return {
         "score": "r precision",
         "share": scores.matches.mean().item(),
-        "interval": intervals.of_mean(scores.matches, seed, _R_PRECISION),
+        "interval": intervals.of_mean(scores.matches, seed, IntervalOf.R_PRECISION),
         "share_of_real_pictures": real.r_precision,
         "notes": notes,
     }
@@ -177,9 +176,10 @@ def _diversity_row(found: Diversity, real: RealSide | None, space: int, seed: in
     of_real = real.diversity if real is not None else None
 
     def values(column: int, name: str) -> Row:
+        what = IntervalOf.DIVERSITY_OF_FEATURES if column else IntervalOf.DIVERSITY
         return {
             name: found.of(column),
-            f"{name}_interval": intervals.of_mean(found.values[:, column], seed, _DIVERSITY + min(column, 1)),
+            f"{name}_interval": intervals.of_mean(found.values[:, column], seed, what),
             f"{name}_of_real_pictures": of_real.of(column) if of_real is not None else None,
         }
 

@@ -65,7 +65,7 @@ def read_bytes(url: str, accept: Callable[[bytes], bool] = lambda _: True) -> by
     """The whole content of `url`; FileNotFoundError when there is nothing.
 
     What a store sends and `accept` does not recognise is read once more, since a network may have altered it; the
-    caller judges what comes then. Raises StoreError when the store fails lastingly.
+    caller judges what comes then. Raises StoreError when the store still fails after retries.
     """
     files, key = resolve(url)
     return files.read(key, accept)
@@ -74,7 +74,7 @@ def read_bytes(url: str, accept: Callable[[bytes], bool] = lambda _: True) -> by
 def write_bytes(url: str, data: bytes) -> None:
     """Write `data` to `url` atomically and durably; folders are made as needed.
 
-    Raises OSError on a local file system, StoreError when a store fails lastingly.
+    Raises OSError on a local file system, StoreError when a store still fails after retries.
     """
     files, key = resolve(url)
     files.write(key, data)

@@ -72,12 +72,12 @@ def main() -> None:
                 raise UserError(f"{folder.url} has checkpoints and --resume is never; choose another --run.name")
             if config.init_from is not None and not list_steps(folder.checkpoints):
                 initial.append(find_initial(config, data.index.text_dim, stage1[0] if stage1 else None))
-            if has_file(encoder):
-                find_file(encoder, encoder_folders)
+            # New sentences need it, wherever the run is taken.
+            encoder_file = find_file(encoder, encoder_folders) if has_file(encoder) else None
             owning.enter_context(folder.owned(min(60.0, config.run.timeout_s / 2), stop.ask))
             folder.mark(None)
-            if has_file(encoder):  # new sentences need it, wherever the run is taken
-                keep_file(encoder, find_file(encoder, encoder_folders), folder.url)
+            if encoder_file is not None:
+                keep_file(encoder, encoder_file, folder.url)
 
         check_agreement(_facts(config, data, stage1), ranks)
         main_first(own, ranks)

@@ -18,7 +18,7 @@ from stackgan_dist.models.adversarial import at_least_float32
 
 @dataclass(frozen=True)
 class LossWeights:
-    """What the terms of the generator's loss count beside the adversarial one; 0 leaves a term out."""
+    """What each term counts beside the adversarial loss, of G or of D; 0 leaves a term out."""
 
     kl: float
     """Of `kl_divergence`."""

@@ -7,10 +7,9 @@ from PIL import Image
 
 from stackgan_dist.data.captions import CaptionSet
 from stackgan_dist.data.pictures import decoded, middle
-from stackgan_dist.generation.generate import choose_caption, generate_pictures, places_of
+from stackgan_dist.generation.generate import first_captions, generate_pictures, places_of
 from stackgan_dist.generation.grid import labelled_grid, to_pictures
 from stackgan_dist.models import Generator, ModelConfig
-from stackgan_dist.randomness import Stream, permutation
 
 _CELL = 128
 
@@ -26,8 +25,7 @@ class FixedSamples:
     """
 
     def __init__(self, captions: CaptionSet, count: int, model: ModelConfig, seed: int) -> None:
-        order = permutation(len(captions), seed, Stream.SCORE_SAMPLE)
-        chosen = [choose_caption(captions, number, seed, order) for number in range(count)]
+        chosen = first_captions(captions, count, seed)
         self._sentences = [caption.sentence for caption in chosen]
         self._text = np.stack([caption.embedding for caption in chosen])
         self._place = places_of(chosen, model)

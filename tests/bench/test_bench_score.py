@@ -14,7 +14,6 @@ from stackgan_dist.errors import UserError
 
 def test_the_table_has_both_ways_and_their_parts(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(overlap, "cores_of_this_rank", lambda: 2)
-    monkeypatch.setattr("stackgan_dist.bench.machine._PEAK_SIDES", {"cpu": (256, 512)})
     options = score.Options(width=4, batch=4, batches=2, repeats=2, data=str(packed), memory=False)
     with small_classifier():
         (table,) = score.run(options).tables

@@ -40,7 +40,6 @@ def test_the_plain_step_enlarges_and_convolves() -> None:
 
 
 def test_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stackgan_dist.bench.machine._PEAK_SIDES", {"cpu": (64,)})
     monkeypatch.setattr(step, "in_own_process", lambda work, way, options: {"plain": 2_000_000, "fast": 1_000_000}[way])
     report = run(Options(width=8, batch=2, repeats=2))
     steps, layers = report.tables

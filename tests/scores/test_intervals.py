@@ -13,7 +13,10 @@ from torch import Tensor
 from stackgan_dist.scores import intervals
 from stackgan_dist.scores.extrapolation import frechet_deviation, frechet_of_infinitely_many
 from stackgan_dist.scores.frechet import FrechetSlope, FrechetSums, frechet_distance
+from stackgan_dist.scores.intervals import IntervalOf
 from stackgan_dist.scores.statistics_file import GivenMoments
+
+WHAT = IntervalOf.CLASSES
 
 
 def test_the_interval_of_a_mean_equals_scipy_s() -> None:
@@ -21,23 +24,23 @@ def test_the_interval_of_a_mean_equals_scipy_s() -> None:
 
     values = torch.rand(200, generator=torch.Generator().manual_seed(0), dtype=torch.float64) ** 2
     reference = bootstrap((values.numpy(),), np.mean, n_resamples=20_000, method="percentile", rng=1)
-    found = intervals.of_mean(values, seed=0)
+    found = intervals.of_mean(values, 0, WHAT)
     assert found == pytest.approx(tuple(reference.confidence_interval), abs=0.004)
-    assert found == intervals.of_mean(values, seed=0)
-    assert found != intervals.of_mean(values, seed=1)
-    assert found != intervals.of_mean(values, seed=0, what=1)
+    assert found == intervals.of_mean(values, 0, WHAT)
+    assert found != intervals.of_mean(values, 1, WHAT)
+    assert found != intervals.of_mean(values, 0, IntervalOf.KERNEL)
 
 
 def test_chunks_of_resamples_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     values = torch.arange(30.0)
-    whole = intervals.of_mean(values, seed=3)
+    whole = intervals.of_mean(values, 3, WHAT)
     monkeypatch.setattr(intervals, "_NUMBERS_AT_ONCE", 100)
-    assert intervals.of_mean(values, seed=3) == whole
+    assert intervals.of_mean(values, 3, WHAT) == whole
 
 
 def test_one_sample_and_equal_ones_have_no_interval() -> None:
-    assert intervals.of_mean(torch.ones(1), 0) is None
-    assert intervals.of_mean(torch.zeros(9), 0) is None
+    assert intervals.of_mean(torch.ones(1), 0, WHAT) is None
+    assert intervals.of_mean(torch.zeros(9), 0, WHAT) is None
     assert intervals.of_deviation(1.0, math.nan) is None
     assert intervals.of_deviation(1.0, 0.5) == pytest.approx((0.02, 1.98), abs=1e-3)
 
@@ -45,7 +48,8 @@ def test_one_sample_and_equal_ones_have_no_interval() -> None:
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     held = 0
     for number in range(200):
-        low, high = intervals.of_mean(torch.from_numpy(np.random.default_rng(number).exponential(size=60)), number)
+        drawn = torch.from_numpy(np.random.default_rng(number).exponential(size=60))
+        low, high = intervals.of_mean(drawn, number, WHAT)
         held += low <= 1 <= high
     assert 0.88 < held / 200 < 0.99
 

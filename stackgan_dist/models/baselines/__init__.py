@@ -1,1 +1,1 @@
-"""The models that the paper compares StackGAN with: GAN-INT-CLS and GAWWN."""
+"""Other models than StackGAN: GAN-INT-CLS and GAWWN, which the paper compares with, and DF-GAN."""

@@ -186,7 +186,7 @@ class Containers(ABC):
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
     def _read_as(self) -> Sequence[Any]:
-        """What the records of a file hang on beside the file itself."""
+        """What the records of a file depend on beside the file itself."""
         return ()
 
 

@@ -134,5 +134,5 @@ def key_of(name: str) -> str:
 
 
 def fraction_of(name: str) -> float:
-    """A number in [0, 1) that hangs on `name` alone."""
+    """A number in [0, 1) that depends on `name` alone."""
     return int.from_bytes(blake2b(name.encode("utf-8", "surrogatepass"), digest_size=6).digest()) / 2**48

@@ -129,7 +129,7 @@ class WebDatasetTars(Containers):
             if isinstance(error, StoreError) and not isinstance(error.__context__, tarfile.TarError):
                 raise
             raise UserError(
-                f"{self._files.url(name)} is cut short or not a tar ({error}); download it again, or take it away"
+                f"{self._files.url(name)} is cut short or not a tar ({error}); download it again, or remove it"
             ) from error
         for sample in found:
             others.update(sample.others)
