@@ -12,6 +12,9 @@ import sys
 import numpy as np
 import torch
 
+from stackgan_dist.colour_agreement.birds import find_birds
+from stackgan_dist.colour_agreement.colours import painted_colours
+from stackgan_dist.colour_agreement.shapes import with_stray_parts
 from stackgan_dist.config import from_json
 from stackgan_dist.data.pictures import RealPictures
 from stackgan_dist.models.reader import Reader
@@ -20,9 +23,6 @@ from stackgan_dist.painted.captions import named_colours
 from stackgan_dist.painted.species import PARTS
 from stackgan_dist.runs.checkpoint import find_newest, from_bytes
 from stackgan_dist.runs.folder import find_run
-from stackgan_dist.scores.birds import find_birds
-from stackgan_dist.scores.colours import painted_colours
-from stackgan_dist.scores.shapes import with_stray_parts
 from stackgan_dist.scores.subject import Subject, open_subject
 from stackgan_dist.storage.folder import Folder
 

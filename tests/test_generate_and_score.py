@@ -20,8 +20,9 @@ from small_classifier import open_door_with_it, small_classifier
 from small_encoders import small_clip, small_dinov2
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from stackgan_dist import colour_agreement, generate, inception_score, overlap
+from stackgan_dist import generate, inception_score, overlap
 from stackgan_dist.classifiers import classifier
+from stackgan_dist.colour_agreement import __main__ as colour_agreement
 from stackgan_dist.data.index import load_index
 from stackgan_dist.distributed.process_group import Ranks
 from stackgan_dist.generation import generate as generation

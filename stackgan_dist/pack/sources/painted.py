@@ -1,7 +1,7 @@
 """Painted birds: a captioned data set that needs no download, because it is drawn while it is packed.
 
 Its birds have named colours for five parts, so that what a text-to-image model should show is known exactly and
-`stackgan_dist.scores.colours` can say whether it did. Every picture is a pure function of (seed, its
+`stackgan_dist.colour_agreement.colours` can say whether it did. Every picture is a pure function of (seed, its
 number): it does not matter which process draws it, or when.
 """
 

@@ -17,6 +17,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stackgan_dist.cli.doors import front_door, parse_options
+from stackgan_dist.colour_agreement.birds import Birds, find_birds
+from stackgan_dist.colour_agreement.colours import agreement
+from stackgan_dist.colour_agreement.shapes import with_stray_parts
+from stackgan_dist.colour_agreement.sharpness import steepness
 from stackgan_dist.data.pictures import RealPictures
 from stackgan_dist.distributed.collectives import one_thread_per_rank, sum_over_ranks, with_progress
 from stackgan_dist.distributed.process_group import Ranks, process_group
@@ -26,11 +30,7 @@ from stackgan_dist.overlap import made_ahead
 from stackgan_dist.painted.species import PALETTE, PARTS
 from stackgan_dist.ranges import Range
 from stackgan_dist.runs.score_rows import append_score
-from stackgan_dist.scores.birds import Birds, find_birds
-from stackgan_dist.scores.colours import agreement
 from stackgan_dist.scores.diversity import diversity_of_generated, diversity_of_real
-from stackgan_dist.scores.shapes import with_stray_parts
-from stackgan_dist.scores.sharpness import steepness
 from stackgan_dist.scores.subject import Subject, open_subject
 
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import torch
 
+from stackgan_dist.colour_agreement.birds import COLOURS, Birds
 from stackgan_dist.painted.captions import named_colours
 from stackgan_dist.painted.species import PARTS
-from stackgan_dist.scores.birds import COLOURS, Birds
 
 
 def agreement(birds: Birds, captions: Sequence[str]) -> dict[str, tuple[int, int]]:

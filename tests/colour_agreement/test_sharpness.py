@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from stackgan_dist.scores.sharpness import OUTLINES, steepness
+from stackgan_dist.colour_agreement.sharpness import OUTLINES, steepness
 
 
 def _square(side: int = 41) -> torch.Tensor:

@@ -8,14 +8,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from stackgan_dist.colour_agreement.birds import find_birds
+from stackgan_dist.colour_agreement.colours import agreement, painted_colours
+from stackgan_dist.colour_agreement.shapes import with_stray_parts
 from stackgan_dist.pack.sources import Record
 from stackgan_dist.pack.sources.painted import PaintedBirds
 from stackgan_dist.painted.drawing import SCENES
 from stackgan_dist.painted.species import PARTS
 from stackgan_dist.randomness import uniform
-from stackgan_dist.scores.birds import find_birds
-from stackgan_dist.scores.colours import agreement, painted_colours
-from stackgan_dist.scores.shapes import with_stray_parts
 
 BIRDS = PaintedBirds()
 

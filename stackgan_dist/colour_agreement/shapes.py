@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from stackgan_dist.scores.birds import Birds
+from stackgan_dist.colour_agreement.birds import Birds
 
 _FAR = 2.0  # from the backgrounds, of 1 that is far: clouds, hills and their edges are nearer
 _STRAY_PX = 12  # of 4,096; of 1,000 real paintings none has more
