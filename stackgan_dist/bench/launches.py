@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
-from torch._C._autograd import DeviceType
+from torch.autograd import DeviceType
+from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile
 
 from stackgan_dist.bench.timing import wait_for
@@ -42,8 +43,17 @@ def count_launches(step: Callable[[], object], device: torch.device, steps: int 
     if device.type != "cuda":
         called = [e for e in events if e.name.startswith("aten::") and not _within_torch(e)]
         return Launches(len(called) / steps, None, None, _longest(((e.name, e.cpu_time_total) for e in called), steps))
-    launched = sum(event.name.startswith(_LAUNCHES) for event in events if event.device_type is DeviceType.CPU)
-    ran = [event for event in events if event.device_type is DeviceType.CUDA]
+    return launches_on_a_device(events, steps)
+
+
+def launches_on_a_device(events: Iterable[FunctionEvent], steps: int) -> Launches:
+    """Of `steps` steps, from the events that CUDA's profiler saw; RuntimeError where it saw nothing of the device."""
+    events = list(events)
+    launched = sum(event.name.startswith(_LAUNCHES) for event in events if event.device_type == DeviceType.CPU)
+    # A range of the host that has a name (record_function) spans its kernels, and what lies between them.
+    ran = [event for event in events if event.device_type == DeviceType.CUDA and not event.is_user_annotation]
+    if not ran:
+        raise RuntimeError("the profiler saw no kernel; start again, or look at the versions of torch and CUDA")
     spans = sorted((event.time_range.start, event.time_range.end) for event in ran)
     longest = _longest(((event.name, event.time_range.elapsed_us()) for event in ran), steps)
     return Launches(launched / steps, len(ran) / steps, busy_share(spans), longest)
@@ -60,7 +70,7 @@ def busy_share(spans: Iterable[tuple[float, float]]) -> float:
     return 0.0 if first is None or until == first else covered / (until - first)
 
 
-def _within_torch(event: torch.autograd.profiler_util.FunctionEvent) -> bool:
+def _within_torch(event: FunctionEvent) -> bool:
     parent = event.cpu_parent
     return parent is not None and parent.name.startswith("aten::")
 

@@ -29,10 +29,13 @@ def mean_texts(chosen: Tensor, texts: int, with_partner: Sequence[int]) -> tuple
     Args:
         chosen: embeddings of the captions of PlannedRows, (captions per text, n + m + n, dim).
         texts: n + m.
-        with_partner: the m rows that draw a text between two: it is half-way to the partner's.
+        with_partner: the m rows that draw a text between two: it is half-way to the partner's. Every other row from
+            the first of them on.
     """
     means = mean_of_captions(chosen)
     if with_partner:
         between = slice(texts - len(with_partner), texts)
-        means[between] = (means[with_partner] + means[between]) / 2
+        # By a slice: numbers in a list would be sent to the device, and the host would wait for that.
+        own = slice(with_partner[0], with_partner[-1] + 1, 2)
+        means[between] = (means[own] + means[between]) / 2
     return means[:texts], means[texts:]

@@ -29,6 +29,9 @@ _SPIN_S = 0.002
 """How long to poll without sleeping. Longer waits are no hurry: a peer is busy with something else."""
 
 
+# The same function; torch 2.13 has given it another name, and warns of the old one.
+_all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+
 Gather = Callable[[Tensor], Tensor]
 """`part` (n,) -> that of every rank in the order of ranks, (world size, n)."""
 
@@ -60,7 +63,7 @@ class DeviceGather:
     def __call__(self, part: Tensor) -> Tensor:
         """`part` (n,) of every rank in the order of ranks, (world size, n)."""
         parts = part.new_empty(self._world_size * len(part))
-        dist.all_gather_into_tensor(parts, part.contiguous(), group=self._group)
+        _all_gather(parts, part.contiguous(), group=self._group)
         return parts.view(self._world_size, len(part))
 
     def add_up(self, part: Tensor) -> Tensor:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Protocol
 
 import torch
 import torch.distributed as dist
 
 from stackgan_dist.devices import device_of_rank, prepare_cuda
-from stackgan_dist.distributed.departure import is_broken, leave_broken
+from stackgan_dist.distributed.departure import end_process, is_broken, leave_broken
 from stackgan_dist.distributed.environment import only_gloo, ranks_from_environment
 from stackgan_dist.distributed.gather import DeviceGather, Gather, SmallGather, gather_alone
+from stackgan_dist.distributed.launch_watch import LaunchWatch
 from stackgan_dist.distributed.missing_ranks import RollCall
-from stackgan_dist.errors import RankError, UserError, first_line
+from stackgan_dist.errors import EXIT_USER_ERROR, RankError, UserError, first_line
 from stackgan_dist.machine import ranks_of_this_machine
 
 _CHUNK_BYTES = 64 * 2**20
@@ -46,6 +49,8 @@ class Ranks:
     """How small vectors are exchanged; None on a single CUDA device, which has nothing to exchange."""
     timeout_s: float = math.inf
     """How long to wait for a peer."""
+    launching: AbstractContextManager[object] = field(default_factory=nullcontext)
+    """Around what gives the device work to do with its peers: it ends the process where that blocks the host."""
 
     @property
     def is_main(self) -> bool:
@@ -73,8 +78,8 @@ def process_group(timeout_s: float) -> Iterator[Ranks]:
     by_nccl = device.type == "cuda" and not by_gloo
     roll_call: RollCall | None = None
     small: SmallGather | None = None
-    # NCCL's own watchdog ends the process without a word: it comes after what waits for the device here.
-    timeout = timedelta(seconds=timeout_s * (_WATCHDOG if by_nccl else 1))
+    watch: LaunchWatch | None = None
+    timeout = group_timeout(timeout_s, device)
     if world_size > 1:
         store, _, _ = next(dist.rendezvous("env://", timeout=timedelta(seconds=timeout_s)))
         roll_call = RollCall(store, rank, world_size)
@@ -92,19 +97,42 @@ def process_group(timeout_s: float) -> Iterator[Ranks]:
             gather = DeviceGather(dist.new_group(timeout=timeout)) if world_size > 1 else None
         elif world_size > 1:
             gather = small = SmallGather(timeout_s)
-        yield Ranks(rank, world_size, device, gather, timeout_s)
+        if roll_call is not None and dist.get_backend() == "nccl":
+            watch = LaunchWatch(timeout_s, partial(_give_up, rank, timeout_s, roll_call))
+        yield Ranks(rank, world_size, device, gather, timeout_s, watch or nullcontext())
     except BaseException as error:
         if dist.is_initialized() and dist.get_backend() == "nccl":
             leave_broken(_abort)
         if roll_call is None or not isinstance(error, LostPeerError) or "imed out" not in str(error):
             raise  # a lost peer that closed its connections is known to torchrun
-        missing = roll_call.missing(min(_ROLL_CALL_S, timeout_s / 2))
-        raise LostPeerError(f"{error}; {missing}") from error.__cause__
+        raise LostPeerError(f"{error}; {_missing(roll_call, timeout_s)}") from error.__cause__
     finally:
+        if watch is not None:
+            watch.close()
         if small is not None:
             small.close()
         if dist.is_initialized() and not is_broken():
             dist.destroy_process_group()
+
+
+def _missing(roll_call: RollCall, timeout_s: float) -> str:
+    return roll_call.missing(min(_ROLL_CALL_S, timeout_s / 2))
+
+
+def _give_up(rank: int, timeout_s: float, roll_call: RollCall) -> None:
+    """Say who is missing and end the process, whose main thread blocks in a launch."""
+    lost = f"lost a peer (the device has taken no more work for {timeout_s:g} s); start again, the run resumes"
+    print(f"error on rank {rank}: {lost}; {_missing(roll_call, timeout_s)}", file=sys.stderr, flush=True)
+    leave_broken(_abort)
+    end_process(EXIT_USER_ERROR)
+
+
+def group_timeout(timeout_s: float, device: torch.device) -> timedelta:
+    """How long a collective of a group waits for a peer that hangs.
+
+    NCCL's watchdog ends the process without a word, so it comes after what waits for the device here.
+    """
+    return timedelta(seconds=timeout_s * (_WATCHDOG if device.type == "cuda" and not only_gloo() else 1))
 
 
 def _abort() -> None:

@@ -8,14 +8,13 @@ number of ranks and everything that generates read the same file.
 from __future__ import annotations
 
 import os
-from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from stackgan_dist.distributed.process_group import Ranks
+from stackgan_dist.distributed.process_group import Ranks, group_timeout
 from stackgan_dist.distributed.sync_batchnorm import synchronise_batchnorm
 from stackgan_dist.engines.deepspeed_config import complete_deepspeed_config
 from stackgan_dist.engines.moments import MOMENTS, load_adam
@@ -65,7 +64,7 @@ class DeepSpeedEngine:
         timeout_s: float,
     ) -> None:
         deepspeed = import_deepspeed()
-        timeout = timedelta(seconds=timeout_s)
+        timeout = group_timeout(timeout_s, ranks.device)
         if not dist.is_initialized():  # a single rank has no group elsewhere, but DeepSpeed does nothing without
             backend = "nccl" if ranks.device.type == "cuda" else "gloo"
             dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=timeout)

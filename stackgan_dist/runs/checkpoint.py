@@ -281,14 +281,15 @@ def non_finite(value: Any, name: str = "") -> list[str]:
     return [found for key, item in items for found in non_finite(item, f"{name}.{key}" if name else str(key))]
 
 
-def to_host(value: Any, into: Any = None) -> Any:
+def to_host(value: Any, into: Any = None, *, pinned: bool = True) -> Any:
     """A copy of a nested state in host memory, which later updates do not change.
 
     An earlier copy that nobody needs any more may be given as `into`: tensors are written over those of it that have
-    their shape and type, since fresh memory comes in pages that the system has to clear first.
+    their shape and type, since fresh memory comes in pages that the system has to clear first. What lies on CUDA comes
+    into memory that is `pinned`, to which a device writes many times as fast, and which torch keeps for good.
     """
     copies: list[tuple[Tensor, Tensor]] = []
-    host = _host_memory(value, into, copies)
+    host = _host_memory(value, into, copies, pinned)
     on_device = [pair for pair in copies if pair[1].is_cuda]
     if on_device:
         _fill(on_device)
@@ -305,18 +306,17 @@ def _fill(copies: list[tuple[Tensor, Tensor]]) -> None:
         to.copy_(of, non_blocking=True)  # where `of` is on a device, to wait once for all of them
 
 
-def _host_memory(value: Any, into: Any, copies: list[tuple[Tensor, Tensor]]) -> Any:
+def _host_memory(value: Any, into: Any, copies: list[tuple[Tensor, Tensor]], pinned: bool) -> Any:
     """Like `value`, with tensors in host memory that are still to be filled: (to, of) is added to `copies`."""
     if isinstance(value, Tensor):
         if not (isinstance(into, Tensor) and (into.shape, into.dtype) == (value.shape, value.dtype)):
-            # Pinned, a CUDA device writes to it many times as fast.
-            into = torch.empty_like(value, device="cpu", pin_memory=value.is_cuda)
+            into = torch.empty_like(value, device="cpu", pin_memory=pinned and value.is_cuda)
         copies.append((into, value.detach()))
         return into
     if isinstance(value, dict):
         known = into if isinstance(into, dict) else {}
-        return {key: _host_memory(item, known.get(key), copies) for key, item in value.items()}
+        return {key: _host_memory(item, known.get(key), copies, pinned) for key, item in value.items()}
     if isinstance(value, list | tuple):
         parts = into if isinstance(into, list | tuple) and len(into) == len(value) else [None] * len(value)
-        return type(value)(_host_memory(item, part, copies) for item, part in zip(value, parts, strict=True))
+        return type(value)(_host_memory(item, part, copies, pinned) for item, part in zip(value, parts, strict=True))
     return value

@@ -52,35 +52,39 @@ class CapturedStep:
     """
 
     def __init__(self, take: Callable[[Batch], StepReport], blank: Batch) -> None:
-        self._take = take
         self._batch = Batch(*(None if part is None else part.clone().contiguous() for part in blank))  # type: ignore[arg-type]
+        # A graph needs `take` no longer; kept, it would be a circle, which holds the graph's memory until it is found.
+        self._take: Callable[[Batch], StepReport] | None = None
         self._graph: torch.cuda.CUDAGraph | None = None
         if blank.images.is_cuda:
-            self._graph, self._report = self._record(blank.images.device)
+            self._graph, self._report = _recorded(take, self._batch)
         else:
-            self._report = take(self._batch)
+            self._take, self._report = take, take(self._batch)
 
     def __call__(self, batch: Batch) -> StepReport:
         """Take a step on `batch`. What was measured is written over by the next call."""
         mine, theirs = zip(*((a, b) for a, b in zip(self._batch, batch, strict=True) if a is not None), strict=True)
         torch._foreach_copy_(mine, theirs)
         if self._graph is None:
+            assert self._take is not None
             return in_one_piece(self._take(self._batch))
         self._graph.replay()
         return self._report
 
-    def _record(self, device: torch.device) -> tuple[torch.cuda.CUDAGraph, StepReport]:
-        here, side = torch.cuda.current_stream(device), torch.cuda.Stream(device)
-        side.wait_stream(here)
-        with torch.cuda.stream(side):  # gradients are accumulated on the stream that they were first made on
-            for _ in range(_WARM_UPS):
-                self._take(self._batch)
-        here.wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        # Other threads may go on using CUDA meanwhile: those that pin memory, or watch a process group.
-        with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
-            report = in_one_piece(self._take(self._batch))
-        return graph, report
+
+def _recorded(take: Callable[[Batch], StepReport], batch: Batch) -> tuple[torch.cuda.CUDAGraph, StepReport]:
+    device = batch.images.device
+    here, side = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+    side.wait_stream(here)
+    with torch.cuda.stream(side):  # gradients are accumulated on the stream that they were first made on
+        for _ in range(_WARM_UPS):
+            take(batch)
+    here.wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    # Other threads may go on using CUDA meanwhile: those that pin memory, or watch a process group.
+    with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
+        report = in_one_piece(take(batch))
+    return graph, report
 
 
 def in_one_piece(report: StepReport) -> StepReport:

@@ -115,7 +115,8 @@ def train(
                 raise RankError(f"at step {step:,}: {batch}")
             trace.before(step)
             with explained_peer_loss(f"at step {step:,}"):
-                report = state.step(batch, step, plan.steps_per_epoch)
+                with ranks.launching:
+                    report = state.step(batch, step, plan.steps_per_epoch)
                 reports.put(step, report, stop=stop.raised, may=keeper.may, own=keeper.own_numbers(step + 1))
                 step += 1
                 due = reports.read(everything=keeper.pauses_at(step))

@@ -152,7 +152,8 @@ class TrainingState:
         captured = captures(self._config, self._ranks, self._precision)
         if not (captured or self.generator.rehearses):
             return
-        before = to_host(self.state_dict())
+        # Pinned memory stays with the process; only rank 0 has a use for it later, for checkpoints.
+        before = to_host(self.state_dict(), pinned=self._ranks.is_main)
         if captured:
             self._captured = CapturedStep(self._take, batch)
         else:

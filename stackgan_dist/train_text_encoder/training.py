@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from stackgan_dist.data.plan import rows_of_rank
-from stackgan_dist.distributed.process_group import Ranks, explained_peer_loss
+from stackgan_dist.distributed.process_group import Ranks, explained_peer_loss, wait_for_device
 from stackgan_dist.distributed.stop import StopRequest
 from stackgan_dist.engines.ddp import DDPEngine
 from stackgan_dist.errors import UserError
@@ -187,6 +187,7 @@ class Learning:
         whole[self._rows.start : self._rows.stop] = own.detach()
         whole[-1] = float(stop)
         dist.all_reduce(whole)  # every row has one rank's numbers and zeros: exact
+        wait_for_device(self._ranks)  # with a deadline, before a number is read
         both = torch.cat([whole[: self._rows.start], own, whole[self._rows.stop : -1]])
         return *both.chunk(2, dim=1), bool(whole[-1, 0] > 0)  # type: ignore[return-value]
 
@@ -229,7 +230,9 @@ def learn(
         while step < kept.last_step and not keeper.stopped:
             with explained_peer_loss(f"at step {step:,}"):
                 report, stopped = learning.step(step, stop.raised)
-            values = torch.stack([getattr(report, name).double() for name in METRICS]).tolist()
+                measured = torch.stack([getattr(report, name).double() for name in METRICS])
+                wait_for_device(ranks)
+            values = measured.tolist()
             keeper.take(step, dict(zip(METRICS, values, strict=True)), stop=stopped)
             step += 1
             keeper.tick(step, learning.learning_rate(step - 1))

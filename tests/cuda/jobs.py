@@ -106,7 +106,7 @@ def checkpoint(context: Context) -> None:
     """`bench checkpoint`, of the size of a paper's Stage-II."""
     context.needs_gpu(or_tiny=True)
     megabytes = "8" if context.tiny else "1600"
-    options = ["checkpoint", "--repeats", "3", "--loop-s", "0.2", "--megabytes", megabytes]
+    options = ["checkpoint", "--repeats", "2", "--loop-s", "0.2", "--megabytes", megabytes]
     first, later, *_ = _bench(context, "checkpoint", options)
     context.note("checkpoint/first ms", 1e3 * first["median s"])
     context.note("checkpoint/again ms", 1e3 * later["median s"])

@@ -28,11 +28,12 @@ class Prediction(NamedTuple):
         return f"at least {self.low:g}" if self.low is not None else f"at most {self.high:g}"
 
 
-_EQUAL = 1e-9
+EQUAL = 1e-7
+"""Rounding alone moves weights by 3e-10 in three steps (test_check.py); a wrong step moves them by 1e-4."""
 
 PREDICTIONS = (
-    Prediction("float64/families", "step in float64 against the CPU, all families, 3 steps", None, _EQUAL),
-    Prediction("float64/paper width", "the same at the paper's width, 2 steps", None, _EQUAL),
+    Prediction("float64/families", "step in float64 against the CPU, all families, 3 steps", None, EQUAL),
+    Prediction("float64/paper width", "the same at the paper's width, 2 steps", None, EQUAL),
     Prediction("syncs", "waits of the host in 20 steps", None, 0),
     Prediction("stage 1, off/kernels", "kernels of a Stage-I step", 600, 900),
     Prediction("stage 1, off/host ms", "host time of a Stage-I step, launched one by one", 5.5, 8, "ms"),
@@ -41,9 +42,9 @@ PREDICTIONS = (
     Prediction("resume/bits", "runs whose resumption has the same bits, deterministic (fp32, bf16)", 2, None, "of 2"),
     Prediction("resume/deterministic", "time of a deterministic step over another one", None, 1.2, "times"),
     Prediction("markers", "a training, SIGTERM, started again: PREEMPTED, then DONE, each step once", 3, None, "of 3"),
-    Prediction("devices/to cuda", "a checkpoint CPU to CUDA, next step, float64", None, _EQUAL),
-    Prediction("devices/to cpu", "a checkpoint CUDA to CPU, next step, float64", None, _EQUAL),
-    Prediction("ranks/2", "2 ranks on one GPU through gloo against 1, float64", None, _EQUAL),
+    Prediction("devices/to cuda", "a checkpoint CPU to CUDA, next step, float64", None, EQUAL),
+    Prediction("devices/to cpu", "a checkpoint CUDA to CPU, next step, float64", None, EQUAL),
+    Prediction("ranks/2", "2 ranks on one GPU through gloo against 1, float64", None, EQUAL),
     Prediction("captured/bits", "families whose captured step has the same bits (30 steps)", 2, None, "of 2"),
     Prediction("captured/64, off", "Stage-I at batch 64, launched one by one", 8_000, 12_000, "img/s"),
     Prediction("captured/64, on", "Stage-I at batch 64, captured", 21_000, 28_000, "img/s"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,7 +36,6 @@ from stackgan_dist.data.loader import StepDataset, make_loader
 from stackgan_dist.data.loader_processes import start_method
 from stackgan_dist.data.plan import Plan
 from stackgan_dist.devices import prepare_cuda
-from stackgan_dist.models import ModelConfig
 from stackgan_dist.runs.checkpoint import to_host
 from stackgan_dist.runs.metrics import metrics_of
 from stackgan_dist.train.losses import LossWeights
@@ -49,16 +49,14 @@ CPU = torch.device("cpu")
 
 def float64(context: Context) -> None:
     """The step on the CPU and on the device."""
-    families = {"paper": FAMILIES["paper"]} if context.tiny else FAMILIES
     worst = 0.0
-    for name, model in families.items():
+    for name, model in FAMILIES.items():
         difference = _difference_of_devices(context, config_of(model, "fp64"), 1 if context.tiny else 3)
         context.note(f"float64/{name}", difference)
         worst = max(worst, difference)
     context.note("float64/families", worst)
-    if not context.tiny:
-        config = config_of(ModelConfig(), "fp64", batch_size=4)
-        context.note("float64/paper width", _difference_of_devices(context, config, 2))
+    config = config_of(wide(context, 1), "fp64", batch_size=4)
+    context.note("float64/paper width", _difference_of_devices(context, config, 2))
 
 
 def _difference_of_devices(context: Context, config: Config, steps: int) -> float:
@@ -72,7 +70,7 @@ def _difference_of_devices(context: Context, config: Config, steps: int) -> floa
 
 def syncs(context: Context) -> None:
     """20 steps in which a wait of the host is an error; then a profile of some more."""
-    for stage in (1,) if context.tiny else (1, 2):
+    for stage in (1, 2):
         model = wide(context, stage)
         for capture in ("off", "on"):
             config = config_of(model, "auto", batch_size=rows_of(context), capture=capture)
@@ -95,8 +93,7 @@ def syncs(context: Context) -> None:
             context.note(f"{name}/kernels", launches.kernels)
             context.note(f"{name}/busy", launches.busy)
             context.note(f"{name}/longest", launches.longest)
-            if not context.tiny:
-                context.note(f"{name}/host ms", 1e3 * _host_s(lambda: step(40), context.device))
+            context.note(f"{name}/host ms", 1e3 * _host_s(lambda: step(40), context.device, 1 if context.tiny else 10))
     context.note("syncs", 0)
 
 
@@ -151,7 +148,7 @@ def resume(context: Context) -> None:
 
 def devices(context: Context) -> None:
     """A checkpoint of one device goes on on the other, as the one that was not broken."""
-    config = config_of(FAMILIES["paper" if context.tiny else "terms"], "fp64")
+    config = config_of(FAMILIES["terms"], "fp64")
     for name, begun, going_on in (("to cuda", CPU, context.device), ("to cpu", context.device, CPU)):
         unbroken = fresh_state(config, begun)
         take(unbroken, config, range(3), begun)
@@ -165,7 +162,7 @@ def devices(context: Context) -> None:
 def captured(context: Context) -> None:
     """The captured step against one launched kernel by kernel: bits, then speed."""
     same, steps = 0, 4 if context.tiny else 30
-    for name in ("paper",) if context.tiny else ("paper", "terms"):
+    for name in ("paper", "terms"):
         found = []
         for capture in ("off", "on"):
             config = config_of(FAMILIES[name], "fp32", capture=capture, halve_every_epochs=1)
@@ -182,19 +179,21 @@ def captured(context: Context) -> None:
     context.note("captured/bits", same)
     context.needs_gpu(or_tiny=True)
     sizes = (("64", 1, 64), ("256", 1, 256), ("1024", 1, 1024), ("stage 2", 2, 64))
-    for name, stage, rows in (("64", 1, 4),) if context.tiny else sizes:
+    for name, stage, rows in (("64", 1, 4), ("stage 2", 2, 4)) if context.tiny else sizes:
         speed = {}
         for capture in ("off", "on"):
             config = config_of(wide(context, stage), "auto", batch_size=rows, capture=capture)
             state = fresh_state(config, context.device)
             batch = batch_of_noise(config, 0, context.device)
-            seconds = _seconds(lambda n, state=state, batch=batch: state.step(batch, n, 1000), context.device)
+            count = 2 if context.tiny else 20
+            seconds = _seconds(lambda n, state=state, batch=batch: state.step(batch, n, 1000), context.device, count)
             speed[capture] = rows / seconds
             context.note(f"captured/{name}, {capture}", speed[capture])
+            del state, batch
+            gc.collect()  # an old graph must not be freed while the next one is recorded
+            torch.cuda.empty_cache()
         context.note(f"captured/{name}, ms", 1e3 * rows / speed["on"])
         context.note(f"captured/{name}, times", speed["on"] / speed["off"])
-        del state, batch
-        torch.cuda.empty_cache()
 
 
 def _seconds(step: Callable[[int], object], device: torch.device, steps: int = 20) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from dataclasses import replace
 from datetime import timedelta
@@ -118,6 +119,32 @@ def test_a_rank_that_hangs_is_named_before_the_watchdog_comes(tmp_path: Path) ->
         assert message.startswith("lost a peer at step 7 (timed out: "), message
         assert "in a roll call rank 1 (" in message
         assert f", process {ranks[1].pid}) did not answer" in message
+
+
+def _launching_rank() -> None:
+    """Rank 0 stands in a launch, since its device waits for rank 1, which hangs."""
+    _as_nccl()
+    with process_group.process_group(TIMEOUT_S) as ranks:
+        if ranks.rank == 0:
+            for _ in range(3):
+                with ranks.launching:  # each of them quick enough
+                    time.sleep(TIMEOUT_S / 2)
+            time.sleep(2 * TIMEOUT_S)  # a checkpoint, say
+            print("launching", flush=True)
+            with ranks.launching:
+                time.sleep(10 * PATIENCE_S)
+        time.sleep(10 * PATIENCE_S)
+
+
+def test_a_host_that_blocks_in_a_launch_names_the_rank_that_hangs(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with forked_ranks(_launching_rank, 2, log=log) as ranks:
+        ranks[0].join(PATIENCE_S)
+        assert ranks[0].exitcode == EXIT_USER_ERROR
+        begun, _, message = log.read_text().partition("error on rank 0: lost a peer")
+        assert "launching" in begun
+        assert message.startswith(" (the device has taken no more work for 3 s); start again, the run resumes; in a ")
+        assert f"rank 1 ({socket.gethostname()}, process {ranks[1].pid}) did not answer" in message
 
 
 def test_signals_are_handled_while_the_device_is_waited_for() -> None:
