@@ -53,10 +53,12 @@ marker() { "$PYTHON" -m stackgan_dist.runs ending "$@"; }
 # Train, with these arguments for the trainer, until the run is DONE: however often this job has to be requeued. Returns
 # only then.
 train() {
-  local run code reached
+  local run code reached before
   run=$("$PYTHON" -m stackgan_dist.runs folder "$@") || exit
 
   # What an earlier start left behind must not speak for this one: a run that fails at once would be requeued for ever.
+  # DONE stays, for the run is done also where this start is refused; a new one has another time in it.
+  before=$(marker "$run" DONE) || before=
   "$PYTHON" -m stackgan_dist.runs forget "$run" PREEMPTED || exit
   step=
   # Slurm warns the batch script alone (--signal=B:USR1) before the time limit; srun passes it on to torchrun. SIGTERM
@@ -68,7 +70,7 @@ train() {
   on_every_node stackgan_dist.train "$@"
   code=$?
 
-  if reached=$(marker "$run" DONE); then
+  if reached=$(marker "$run" DONE) && [ "$reached" != "$before" ]; then
     say "$run is done: $reached"
     return 0
   fi

@@ -30,7 +30,7 @@ class DataConfig:
     """The packed data set: the folder above SPLIT/SIZE/index.json, on any fsspec URL, e.g. s3://bucket/cub."""
     split: str = "train"
     """The split to train on."""
-    workers: Annotated[int, Range(at_least=0)] = 1
+    workers: Annotated[int, Range(at_least=0, at_most=256)] = 1
     """The number of loader processes of each rank; 0 loads in the rank itself. It does not change what is loaded."""
     lookahead_steps: Annotated[int, Range(at_least=0)] = 64
     """Shards of a remote set are fetched this many steps before they are needed."""

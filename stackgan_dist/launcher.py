@@ -20,7 +20,7 @@ from pathlib import Path
 from stackgan_dist.cli.config_source import parse
 from stackgan_dist.cli.doors import front_door
 from stackgan_dist.errors import EXIT_PREEMPTED, EXIT_USER_ERROR, UserError
-from stackgan_dist.runs.folder import RunFolder
+from stackgan_dist.runs.folder import Ending, RunFolder
 from stackgan_dist.storage.files import join
 
 _HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)
@@ -38,8 +38,7 @@ def main() -> None:
 
     arguments = sys.argv[1:]
     folder = _run_folder(arguments)
-    if folder is not None:
-        folder.mark(None)  # what an earlier start left behind must not speak for this one
+    before = None if folder is None else folder.marker()
     # A signal that is ignored here, as SIGHUP under nohup, stays so.
     handled = [each.name for each in _HANDLED if signal.getsignal(each) is not signal.SIG_IGN]
     code = 0
@@ -55,7 +54,7 @@ def main() -> None:
         # Asked twice, torchrun leaves its ranks behind; whoever asks twice wants no end of theirs but the quickest.
         _kill_what_is_left()
         code = 128 + caught.sigval
-    sys.exit(code if folder is None else _exit_code(folder, code))
+    sys.exit(code if folder is None else _exit_code(folder, code, before))
 
 
 def _run_folder(arguments: Sequence[str]) -> RunFolder | None:
@@ -78,9 +77,13 @@ def _kill_what_is_left() -> None:
                 os.killpg(int(child), signal.SIGKILL)
 
 
-def _exit_code(folder: RunFolder, code: int) -> int:
-    """`code` of torchrun, corrected by the marker that the run's end left."""
-    match folder.ending():
+def _exit_code(folder: RunFolder, code: int, before: tuple[Ending, bytes] | None) -> int:
+    """`code` of torchrun, corrected by the marker that the run's end left.
+
+    What an earlier start left, `before`, does not speak for this one, which was refused where it is still there.
+    """
+    now = folder.marker()
+    match now[0] if now is not None and now != before else None:
         case "DONE":
             return 0
         case "PREEMPTED":

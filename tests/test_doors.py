@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -470,3 +471,26 @@ def test_deepspeed_that_is_not_installed_is_answered_with_the_command(
 )
 def test_deepspeed_is_checked_before_anything_starts(refused: Door, flags: list[str], expected: str) -> None:
     assert expected in refused("train", "--engine", "deepspeed", *flags)
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.EFBIG, errno.EIO, errno.ESTALE, errno.ENOSPC])
+def test_a_fault_of_the_disk_is_one_line(capsys: pytest.CaptureFixture[str], code: int) -> None:
+    @front_door
+    def main() -> None:
+        raise OSError(code, os.strerror(code), "/runs/one/DONE")
+
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == EXIT_USER_ERROR
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "/runs/one/DONE" in line
+    assert os.strerror(code) in line
+
+
+def test_a_file_that_is_missing_through_a_fault_of_the_code_keeps_its_traceback() -> None:
+    @front_door
+    def main() -> None:
+        Path("nowhere").read_bytes()
+
+    with pytest.raises(FileNotFoundError):
+        main()

@@ -9,17 +9,19 @@ import errno
 import functools
 import importlib
 import io
+import itertools
 import json
 import os
+import re
 import select
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext, redirect_stderr
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
-from typing import TextIO, TypeVar
+from typing import TextIO, TypeVar, get_args
 
 from stackgan_dist.cli.short_help import short_help
 from stackgan_dist.distributed.departure import end_process, is_broken
@@ -27,6 +29,7 @@ from stackgan_dist.distributed.environment import is_main_rank, ranks_from_envir
 from stackgan_dist.errors import EXIT_PREEMPTED, EXIT_USER_ERROR, RankError, UserError
 from stackgan_dist.interruption import Interrupted, interruptible
 from stackgan_dist.machine import check_open_files, raise_open_files_limit
+from stackgan_dist.near_names import did_you_mean
 from stackgan_dist.ranges import check_fields
 
 T = TypeVar("T")
@@ -34,6 +37,16 @@ T = TypeVar("T")
 _EXIT_UNREAD = 128 + signal.SIGPIPE
 """Of a command whose reader has gone, as shells have it."""
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG, errno.EIO, errno.ESTALE)
+"""Faults of a disk or of its permissions, not of this program."""
+
+_ELSEWHERE = {
+    "--ranks": "it stands before the command, as in `stackgan --ranks {1} {0} ...`; for torchrun it is "
+    "--nproc-per-node",
+    "--device": "CUDA is used where torch finds it, and the variable CUDA_VISIBLE_DEVICES chooses the GPUs, as in "
+    "`CUDA_VISIBLE_DEVICES=0 stackgan {0} ...`; where it is empty, the CPU computes",
+}
+"""Flags that people give to commands without them -> what to do instead, of the command and their value."""
 
 COMMANDS = {
     "pack": "pictures and captions into shards, in a folder or on an object store; verify and reshard them",
@@ -86,10 +99,18 @@ def parse_options(
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     name, _, sub = command.partition(" ")
+    subcommands = _subcommands(options)
+    if subcommands and not given:
+        given = ["--help"]
     if (shown := short_help(name, [*sub.split(), *given])) is not None:
         if is_main_rank():
             print(shown)
         sys.exit(0)
+
+    if subcommands and not given[0].startswith("-") and given[0] not in subcommands:
+        raise UserError(
+            f"{name} has no {given[0]!r}.{did_you_mean(given[0], subcommands)} It has {', '.join(subcommands)}"
+        )
 
     import tyro  # only here: the list of commands is shown without it
 
@@ -98,8 +119,7 @@ def parse_options(
     given = ["--help" if word == "--help-all" else word for word in given]
     if run_first:
         given = run_in_front(given)
-    # tyro says what cannot be a number even without console_outputs.
-    with nullcontext() if is_main_rank() else redirect_stderr(io.StringIO()):
+    with _mistakes_told(f"{command} {given[0]}" if given[:1] and given[0] in subcommands else command, given):
         parsed: T = tyro.cli(
             options,
             args=given,
@@ -111,6 +131,41 @@ def parse_options(
         )
     check_fields(parsed)
     return parsed
+
+
+def _subcommands(options: object) -> list[str]:
+    """The names in a union of options, one for each subcommand; none where it is a class."""
+    marks = [mark for part in get_args(options) for mark in getattr(part, "__metadata__", ())]
+    return [mark.name for mark in marks if hasattr(mark, "prefix_name")]
+
+
+@contextmanager
+def _mistakes_told(command: str, given: Sequence[str]) -> Iterator[None]:
+    """What tyro says of mistakes in `given`, with a last line of ours in place of its own; rank 0 alone says it."""
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            yield
+    except SystemExit as end:
+        if end.code and is_main_rank():
+            box = said.getvalue()
+            unknown = box.partition("Unrecognized options:")[2].partition("Perhaps you meant")[0]
+            for flag, advice in _ELSEWHERE.items():
+                if re.search(rf"{flag}(?![\w-])", unknown):
+                    value = next((word for at, word in itertools.pairwise(given) if at == flag), "2")
+                    raise UserError(f"{command} has no {flag}: {advice.format(command, value)}") from None
+            print(_without_footer(box), file=sys.stderr)
+            print(f"every option, with its default and range: stackgan {command} --help-all", file=sys.stderr)
+        raise
+    if is_main_rank():
+        sys.stderr.write(said.getvalue())
+
+
+def _without_footer(box: str) -> str:
+    """tyro's box without its last lines, which name --help: that is the short help here."""
+    lines = box.rstrip().splitlines()
+    last = next((number for number, line in enumerate(lines) if "For full helptext" in line), len(lines))
+    return "\n".join([*lines[: last - 1], *lines[-1:]])
 
 
 def run_in_front(arguments: list[str]) -> list[str]:
@@ -152,6 +207,12 @@ def front_door(main: Callable[[], None]) -> Callable[[], None]:
                 main()
             except OSError as error:
                 check_open_files(error)
+                if error.errno in _NO_ACCESS:
+                    what = f"{error.filename} cannot be used" if error.filename else "a file cannot be used"
+                    raise RankError(
+                        f"{what} ({error.strerror}); mend that, or give another folder, then start the same command "
+                        "again: it goes on where it can"
+                    ) from error
                 if error.errno not in _DISK_FULL:
                     raise
                 where = f" for {error.filename}" if error.filename else ""

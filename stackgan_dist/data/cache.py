@@ -54,7 +54,8 @@ class ShardCache:
         self._folder = CacheFolder(folder, limit_bytes)
         self._patience = patience or Patience()
         self._stream = ObjectStream()
-        self._verified: set[int] = set()
+        self._verified: dict[int, tuple[int, ...]] = {}
+        """Shard -> what its file was when its content was found right."""
         self.is_local = self._source.path is not None
         """Whether the shards lie on a local file system, where nothing is fetched."""
 
@@ -213,10 +214,12 @@ class ShardCache:
         except OSError as error:
             check_open_files(error)
             raise UserError(f"cannot open {url}: {error.strerror}; the index lists it, pack the set again") from error
-        found = os.fstat(file.fileno()).st_size
-        if found != shard.bytes:
-            raise UserError(f"{url} has {found} bytes, the index says {shard.bytes}; pack the set again")
-        if number not in self._verified:
+        found = os.fstat(file.fileno())
+        if found.st_size != shard.bytes:
+            raise UserError(f"{url} has {found.st_size} bytes, the index says {shard.bytes}; pack the set again")
+        # A file that was put in its place, or written to, is looked at again; tars of equal size are common.
+        version = found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+        if self._verified.get(number) != version:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             if digest != shard.sha256:
                 raise UserError(
@@ -224,7 +227,7 @@ class ShardCache:
                     "altered or damaged; pack the set again or restore the file"
                 )
             file.seek(0)
-            self._verified.add(number)
+            self._verified[number] = version
         return file
 
 

@@ -4,6 +4,8 @@ SHA256.tar          a whole, verified shard; readers hold a shared lock on it
 SHA256.BYTES.part   as much as has come of a shard of so many bytes; whoever holds its lock is fetching it
 .lock               held for the moment in which room is counted and made
 
+Whatever else lies there is somebody's own: it neither counts nor goes.
+
 Processes agree by these locks alone (locks.py), and a killed one leaves none. A part counts with all the bytes that
 it will have, so fetches under way are inside the bound; one that nobody holds is the rest of a killed fetch, and is
 continued, or removed when room is needed. What another user has fetched is read like one's own; it goes only where
@@ -13,11 +15,12 @@ the folder's mode allows that.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from pathlib import Path
 from typing import BinaryIO
@@ -25,6 +28,9 @@ from typing import BinaryIO
 from stackgan_dist.data.index import Shard
 from stackgan_dist.machine import user_name
 from stackgan_dist.storage.locks import holding, is_held, open_alone, share
+
+_SHARD = re.compile(r"[0-9a-f]{64}\.tar")
+_PART = re.compile(r"[0-9a-f]{64}\.\d+\.part")
 
 
 class Unavailable(Enum):
@@ -143,7 +149,7 @@ class CacheFolder:
 
     def progress(self) -> frozenset[tuple[str, int]]:
         """Something that changes whenever a fetch gets on, ends or begins."""
-        return frozenset((entry.path.name, entry.bytes) for entry in self._entries("*", lambda _, size: size))
+        return frozenset((entry.path.name, entry.bytes) for entry in [*self._shards(), *self._parts(present=True)])
 
     @contextmanager
     def _counting(self) -> Iterator[None]:
@@ -152,25 +158,29 @@ class CacheFolder:
 
     def _present(self) -> int:
         """Bytes that lie here, not counting what is still to come of the parts."""
-        return sum(entry.bytes for entry in [*self._shards(), *self._entries("*.part", lambda _, size: size)])
+        return sum(entry.bytes for entry in [*self._shards(), *self._parts(present=True)])
 
     def _part(self, shard: Shard) -> Path:
         return self.folder / f"{shard.sha256}.{shard.bytes}.part"
 
     def _shards(self) -> list[_Entry]:
-        return sorted(self._entries("*.tar", lambda _, size: size), key=lambda entry: entry.used_ns)
+        return sorted(self._entries(_SHARD), key=lambda entry: entry.used_ns)
 
-    def _parts(self) -> list[_Entry]:
-        return self._entries("*.part", lambda path, _: int(path.name.split(".")[-2]))
+    def _parts(self, *, present: bool = False) -> list[_Entry]:
+        """With all the bytes that they will have; `present`: with those that are here."""
+        parts = self._entries(_PART)
+        return parts if present else [replace(one, bytes=int(one.path.name.split(".")[1])) for one in parts]
 
-    def _entries(self, pattern: str, counts: Callable[[Path, int], int]) -> list[_Entry]:
+    def _entries(self, names: re.Pattern[str]) -> list[_Entry]:
         found = []
-        for path in self.folder.glob(pattern):
+        for path in self.folder.iterdir():
+            if names.fullmatch(path.name) is None:
+                continue
             try:
                 stat = path.stat()
             except FileNotFoundError:  # another process was quicker
                 continue
-            found.append(_Entry(stat.st_mtime_ns, counts(path, stat.st_size), path))
+            found.append(_Entry(stat.st_mtime_ns, stat.st_size, path))
         return found
 
     def _make_room(self, shard: Shard, *, urgent: bool, keep: Collection[str]) -> int:

@@ -26,7 +26,7 @@ def cached_or_made(
     if where is None:
         return make()
     folder = Folder.at(where)
-    text, digest = _named(identity)
+    digest = _digest(identity)
     name = f"{digest}.pt"
     found = broadcast_bytes(_read(folder, name) if ranks.is_main else None, ranks)
     if found is not None:
@@ -34,9 +34,11 @@ def cached_or_made(
     made = make()
 
     def write() -> None:
+        data = to_bytes(made)
+        about = {"identity": identity, "sha256": hashlib.sha256(data).hexdigest()}
         try:
-            folder.write(name, to_bytes(made))
-            folder.write(f"{digest}.json", (text + "\n").encode())
+            folder.write(name, data)
+            folder.write(f"{digest}.json", (json.dumps(about, sort_keys=True) + "\n").encode())
         except OSError as error:
             raise UserError(f"cannot write {folder.url_of(name)}: {error.strerror}; give another folder") from error
 
@@ -48,23 +50,24 @@ def is_cached(where: FolderLike | None, identity: Mapping[str, Any], ranks: Rank
     """Whether `cached_or_made` would find the tensors of this `identity`; rank 0 looks, and all ranks call it."""
     if where is None:
         return False
-    found = Folder.at(where).exists(f"{_named(identity)[1]}.pt") if ranks.is_main else False
+    found = Folder.at(where).exists(f"{_digest(identity)}.pt") if ranks.is_main else False
     return broadcast_bytes(b"" if found else None, ranks) is not None
 
 
-def _named(identity: Mapping[str, Any]) -> tuple[str, str]:
-    """The identity as text, and the digest that names its files."""
-    text = json.dumps(identity, sort_keys=True)
-    return text, hashlib.sha256(text.encode()).hexdigest()[:32]
+def _digest(identity: Mapping[str, Any]) -> str:
+    """Names the files of an identity."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _read(folder: Folder, name: str) -> bytes | None:
     try:
         data = folder.read(name)
-        from_bytes(data, folder.url_of(name))
+        about = json.loads(folder.read(f"{name.removesuffix('.pt')}.json"))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except UserError as error:
-        print(f"made again: {error}", flush=True)
+    except ValueError:
+        about = None
+    if not isinstance(about, dict) or about.get("sha256") != hashlib.sha256(data).hexdigest():
+        print(f"made again: {folder.url_of(name)} is damaged, or was kept without a digest", flush=True)
         return None
     return data

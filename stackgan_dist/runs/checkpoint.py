@@ -188,16 +188,36 @@ def committed_steps(where: FolderLike) -> list[int]:
     return [step for step in list_steps(folder) if _COMMIT in checkpoint_of(folder, step).names()]
 
 
+class UnreadableError(UserError):
+    """A checkpoint of which nothing is known, since it cannot be read: it may be good."""
+
+
+class NotCommittedError(UserError):
+    """A checkpoint that its writer did not finish."""
+
+
 def find_newest(where: FolderLike, report: Callable[[str], None]) -> FoundCheckpoint | None:
-    """The newest checkpoint in the folder `where` that verifies, or None; `report` gets a line on each one skipped."""
+    """The newest checkpoint in the folder `where` that verifies; `report` gets a line on each one skipped.
+
+    None where nothing was ever committed. Raises UserError where one cannot be read, since going on from an older one
+    would lose steps, and where checkpoints were committed and all are damaged, since starting again would lose all.
+    """
     folder = Folder.at(where)
+    damaged: list[UserError] = []
     for step in reversed(list_steps(folder)):
         try:
             return read_checkpoint(checkpoint_of(folder, step))
-        except StoreError:  # nothing is known about it: going on from an older one would lose steps
+        except (StoreError, UnreadableError):
             raise
         except UserError as error:
             report(f"passed over: {error}")
+            if not isinstance(error, NotCommittedError):
+                damaged.append(error)
+    if damaged:
+        raise UserError(
+            f"{folder} has checkpoints, and none of them is whole; the newest: {damaged[0]}. Bring one back, or, to "
+            "start again from nothing, remove that folder or choose another --run.name"
+        )
     return None
 
 
@@ -212,9 +232,9 @@ def read_checkpoint(where: FolderLike) -> FoundCheckpoint:
     try:
         step, size, sha256 = _parse(folder.read(_COMMIT, _is_record))
     except FileNotFoundError:
-        raise UserError(f"checkpoint {folder} was never committed ({_COMMIT} is missing)") from None
+        raise NotCommittedError(f"checkpoint {folder} was never committed ({_COMMIT} is missing)") from None
     except OSError as error:
-        raise UserError(f"checkpoint {folder} has a {_COMMIT} that cannot be read: {error}") from error
+        raise _unreadable(folder, _COMMIT, error) from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"checkpoint {folder} has an unreadable {_COMMIT}: {error}") from error
     try:
@@ -222,12 +242,18 @@ def read_checkpoint(where: FolderLike) -> FoundCheckpoint:
     except FileNotFoundError:
         raise UserError(f"checkpoint {folder} has lost its {_STATE}") from None
     except OSError as error:
-        raise UserError(f"checkpoint {folder} has a {_STATE} that cannot be read: {error}") from error
+        raise _unreadable(folder, _STATE, error) from error
     if len(data) != size:
         raise UserError(f"checkpoint {folder} has {len(data)} bytes of state, {size} were committed")
     if hashlib.sha256(data).hexdigest() != sha256:
         raise UserError(f"checkpoint {folder} is damaged: its sha256 is not the committed one")
     return FoundCheckpoint(folder.url, step, data)
+
+
+def _unreadable(folder: Folder, name: str, error: OSError) -> UserError:
+    """A folder in the place of a file is damage; all else may pass: permissions, a disk or a network that fails."""
+    kind = UserError if isinstance(error, IsADirectoryError | NotADirectoryError) else UnreadableError
+    return kind(f"checkpoint {folder} has a {name} that cannot be read: {error}")
 
 
 def _parse(record: bytes) -> tuple[int, int, str]:

@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal, TextIO, get_args
 
@@ -40,6 +41,8 @@ Ending = Literal["DONE", "PREEMPTED"]
 ENDINGS: Final[tuple[Ending, ...]] = get_args(Ending)
 """Names of the markers."""
 _CONFIG = "config.json"
+_WRITTEN = (_CONFIG, "checkpoints", "samples", "metrics.jsonl", "words.txt", *ENDINGS)
+"""Names of what a training writes."""
 
 
 @dataclass(frozen=True)
@@ -80,15 +83,21 @@ class RunFolder:
         return self.root.url
 
     @contextmanager
-    def owned(self, patience_s: float = 60.0, lost: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+    def owned(
+        self,
+        patience_s: float = 60.0,
+        lost: Callable[[str], None] = lambda _: None,
+        check: Callable[[], None] = lambda: None,
+    ) -> Iterator[None]:
         """Be the only start that writes here, and remove what a killed one left half written.
 
         Waits `patience_s` for an earlier start that is about to end; raises UserError if it does not, or if the
         folder cannot be written. On an object store `lost` gets a line about who took over a run that
-        seemed to be dead.
+        seemed to be dead. `check` is called before anything here is touched, and may raise.
         """
         if self.is_remote:
             with leased(self.root, ".lock", patience_s, lost):
+                check()
                 shutil.rmtree(self.path, ignore_errors=True)
                 self.path.mkdir(parents=True)
                 with suppress(FileNotFoundError):  # a fresh run has none
@@ -112,8 +121,27 @@ class RunFolder:
             except NoLocksError:
                 lease = leased(self.root, ".lock", patience_s, lost)
             with lease:
+                check()
                 self.root.remove_temporary()
                 yield
+
+    def refuse_foreign(self) -> None:
+        """UserError where something lies here that a training would write over or remove, and that none has written."""
+        names = self.root.names()
+        taken = [name for name in _WRITTEN if name in names]
+        if taken and not self._has_config():
+            raise UserError(
+                f"{self.url} holds {', '.join(taken)}, and no {_CONFIG} of a run: that is something else's; choose "
+                "another --run.name"
+            )
+
+    def _has_config(self) -> bool:
+        try:
+            content = json.loads(self.root.read(_CONFIG))
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
+            return False
+        # That of an exported model says of which step its weights are.
+        return isinstance(content, dict) and {"config", "data"} <= content.keys() and "step" not in content
 
     def _lock(self, handle: TextIO, patience_s: float) -> None:
         deadline = time.monotonic() + patience_s
@@ -147,7 +175,14 @@ class RunFolder:
             if name != ending:
                 self.root.remove(name)
         if ending is not None:
-            self.root.write(ending, (text + "\n").encode())
+            self.root.write(ending, f"{text}, {datetime.now(UTC).isoformat()}\n".encode())
+
+    def marker(self) -> tuple[Ending, bytes] | None:
+        """The marker and what it says, which is another text for every end."""
+        ending = self.ending()
+        with suppress(FileNotFoundError):
+            return None if ending is None else (ending, self.root.read(ending))
+        return None
 
 
 def _spool(url: str) -> Path:

@@ -20,10 +20,10 @@ from PIL import Image
 
 from stackgan_dist.config import RunConfig
 from stackgan_dist.distributed.collectives import sum_over_ranks
-from stackgan_dist.distributed.process_group import Ranks, broadcast_bytes, explained_peer_loss
+from stackgan_dist.distributed.process_group import Ranks, broadcast_bytes, explained_peer_loss, main_first
 from stackgan_dist.distributed.stop import StopRequest
 from stackgan_dist.errors import UserError
-from stackgan_dist.runs.checkpoint import Checkpointer, committed_steps, find_newest, from_bytes
+from stackgan_dist.runs.checkpoint import Checkpointer, FoundCheckpoint, committed_steps, find_newest, from_bytes
 from stackgan_dist.runs.folder import Ending, RunFolder
 from stackgan_dist.runs.loggers import RunState
 from stackgan_dist.runs.metrics import Metric
@@ -138,9 +138,14 @@ def resume(identity: Identity, state: State, folder: RunFolder, ranks: Ranks) ->
     UserError when the checkpoint is of another training.
     """
     messages: list[str] = []
-    found = find_newest(folder.checkpoints, messages.append) if ranks.is_main else None
+    found: list[FoundCheckpoint | None] = [None]
+
+    def look() -> None:
+        found[0] = find_newest(folder.checkpoints, messages.append)
+
     with explained_peer_loss("while starting"):
-        data = broadcast_bytes(found.data if found else None, ranks)
+        main_first(look, ranks)
+        data = broadcast_bytes(found[0].data if found[0] else None, ranks)
     if data is None:
         return 0, messages
     content = from_bytes(data, f"the newest checkpoint of {folder.url}")

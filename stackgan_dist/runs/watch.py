@@ -8,7 +8,13 @@ from collections.abc import Callable, Iterator
 
 from stackgan_dist.distributed.process_group import Ranks, broadcast_bytes
 from stackgan_dist.errors import UserError
-from stackgan_dist.runs.checkpoint import FoundCheckpoint, checkpoint_of, committed_steps, read_checkpoint
+from stackgan_dist.runs.checkpoint import (
+    FoundCheckpoint,
+    UnreadableError,
+    checkpoint_of,
+    committed_steps,
+    read_checkpoint,
+)
 from stackgan_dist.runs.folder import RunFolder
 from stackgan_dist.storage.retry import StoreError
 
@@ -53,7 +59,7 @@ def _look(
             found = read_checkpoint(checkpoint_of(folder.checkpoints, step))
             if not is_known(found):
                 return found, is_done
-        except StoreError:  # nothing is known about the checkpoint: who passed it over would never score it
+        except (StoreError, UnreadableError):  # nothing is known about it; passed over, it would never be scored
             raise
         except UserError as error:
             print(f"passed over: {error}", flush=True)

@@ -9,6 +9,8 @@ These functions are for a URL that comes from a user and is needed once; what is
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from stackgan_dist.storage.store import StoreFiles
 
 Files = LocalFiles | StoreFiles
 """A file system, with the same operations on its keys wherever it is."""
+_ONE_SLASH = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/(?!/)(.*)")
 
 
 def resolve(url: str) -> tuple[Files, str]:
@@ -31,6 +34,15 @@ def resolve(url: str) -> tuple[Files, str]:
     """
     if not url:
         raise UserError("an empty name is no file or folder; give . for the current folder")
+    if url == "~" or url.startswith("~/"):  # a shell leaves it as it is behind a flag's equals sign
+        home = os.path.expanduser(url)  # noqa: PTH111 (Path's own raises where a user has no home)
+        raise UserError(f"{url} was not expanded by the shell; write {home}, or ./{url} for a folder of that name")
+    if (one_slash := _ONE_SLASH.match(url)) is not None:
+        scheme, rest = one_slash.groups()
+        raise UserError(
+            f"{url} is no URL and hardly a path; write {scheme}://{'/' if scheme == 'file' else ''}{rest}, or ./{url} for "
+            "a folder of that name"
+        )
     parts = split_url(url)
     if parts is None:
         scheme, separator, path = url.partition("://") if url.startswith(("file://", "local://")) else ("", "", url)

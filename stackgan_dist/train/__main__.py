@@ -74,8 +74,7 @@ def main() -> None:
                 initial.append(find_initial(config, data.index.text_dim, stage1[0] if stage1 else None))
             # New sentences need it, wherever the run is taken.
             encoder_file = find_file(encoder, encoder_folders) if has_file(encoder) else None
-            owning.enter_context(folder.owned(min(60.0, config.run.timeout_s / 2), stop.ask))
-            folder.mark(None)
+            owning.enter_context(folder.owned(min(60.0, config.run.timeout_s / 2), stop.ask, folder.refuse_foreign))
             if encoder_file is not None:
                 keep_file(encoder, encoder_file, folder.url)
 

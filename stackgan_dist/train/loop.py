@@ -72,8 +72,9 @@ def train(
         step, messages = resume(identity, state, folder, ranks)
         if config.init_from is not None and step == 0:
             messages += start_from(initial, state, folder.root, ranks)
-    if ranks.is_main:
-        folder.write_config(config, data.index)  # only now: a run that refuses to go on keeps its own
+    if ranks.is_main:  # only now: a run that refuses to go on keeps its own
+        folder.mark(None)
+        folder.write_config(config, data.index)
 
     def work() -> Work:
         cost = step_cost(config, data.index.text_dim, stage1[0] if stage1 else None, feed.rows, ranks.device.type)

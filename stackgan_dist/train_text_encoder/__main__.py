@@ -138,8 +138,6 @@ def main() -> None:
 
             def own() -> None:
                 owning.enter_context(folder.owned(min(60.0, run.timeout_s / 2), stop.ask))
-                if not options.evaluate:
-                    folder.mark(None)
 
             main_first(own, ranks)
             if options.evaluate:

@@ -215,6 +215,8 @@ def learn(
     with explained_peer_loss("while starting"):
         learning.rehearse()
         step, messages = resume(identity, learning.engine, folder, ranks)
+    if ranks.is_main:  # only now: a training that refuses to go on keeps its own
+        folder.mark(None)
     kept = Training(
         title="text encoder",
         last_step=learning.recipe.steps,

@@ -402,3 +402,30 @@ def test_a_disk_that_fills_up_makes_the_window_smaller(
             cache.fetch_ahead(3)  # no room, no error
     finally:
         subprocess.run(["umount", "-l", disk], check=True)
+
+
+def test_what_others_keep_in_the_folder_neither_counts_nor_goes(remote: Remote) -> None:
+    remote.cached.mkdir(parents=True)
+    theirs = ("backup-2024.tar", "photos.tar", "movie.iso.123.part", "ubuntu.iso.part", f"{'a' * 64}.tar.gz", "x.tar")
+    for name in theirs:
+        (remote.cached / name).write_bytes(b"somebody's" * 1000)
+        os.utime(remote.cached / name, (0, 0))
+    cache = remote.cache(limit_bytes=2 * SHARD_BYTES)
+    for number in range(COUNT):
+        assert _read(cache, number) == _content(number)[:SHARD_BYTES]
+    ours = {f"{shard.sha256}.tar" for shard in remote.index.shards}
+    kept = {path.name for path in remote.cached.iterdir()}
+    assert kept >= set(theirs)
+    assert len(kept & ours) == 2
+
+
+def test_a_local_shard_that_is_changed_during_a_run_is_noticed(remote: Remote) -> None:
+    cache = ShardCache(str(remote.folder), remote.index, remote.cached, 10**6)
+    for _ in range(2):
+        assert _read(cache, 0) == _content(0)[:SHARD_BYTES]
+    file = remote.folder / "shard-0.tar"
+    other = file.with_name("new")
+    other.write_bytes(_content(1)[:SHARD_BYTES])  # of the same size, as tars often are
+    other.replace(file)
+    with pytest.raises(UserError, match=r"shard-0.tar has sha256 .*: its content was altered or damaged"):
+        cache.open(0)

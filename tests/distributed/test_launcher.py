@@ -83,7 +83,12 @@ def test_a_finished_run_ends_with_zero_and_hangup_is_ignored_under_nohup(packed:
         _until(tmp_path, "step 2/")
         process.send_signal(signal.SIGHUP)
         assert process.wait(START_S) == 0, (tmp_path / "log").read_text()
-    assert (tmp_path / "runs" / "one" / "DONE").exists()
+    done = (tmp_path / "runs" / "one" / "DONE").read_bytes()
+
+    with _started([*command[1:], "--training.learning-rate", "0.5"], tmp_path) as process:
+        assert process.wait(START_S) == EXIT_USER_ERROR
+    assert "another configuration" in (tmp_path / "log").read_text()
+    assert (tmp_path / "runs" / "one" / "DONE").read_bytes() == done, "the run is done as before"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

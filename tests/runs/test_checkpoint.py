@@ -146,12 +146,33 @@ def test_missing_files_are_named_and_passed_over(run: Run) -> None:
     assert ["never committed" in run.said[0], "lost its state.pt" in run.said[1]] == [True, True]
 
 
-def test_all_damaged_means_none(run: Run) -> None:
+def test_all_damaged_is_no_fresh_start(run: Run) -> None:
     run.save(1, 2)
     for step in (1, 2):
         run.file(step, "state.pt").write_bytes(b"")
-    assert run.newest() is None
+    with pytest.raises(UserError, match=r"none of them is whole; the newest: .*step-000000002 has 0 bytes of state"):
+        run.newest()
     assert len(run.said) == 2
+    for step in (1, 2):  # as a first save that was killed leaves it
+        run.file(step, "commit.json").unlink()
+    assert run.newest() is None
+
+
+@pytest.mark.parametrize("name", ["commit.json", "state.pt"])
+def test_what_cannot_be_read_is_not_passed_over(run: Run, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """An older one would be gone on from, and this one removed; it may be whole."""
+    run.save(1, 2)
+    read = Folder.read
+
+    def failing(folder: Folder, what: str, *arguments: Any) -> bytes:
+        if what == name and "000000002" in folder.url:
+            raise OSError(116, "Stale file handle")
+        return read(folder, what, *arguments)
+
+    monkeypatch.setattr(Folder, "read", failing)
+    with pytest.raises(UserError, match="Stale file handle"):
+        run.newest()
+    assert run.said == []
 
 
 def test_a_record_of_a_directory_is_no_crash(run: Run) -> None:

@@ -139,10 +139,10 @@ def test_a_url_that_a_store_would_read_otherwise_is_refused(url: str, message: s
 
 
 def test_a_local_path_is_no_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not a chain of file systems, not a home, not a scheme."""
+    """Not a chain of file systems, not a home that would be expanded, not a scheme."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    for name in ("memory::file", "~", "~root", "file:x", "s3:", "a%20b", "$HOME"):
+    for name in ("memory::file", "./~", "~root", "file:x", "s3:", "a%20b", "$HOME"):
         (Folder.at("runs") / name).write("file", name.encode())
         Folder.at(name).write("file", name.encode())
         assert (tmp_path / name / "file").read_bytes() == (tmp_path / "runs" / name / "file").read_bytes()
@@ -213,3 +213,19 @@ def test_parents() -> None:
         ("s3://bucket", "s3://bucket"),
     ]:
         assert Folder.at(url).parent.url == parent
+
+
+def test_what_hardly_means_a_folder_of_that_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind `--flag=` no shell expands ~, and s3:/bucket would be a folder of this machine."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=rf"~/runs was not expanded by the shell; write {tmp_path}/runs, or \./~/runs"):
+        Folder.at("~/runs")
+    with pytest.raises(UserError, match="not expanded"):
+        Folder.at("~")
+    assert Folder.at("./~/runs").path == Path("./~/runs")
+    for url, meant in (("s3:/bucket/runs", "s3://bucket/runs"), ("file:/tmp/x", "file:///tmp/x"), ("gs:/b", "gs://b")):
+        with pytest.raises(UserError, match=rf"{url} is no URL and hardly a path; write {meant}, or \./{url}"):
+            Folder.at(url)
+    for name in ("a:b/c", "./s3:/x", "C:", "exp:1"):
+        assert Folder.at(name).path is not None

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import json
 import re
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -55,7 +56,7 @@ def config(packed: Path, tmp_path: Path) -> Config:
 def test_a_run_ends_with_a_checkpoint_and_a_marker(config: Config) -> None:
     ending, run = _train(config)
     assert ending == "DONE"
-    assert (run / "DONE").read_text() == "step 5 of 5\n"
+    assert (run / "DONE").read_text().startswith("step 5 of 5, ")
     assert committed_steps(str(run / "checkpoints")) == [2, 4, 5]
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5]
@@ -102,7 +103,7 @@ def test_a_stop_while_waiting_for_data_saves_what_was_done(config: Config, monke
     assert ending == "PREEMPTED"
     assert time.monotonic() - began < 12
     assert committed_steps(str(run / "checkpoints")) == [2, 3]
-    assert (run / "PREEMPTED").read_text() == "step 3 of 5\n"
+    assert (run / "PREEMPTED").read_text().startswith("step 3 of 5, ")
 
 
 def test_a_run_that_is_done_stays_as_it_is(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,11 +157,16 @@ def test_damage_costs_steps_and_nothing_else(
     before = final_state(run)
     for step in damaged:
         (run / "checkpoints" / f"step-{step:09d}" / "state.pt").write_bytes(b"")
+    if len(damaged) == 3:
+        with pytest.raises(
+            UserError, match=r"none of them is whole; .* remove that folder or"
+        ):
+            _train(config)
+        shutil.rmtree(run / "checkpoints")
     assert _train(config)[0] == "DONE"
-    said = capsys.readouterr().out
-    for step in damaged:
-        assert f"step-{step:09d} has 0 bytes of state" in said
     if len(damaged) < 3:
+        said = capsys.readouterr().out
+        assert all(f"step-{step:09d} has 0 bytes of state" in said for step in damaged)
         assert f"resumed at step {damaged[0] - (2 if damaged[0] == 4 else 1)}," in said
     assert_equal(final_state(run), before)
     rows = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -354,3 +360,30 @@ class TestFaultsOfWhatIsShown:
         monkeypatch.setattr(loop.FixedSamples, "grid", lambda *a: order.append("grid") or grid(*a))
         _train(config)
         assert order == ["save 2", "grid", "save 4", "grid", "save 5", "grid"]
+
+
+@pytest.mark.parametrize("theirs", ["checkpoints/step-000000500/state.pt", "DONE/list.txt", "words.txt", "config.json"])
+def test_a_folder_of_something_else_is_left_as_it_is(config: Config, tmp_path: Path, theirs: str) -> None:
+    folder = RunFolder(str(tmp_path / "project"))
+    file = tmp_path / "project" / theirs
+    file.parent.mkdir(parents=True)
+    file.write_text("somebody's")
+    (tmp_path / "project" / ".draft.tmp").write_text("somebody's")
+    with (
+        pytest.raises(UserError, match=rf"holds {theirs.partition('/')[0]}, and no config.json of a run"),
+        folder.owned(1, check=folder.refuse_foreign),
+    ):
+        pass
+    assert file.read_text() == "somebody's"
+    assert (tmp_path / "project" / ".draft.tmp").exists()
+
+
+def test_a_refused_start_leaves_the_marker(config: Config) -> None:
+    _, run = _train(config)
+    before = (run / "DONE").read_bytes()
+    other = dataclasses.replace(config, training=dataclasses.replace(config.training, learning_rate=0.5))
+    with pytest.raises(UserError, match="another configuration"):
+        _train(other)
+    assert (run / "DONE").read_bytes() == before
+    assert _train(config)[0] == "DONE"
+    assert (run / "DONE").read_bytes() != before
