@@ -12,6 +12,8 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,7 +21,7 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor
 
-from stackgan_dist.classifiers.classifier import NetworkClassifier, load_classifier
+from stackgan_dist.classifiers.classifier import NetworkClassifier, load_classifier, read_record
 from stackgan_dist.classifiers.fine_tuning import FineTuning
 from stackgan_dist.classifiers.labelled_pictures import LabelledPictures
 from stackgan_dist.classifiers.linear_head import fit_head
@@ -34,11 +36,16 @@ from stackgan_dist.overlap import made_ahead
 from stackgan_dist.ranges import Range, Seed, Timeout
 from stackgan_dist.runs.checkpoint import to_bytes
 from stackgan_dist.storage.files import write_bytes
+from stackgan_dist.storage.output_folder import on_this_disk
 
 _PROTOCOLS = {
     "test": "fine-tuned on the test classes, those that scores draw pictures for, as in the paper's protocol",
     "train": "fine-tuned on the training classes, unlike the paper's protocol, which takes the test classes",
 }
+
+_RECORD = ".json"
+_NOT_RECORDED = ("data", "out", "overwrite", "timeout_s")
+"""Options that do not decide what the file becomes, or are recorded otherwise."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,11 @@ class Options:
     network: str = "efficientnet-lite0"
     """The network to start from: efficientnet-lite0, or an Inception-v3 weights file, as for --classifier."""
     out: str | None = None
-    """The file to write. The default is classifiers/DATA-SPLIT.pt."""
+    """The file to write, which is new; a .json of the same name, which says what it is, is written beside it. The
+    default is classifiers/DATA-SPLIT.pt."""
+    overwrite: bool = False
+    """Replace the file and the .json beside it where they exist. Scores that were made with the old file say so by its
+    digest, and cannot be made again without it."""
     held_out: Annotated[float, Range(above=0, below=1)] = 0.2
     """The share of the pictures that it does not learn from, to be tested on."""
     views: Annotated[int, Range(at_least=1)] = 4
@@ -81,10 +92,12 @@ def main() -> None:
     options = parse_options(Options, "train_classifier", __doc__)
     packed = open_packed(DataConfig(url=options.data), options.image_size, options.split)
     LabelledPictures(packed.captions(), options.image_size, 1, options.held_out, options.seed)
-    _base(options, "cpu")
-    out = Path(options.out or f"classifiers/{packed.index.name}-{options.split}.pt")
+    settings = _settings(options, packed, _base(options, "cpu"))
+    out = _out(options, packed)
 
     with process_group(options.timeout_s) as ranks:
+        if not options.overwrite:
+            main_first(lambda: _check_new(out, settings), ranks)
         one_thread_per_rank(ranks)
         base = _base(options, ranks.device)
         pictures = LabelledPictures(
@@ -103,7 +116,7 @@ def main() -> None:
             _train_all_layers(options, base, pictures, numbers[~held_out], ranks)
             _, features, labels, held_out = _look_at_all(pictures, base, 1, ranks)
         right, tested = _tested(base, features[held_out], labels[held_out], ranks)
-        main_first(lambda: _write(out, base, _record(options, packed, base, right, tested)), ranks)
+        main_first(lambda: _write(out, base, _record(settings, right, tested)), ranks)
 
         if ranks.is_main:
             print(f"{right / max(tested, 1):.1%} of {tested:,} held-out pictures of {packed.url} classified correctly")
@@ -112,6 +125,32 @@ def main() -> None:
             layers += f" and all from {options.epochs} more" if options.epochs else ""
             print(f"  learned {layers} of each of the other {len(pictures) - tested:,} pictures")
             print(f"  {_PROTOCOLS[options.split]}\n  use it: --classifier '{out}{_query(options.network)}'")
+
+
+def _out(options: Options, packed: PackedSet) -> Path:
+    """The file to write; UserError where --out cannot be one."""
+    default = f"classifiers/{packed.index.name}-{options.split}.pt"
+    out = on_this_disk(options.out or default, "--out", "--classifier reads files of a disk")
+    if out.is_dir():
+        raise UserError(f"--out {out} is a folder; give the file to write, such as {out / 'birds.pt'}")
+    if out.suffix.lower() == _RECORD:
+        raise UserError(f"--out {out} is the name of what is recorded beside the weights; give one that ends in .pt")
+    return out
+
+
+def _check_new(out: Path, settings: Mapping[str, Any]) -> None:
+    """UserError where the weights, or something else in the place of what is recorded beside them, are there already.
+
+    A record of these very settings without weights is what a call left that was killed before it wrote them.
+    """
+    record = out.with_suffix(_RECORD)
+    there = [str(file) for file in (out, record) if os.path.lexists(file)]
+    begun = {name: value for name, value in read_record(out).items() if name in settings}
+    if there and not (there == [str(record)] and begun == json.loads(json.dumps(settings))):
+        raise UserError(
+            f"{' and '.join(there)} would be replaced, and scores are bound to a classifier's very file; give another "
+            "--out, or say --overwrite"
+        )
 
 
 def _base(options: Options, device: torch.device | str) -> NetworkClassifier:
@@ -168,31 +207,38 @@ def _tested(base: NetworkClassifier, features: Tensor, labels: Tensor, ranks: Ra
     return int(counts[0]), int(counts[1])
 
 
-def _record(options: Options, packed: PackedSet, base: NetworkClassifier, right: int, tested: int) -> dict[str, Any]:
+def _record(settings: Mapping[str, Any], right: int, tested: int) -> dict[str, Any]:
     """What is recorded about the file, beside it and in every score made with it."""
     return {
         "held_out_accuracy": right / max(tested, 1),
         "held_out_pictures": tested,
+        **settings,
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _settings(options: Options, packed: PackedSet, base: NetworkClassifier) -> dict[str, Any]:
+    """All that decides what the file becomes."""
+    return {
         "protocol": _PROTOCOLS[options.split],
         "data": packed.index.name,
         "data_digest": packed.index.digest,
         "classes": list(packed.index.classes),
         "started_from": base.weights_sha256,
-        **{name: value for name, value in asdict(options).items() if name not in ("data", "out", "timeout_s")},
-        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **{name: value for name, value in asdict(options).items() if name not in _NOT_RECORDED},
     }
 
 
 def _write(out: Path, base: NetworkClassifier, record: dict[str, Any]) -> None:
-    """The weights as a bare state dict, and the record beside them."""
+    """The weights as a bare state dict, and before them the record beside them: weights are never there without it."""
     state = base.module.state_dict()
     weights = {name: value.cpu().contiguous() for name, value in state.items() if not name.startswith("AuxLogits.")}
     data = to_bytes(weights)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(str(out), data)
         record = {**record, "weights_sha256": hashlib.sha256(data).hexdigest()}
-        write_bytes(str(out.with_suffix(".json")), (json.dumps(record, indent=1) + "\n").encode())
+        write_bytes(str(out.with_suffix(_RECORD)), (json.dumps(record, indent=1) + "\n").encode())
+        write_bytes(str(out), data)
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror}; give another file with --out") from error
 

@@ -21,6 +21,7 @@ from stackgan_dist.export.onnx import Difference, compare, example_inputs, to_on
 from stackgan_dist.models import Generator, ModelConfig, Stage2Generator, build_generator
 from stackgan_dist.runs.exported import CONFIG, WEIGHTS
 from stackgan_dist.runs.score_rows import append_score
+from stackgan_dist.storage.folder import Folder
 
 sys.path.append(str(Path(__file__).parents[1] / "examples"))
 
@@ -239,3 +240,88 @@ def test_safetensors_are_the_weights_of_the_run(
         assert found.keys() == expected.keys()
         for name, value in expected.items():
             assert torch.equal(found[name], value.float() if value.is_floating_point() else value)
+
+
+class TestOverwrite:
+    def _refused(
+        self, patch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], out: Path, *arguments: object
+    ) -> str:
+        """The message of a call that changes nothing and begins no work."""
+        before = {file.name: file.read_bytes() for file in out.iterdir()}
+        with patch.context() as no_work:
+            no_work.setattr(export, "load_trained", lambda *_, **__: pytest.fail("the work starts"))
+            with pytest.raises(SystemExit):
+                _export(no_work, "RUN", "--overwrite", "--out", out, *arguments)
+        assert before == {file.name: file.read_bytes() for file in out.iterdir()}
+        return capsys.readouterr().err
+
+    def test_files_of_a_project_stay(
+        self,
+        three_runs: tuple[Path, Path, Path],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        mine = {"README.md": b"mine", "config.json": b'{"format": "mine"}', "words.txt": b"mine", "samples.png": b""}
+        for name, content in mine.items():
+            (tmp_path / name).write_bytes(content)
+        for _ in range(2):
+            _export(monkeypatch, three_runs[1], "--to", "safetensors", "--overwrite", "--out", tmp_path)
+        assert _tensors(tmp_path / WEIGHTS)
+        assert mine == {name: (tmp_path / name).read_bytes() for name in mine}
+        capsys.readouterr()
+        message = self._refused(monkeypatch, capsys, tmp_path)
+        assert "holds README.md, config.json, model.safetensors, samples.png, words.txt, which would be" in message
+        for name in ("model.safetensors", "model.onnx"):
+            (tmp_path / name).write_bytes(b"of somebody else")
+            message = self._refused(monkeypatch, capsys, tmp_path, "--to", name.partition(".")[2])
+            assert f"holds {name}, which would be replaced, and nothing there says" in message
+
+    def test_an_earlier_export_is_replaced_and_the_rest_stays(
+        self,
+        three_runs: tuple[Path, Path, Path],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        out = tmp_path / "model"
+        encoder = "char-cnn-rnn-0123456789abcdef.pt"
+        _export(monkeypatch, three_runs[1], "--out", out, "--texts", 1)
+        for name in ("notes.txt", "model.onnx", encoder):
+            (out / name).write_bytes(b"")
+        assert "names its model.safetensors" in self._refused(monkeypatch, capsys, out, "--to", "safetensors")
+        card = (out / "README.md").read_bytes()
+        _export(monkeypatch, three_runs[2], "--out", out, "--texts", 1, "--overwrite")
+        assert (out / "README.md").read_bytes() != card
+        assert sorted(file.name for file in out.iterdir()) == [
+            "README.md", "config.json", "model.onnx", "model.safetensors", "notes.txt", "samples.png", "words.txt",
+        ]  # fmt: skip
+
+    def test_what_a_stopped_call_left_is_replaced(
+        self, three_runs: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        arguments = [three_runs[1], "--out", tmp_path, "--texts", 1]
+        write = Folder.write
+
+        def stopped(folder: Folder, name: str, data: bytes) -> None:
+            if name == CONFIG:
+                raise KeyboardInterrupt
+            write(folder, name, data)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Folder, "write", stopped)
+            with pytest.raises(SystemExit):
+                _export(patch, *arguments)
+        (tmp_path / WEIGHTS).unlink()  # as where a call that replaces is stopped between two files
+        assert {file.name for file in tmp_path.iterdir()} >= {"README.md", "words.txt"}
+        _export(monkeypatch, *arguments, "--overwrite")
+        assert sorted(file.name for file in tmp_path.iterdir()) == [
+            "README.md", "config.json", "model.safetensors", "samples.png", "words.txt",
+        ]  # fmt: skip
+
+    def test_weights_alone_become_a_folder(
+        self, three_runs: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        _export(monkeypatch, three_runs[1], "--out", tmp_path / "a", "--to", "safetensors")
+        _export(monkeypatch, three_runs[1], "--out", tmp_path / "a", "--texts", 1, "--overwrite")
+        assert stackgan_dist.load(tmp_path / "a").step == 5

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import shutil
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +35,7 @@ from stackgan_dist.runs.trained import load_trained
 from stackgan_dist.scores import __main__ as scores
 from stackgan_dist.scores.rows import ROWS
 from stackgan_dist.scores.subject import Subject, open_subject
+from stackgan_dist.storage.folder import Folder
 
 FEW_PICTURES = ["--diversity-sentences", 5, "--diversity-pictures", 2]
 """Of the scores that compare the pictures of one sentence; by ones of four pictures, several batches for two ranks."""
@@ -152,6 +155,45 @@ class TestGenerate:
         assert before == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
         _generate(monkeypatch, *arguments, "--count", 1, "--overwrite", SENTENCES[1])
         assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["000-000.png", "grid.png", "notes.txt"]
+
+    def test_pictures_of_others_with_the_same_names_are_not_replaced(
+        self, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for name in ("grid.png", "000-000.png"):
+            out = tmp_path / name.partition(".")[0]
+            out.mkdir()
+            Image.new("RGB", (8, 8)).save(out / name)
+            before = (out / name).read_bytes()
+            with pytest.raises(SystemExit):
+                _generate(monkeypatch, "--run", run / "stage1", "--out", out, "--overwrite", SENTENCES[0])
+            assert f"holds {name}, which would be replaced" in capsys.readouterr().err
+            assert {path.name: path.read_bytes() for path in out.iterdir()} == {name: before}
+
+    def test_what_was_written_until_sigterm_is_not_taken_for_all(
+        self, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        arguments = ["--run", run / "stage1", "--out", tmp_path / "out", "--count", 4]
+        write = Folder.write
+
+        def stopped(folder: Folder, name: str, data: bytes) -> None:
+            if name == "000-002.png":
+                os.kill(os.getpid(), signal.SIGTERM)
+            write(folder, name, data)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Folder, "write", stopped)
+            with pytest.raises(SystemExit):
+                _generate(patch, *arguments, SENTENCES[0])
+        assert len(list((tmp_path / "out").glob("*.png"))) == 2
+        monkeypatch.setattr(
+            "sys.argv", ["scores", "--pictures", str(tmp_path / "out"), "--against", str(tmp_path / "out")]
+        )
+        with pytest.raises(SystemExit):
+            scores.main()
+        assert "may be a part of them" in capsys.readouterr().err
+        _generate(monkeypatch, *arguments, "--overwrite", SENTENCES[0])
+        names = [*(f"000-{number:03d}.png" for number in range(4)), "grid.png"]
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
 
     def test_a_picture_says_what_it_is(self, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         sentences = [SENTENCES[0], "ein roter Vogel, 红色的鸟, a red bird"]
@@ -451,6 +493,19 @@ def test_all_scores_say_how_they_were_made(run: Path, packed: Path, monkeypatch:
     assert one["r precision protocol"]["wrong_captions"] == 9
     assert one["r precision classifier"] == "efficientnet-lite0"
     assert one["r precision captions_digest"] == load_index(str(packed / "test" / "76")).digest
+
+
+def test_r_precision_takes_as_many_sentences_as_there_are(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--samples", 12, "--splits", 1, "--batch-size", 12, "--kernel-block", 12, *FEW_CANDIDATES[:2]]
+    one = _score(monkeypatch, scores, run / "stage1", *arguments, "--wrong-pool", 30)
+    wrong = one["r precision wrong_sentences"]
+    assert 1 <= wrong < 30
+    assert one["r precision protocol"]["wrong_captions"] == 99
+    said = f"only {wrong} other sentences to hold it against, not 99: chance is {1 / (1 + wrong):.1%}"
+    assert one["r precision notes"][-1] == said
+    assert f"chance {1 / (1 + wrong):.1%})" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("_small_passes")

@@ -184,3 +184,89 @@ def test_wrong_options_are_user_errors(
 ) -> None:
     with pytest.raises(UserError, match=message):
         _train(monkeypatch, "--data", packed, "--image-size", 64, *arguments)
+
+
+def _work_starts(*_: object) -> None:
+    raise AssertionError("the work starts")
+
+
+@pytest.fixture
+def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_classifier, "_look_at_all", _work_starts)
+
+
+@pytest.mark.usefixtures("no_work")
+def test_files_that_are_there_are_replaced_only_when_told_to(
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--data", packed, "--image-size", 64]
+    with small_classifier():
+        for there, out in (
+            ("thesis.tex", ["--out", "thesis.tex"]),
+            ("thesis.json", ["--out", "thesis.tex"]),
+            ("classifiers/painted-test.pt", []),
+            ("classifiers/painted-test.json", []),
+        ):
+            file = tmp_path / there
+            file.parent.mkdir(exist_ok=True)
+            file.write_text("mine")
+            with pytest.raises(UserError, match=rf"{there} would be replaced.*give another --out, or say --overwrite"):
+                _train(monkeypatch, *arguments, *out)
+            with pytest.raises(AssertionError, match="the work starts"):
+                _train(monkeypatch, *arguments, *out, "--overwrite")
+            assert file.read_text() == "mine"
+            file.unlink()
+        with pytest.raises(AssertionError, match="the work starts"):
+            _train(monkeypatch, *arguments)
+
+
+@pytest.mark.usefixtures("no_work")
+def test_what_a_killed_call_left_does_not_keep_the_same_call_from_starting_again(
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`reproduce` calls it again without looking."""
+    out = tmp_path / "birds.pt"
+
+    def work(*_: object) -> Any:
+        monkeypatch.setattr(train_classifier, "write_bytes", killed_at_the_second)
+        return (torch.empty(0), torch.empty(0, 1280), torch.empty(0).long(), torch.empty(0).bool())
+
+    written: list[str] = []
+    write_bytes = train_classifier.write_bytes
+
+    def killed_at_the_second(url: str, data: bytes) -> None:
+        if written:
+            raise KeyboardInterrupt
+        write_bytes(url, data)
+        written.append(url)
+
+    arguments = ["--data", packed, "--image-size", 64, "--out", out]
+    with small_classifier(), monkeypatch.context() as patch:
+        patch.setattr(train_classifier, "_look_at_all", work)
+        patch.setattr(train_classifier, "fit_head", lambda *_: ())
+        patch.setattr(classifier.NetworkClassifier, "replace_last_layer", lambda *_: None)
+        patch.setattr(train_classifier, "_tested", lambda *_: (1, 2))
+        with pytest.raises(KeyboardInterrupt):
+            _train(monkeypatch, *arguments)
+    assert written == [str(tmp_path / "birds.json")]  # weights never lie there without a record
+    with small_classifier():
+        with pytest.raises(AssertionError, match="the work starts"):
+            _train(monkeypatch, *arguments)
+        with pytest.raises(UserError, match=r"birds.json would be replaced"):
+            _train(monkeypatch, *arguments, "--seed", 1)
+
+
+@pytest.mark.usefixtures("no_work")
+def test_files_that_cannot_be_a_classifier_s(packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for out, message in (
+        ("s3://bucket/birds.pt", "--out is s3://bucket/birds.pt, which is not on a disk of this machine; --classifier"),
+        (tmp_path, "is a folder; give the file to write"),
+        ("birds.json", "give one that ends in .pt"),
+    ):
+        with small_classifier(), pytest.raises(UserError, match=message):
+            _train(monkeypatch, "--data", packed, "--image-size", 64, "--out", out)
+    with small_classifier(), pytest.raises(AssertionError, match="the work starts"):
+        _train(monkeypatch, "--data", packed, "--image-size", 64, "--out", f"file://{tmp_path}/birds.pt")
+    assert list(tmp_path.iterdir()) == []

@@ -8,7 +8,7 @@ with text, noise and any number of rows as inputs; safetensors the weights alone
 from __future__ import annotations
 
 import dataclasses
-import re
+import json
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -32,12 +32,15 @@ from stackgan_dist.runs.exported import CARD, CONFIG, SAMPLES, WEIGHTS, to_confi
 from stackgan_dist.runs.score_rows import recorded_scores
 from stackgan_dist.runs.trained import Trained, load_trained
 from stackgan_dist.storage.folder import Folder
-from stackgan_dist.storage.output_folder import check_output, output_folder
+from stackgan_dist.storage.output_folder import check_output, claim_among, output_folder
 from stackgan_dist.text.files import find_file, has_file, keep_file
 
 _ONNX = "model.onnx"
-_FILES = re.compile(rf"{CONFIG}|{WEIGHTS}|{CARD}|{SAMPLES}|{_ONNX}|{WORDS_NAME}")
-"""What a call writes."""
+_FILES = {"onnx": {_ONNX}, "safetensors": {WEIGHTS}, "folder": {CONFIG, WEIGHTS, CARD, SAMPLES, WORDS_NAME}}
+"""What a call writes, by --to; with folder, the text encoder's file too, which is called by its content."""
+_CALL = "export --to"
+_MARK = b"stackgan_dist"
+"""What the metadata of weights and networks are filed under."""
 _COMPARED = 5
 """Pictures that onnxruntime and torch are compared by; another number than it was exported with."""
 _CELL = 128
@@ -56,7 +59,7 @@ class Options:
     out: str | None = None
     """The folder or URL for it, empty or new. The default is a new one in the run, such as exported/0001-step-1500."""
     overwrite: bool = False
-    """Replace what an earlier call wrote to --out; other files there stay."""
+    """Replace what an earlier call with the same --to wrote to --out; other files there stay."""
     weights: Literal["ema", "raw"] = "ema"
     """ema takes the generator's moving average, raw its weights as they were at the last step."""
     sentences: tuple[str, ...] = ()
@@ -78,6 +81,7 @@ def main() -> None:
     options = parse_options(Options, "export", __doc__, run_first=True)
     out = None if options.out is None else Folder.at(options.out)
     check_output(out, overwrite=options.overwrite)
+    replaced = _of_earlier_call(out, options.to) if out is not None and options.overwrite else frozenset()
     trained = load_trained(options.run, print, raw=options.weights == "raw")
     if options.sentences:
         check_sentences(options.sentences)
@@ -103,8 +107,9 @@ def main() -> None:
         out,
         trained.folder.root / "exported",
         f"step {trained.step} {'' if options.to == 'folder' else options.to}",
-        lambda name: _FILES.fullmatch(name) is not None or has_file(name.rpartition(".")[0]),
+        replaced.__contains__,
         overwrite=options.overwrite,
+        call=f"{_CALL} {options.to}",
     ) as folder:
         if options.to == "folder" and has_file(encoder):
             keep_file(encoder, find_file(encoder, (trained.folder.root, trained.config.data.url)), folder)
@@ -112,6 +117,59 @@ def main() -> None:
             folder.write(name, content)
     size = sum(map(len, files.values()))
     print(f"{trained.checkpoint} ({trained.kind}) exported, {size / 1e6:,.1f} MB: {folder}")
+
+
+def _of_earlier_call(out: Folder, to: str) -> frozenset[str]:
+    """The files in `out` that a call with the same --to wrote.
+
+    Raises UserError where one would be replaced that none wrote: the names are common ones.
+    """
+    names = frozenset(out.names())
+    there = sorted(names & _FILES[to])
+    if not there:
+        return frozenset()
+    is_folder = CONFIG in names and _is_config(_content(out, CONFIG))
+    if to == "safetensors" and is_folder:
+        raise UserError(
+            f"{out} is an exported model, whose {CONFIG} names its {WEIGHTS} by their sha256; give another --out for "
+            "the weights alone"
+        )
+    if to == "folder":
+        claim = claim_among(names)
+        is_part = claim is not None and _content(out, claim) == f"{_CALL} folder".encode()
+        is_begun = CONFIG not in names and (there == [WEIGHTS] or claim is not None)  # as older versions left it
+        is_ours = is_folder or is_part or (is_begun and _is_ours(out, WEIGHTS))
+    else:
+        is_ours = _is_ours(out, there[0])
+    if not is_ours:
+        raise UserError(
+            f"{out} holds {', '.join(there)}, which would be replaced, and nothing there says that an earlier call "
+            f"with --to {to} wrote it; give another folder with --out, or move it away"
+        )
+    encoders = {name for name in names if has_file(name.rpartition(".")[0])} if to == "folder" else set()
+    return frozenset(there) | encoders
+
+
+def _is_config(content: bytes) -> bool:
+    """Whether a config.json is that of an exported model, of any version."""
+    try:
+        fields = json.loads(content)
+    except ValueError:
+        return False
+    return isinstance(fields, dict) and fields.get("format") == _MARK.decode()
+
+
+def _is_ours(out: Folder, name: str) -> bool:
+    """Whether an ONNX or a safetensors file has metadata of this package."""
+    return _MARK in _content(out, name)
+
+
+def _content(out: Folder, name: str) -> bytes:
+    """Of a file; nothing where it is none, or cannot be read."""
+    try:
+        return out.read(name)
+    except OSError:
+        return b""
 
 
 def _about(trained: Trained) -> dict[str, Any]:

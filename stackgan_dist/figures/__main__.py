@@ -8,6 +8,7 @@ call's own.
 from __future__ import annotations
 
 import dataclasses
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -42,7 +43,8 @@ from stackgan_dist.storage.output_folder import check_output, output_folder
 
 _WORDS = 5
 _BATCH = 64
-_FILES = frozenset({"stages.png", "noises.png", "interpolation.png", "word.png", "nearest.png", "index.html"})
+_PAGE, _TITLE = "index.html", "Figures of"
+_FILES = frozenset({"stages.png", "noises.png", "interpolation.png", "word.png", "nearest.png", _PAGE})
 """What a call writes."""
 
 
@@ -75,7 +77,8 @@ class Options:
     """The folder or URL to write to, empty or new. The default is a new one in the run, such as
     figures/0001-step-42000-ema."""
     overwrite: bool = False
-    """Replace the figures that an earlier call wrote to --out; other files there stay."""
+    """Replace the figures that an earlier call wrote to --out; other files there stay, and an index.html of anything
+    else is refused."""
     weights: Literal["ema", "raw"] = "ema"
     """ema takes the generator's moving average, raw its weights as they were at the last step."""
     device: str = default_device()
@@ -90,6 +93,8 @@ def main() -> None:
         raise UserError("--sentences has 1 sentence, it needs 2 or more: a figure goes from one to another")
     out = None if options.out is None else Folder.at(options.out)
     check_output(out, overwrite=options.overwrite)
+    if out is not None and options.overwrite:
+        _check_ours(out)
     trained = load_trained(options.run, print, raw=options.weights == "raw")
     device = usable_device(options.device)
     painter = Painter(trained.generator(device), trained.config.model, options.seed)
@@ -128,10 +133,24 @@ def main() -> None:
     ) as folder:
         for figure in figures:
             folder.write(f"{figure.name}.png", to_png(figure.picture, {"title": figure.title, **facts}))
-        folder.write("index.html", page(f"Figures of {options.run}", facts, figures, missing).encode())
-    print(f"{len(figures)} figures by {trained.checkpoint}; all of them: {folder.url_of('index.html')}")
+        folder.write(_PAGE, page(f"{_TITLE} {options.run}", facts, figures, missing).encode())
+    print(f"{len(figures)} figures by {trained.checkpoint}; all of them: {folder.url_of(_PAGE)}")
     for reason in missing:
         print(f"  {reason}")
+
+
+def _check_ours(out: Folder) -> None:
+    """UserError where a call would replace a page that no earlier one wrote: many folders have an index.html."""
+    if not out.exists(_PAGE):
+        return
+    content = b""
+    with suppress(OSError):  # it is a folder, or cannot be read
+        content = out.read(_PAGE)
+    if f"<title>{_TITLE} ".encode() not in content:
+        raise UserError(
+            f"{out} holds {_PAGE}, which would be replaced, and no earlier call of `figures` wrote it; give another "
+            "folder with --out, or move it away"
+        )
 
 
 def _sentences(options: Options, trained: Trained) -> list[Sentence]:

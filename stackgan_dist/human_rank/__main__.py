@@ -34,7 +34,8 @@ class Build:
     """Generate the pictures of a study. Under torchrun, ranks divide them among themselves."""
 
     out: str
-    """The folder for the study; ranks on several nodes must share it."""
+    """The folder for the study, empty or new; ranks on several nodes must share it. What a build that was stopped left
+    there is replaced."""
     runs: tuple[str, ...] = ()
     """Two runs or more, as `generate --run` takes them: folders or checkpoints."""
     pictures: tuple[str, ...] = ()
@@ -120,7 +121,7 @@ class Report:
     csv: str | None = None
     """Also write every vote to this file, one per line."""
     json: str | None = None
-    """Also write the study and every vote to this file."""
+    """Also write the study and every vote to this file, which is not the study's own study.json."""
     codes: bool = False
     """Also list the completion codes of raters who are done."""
 
@@ -179,13 +180,15 @@ def build(options: Build) -> None:
     """Choose sentences, generate, write the study."""
     from stackgan_dist.data.dataset import open_packed
     from stackgan_dist.distributed.process_group import process_group
-    from stackgan_dist.human_rank.study.build import Entrant, build_study, choose
+    from stackgan_dist.human_rank.study.build import Entrant, build_study, check_inputs, choose
     from stackgan_dist.human_rank.study.folder import Method, StudyFolder
     from stackgan_dist.human_rank.study.protocol import Protocol
     from stackgan_dist.runs.trained import load_trained
 
     _check(options)
-    folder = StudyFolder(Path(options.out))
+    folder = StudyFolder(_path(options.out, "--out"))
+    given = [*options.runs, *options.pictures, *(each for each in (options.real, options.data) if each is not None)]
+    check_inputs(folder, filter(None, map(_path_or_none, given)))
     protocol = Protocol(
         options.at_once, options.ties, options.aspects, options.adaptive, options.certainty, options.most_per_pair,
         options.completion,
@@ -232,7 +235,7 @@ def build_of_pictures(options: Build, folder: StudyFolder, protocol: Protocol) -
     from stackgan_dist.human_rank.study.build import make_room
     from stackgan_dist.human_rank.study.foreign import ForeignMethod, build_foreign_study
 
-    paths = [Path(each) for each in options.pictures]
+    paths = [_path(each, "--pictures") for each in options.pictures]
     names = options.names or tuple(path.resolve().name for path in paths)
     _check_names(names)
     methods = [ForeignMethod.read(path, name) for path, name in zip(paths, names, strict=True)]
@@ -243,7 +246,7 @@ def build_of_pictures(options: Build, folder: StudyFolder, protocol: Protocol) -
         protocol,
         sentences=options.sentences,
         images=options.images,
-        real=None if options.real is None else Path(options.real),
+        real=None if options.real is None else _path(options.real, "--real"),
         attention_checks=options.attention_checks,
         questions_per_rater=options.questions_per_rater,
         seed=options.seed,
@@ -308,7 +311,7 @@ def serve(options: Serve) -> None:
     if study is not None and run is None and _is_run(study):
         study, run = None, study
     serve_pages(
-        None if study is None else Path(study),
+        None if study is None else _path(study, "STUDY"),
         run,
         raw=options.weights == "raw",
         device=options.device,
@@ -331,8 +334,9 @@ def report(options: Report) -> None:
     from stackgan_dist.human_rank.study.votes import Votes
     from stackgan_dist.storage.files import write_bytes
 
-    folder = StudyFolder(Path(options.study))
+    folder = StudyFolder(_path(options.study, "STUDY"))
     study = folder.read()
+    _check_exports(options)
     store = Votes(folder.votes_file, study.digest) if folder.votes_file.exists() else None
     votes, asked = ([], {}) if store is None else (store.all(), store.asked())
     tasks = reporting.tasks_of(study, votes, asked)
@@ -347,6 +351,37 @@ def report(options: Report) -> None:
         print("\ncompletion codes of raters who are done")
         for rater, code in codes_of(study, store):
             print(f"  rater {rater}: {code}")
+
+
+def _check_exports(options: Report) -> None:
+    """UserError where what is written out would replace a part of a study, or one file would be written twice."""
+    from stackgan_dist.human_rank.study.folder import study_of
+
+    paths = {}
+    for flag, file in (("--csv", options.csv), ("--json", options.json)):
+        path = None if file is None else _path_or_none(file)
+        if path is not None and (study := study_of(path)) is not None:
+            raise UserError(
+                f"{flag} {file} is a file of the study in {study}, which would be lost by it; give another name"
+            )
+        paths[flag] = file if path is None else str(path.resolve())
+    if options.csv is not None and paths["--csv"] == paths["--json"]:
+        raise UserError(f"--csv and --json both name {options.csv}; give two names")
+
+
+def _path_or_none(where: str) -> Path | None:
+    """The path of `where`; None for a URL of a store."""
+    from stackgan_dist.storage.connect import split_url
+    from stackgan_dist.storage.files import local_path
+
+    return None if split_url(where) is not None else local_path(where)
+
+
+def _path(where: str, flag: str) -> Path:
+    """The path of `where`; UserError for a URL of a store."""
+    from stackgan_dist.storage.output_folder import on_this_disk
+
+    return on_this_disk(where, flag, "studies, and the pictures that go into them, are files of a disk")
 
 
 def _is_run(where: str) -> bool:

@@ -38,7 +38,7 @@ from stackgan_dist.scores.real_side import PictureSource, Recipe, kept_folder, m
 from stackgan_dist.scores.rows import report_rows
 from stackgan_dist.scores.screen import as_text
 from stackgan_dist.scores.statistics_file import GivenMoments, read_statistics, statistics_bytes
-from stackgan_dist.storage.files import join, read_bytes, write_bytes
+from stackgan_dist.storage.files import exists, join, read_bytes, write_bytes
 from stackgan_dist.storage.folder import Folder
 
 _STATISTICS = ".npz"
@@ -73,7 +73,7 @@ class PictureOptions:
     out: str | None = None
     """The folder or URL whose scores.jsonl the rows are added to. The default is scores/NAME."""
     save_statistics: str | None = None
-    """A file or URL (.npz) for mean and covariance of the pictures' features by --classifier, which pytorch-fid and
+    """A new file or URL (.npz) for mean and covariance of the pictures' features by --classifier, which pytorch-fid and
     clean-fid read."""
     protocol: Annotated[ScoreProtocol, tyro.conf.arg(name="")] = field(default_factory=ScoreProtocol)
     classifier: str = "efficientnet-lite0"
@@ -113,6 +113,7 @@ def score_pictures(options: PictureOptions) -> None:
     """Find, validate, connect, look, report."""
     protocol = options.protocol
     count = protocol.samples
+    _check_new(options.save_statistics)
     pictures = PictureFiles(options.pictures, options.captions, options.batch_size, options.seed, options.fit, count)
     protocol = replace(protocol, samples=pictures.count)
     size = options.image_size or pictures.side()
@@ -184,6 +185,15 @@ def score_pictures(options: PictureOptions) -> None:
             print(f"{options.title}, against {options.against}")
             print(as_text(rows))
             print(f"  recorded in {file}; peak memory of this rank {peak_memory_bytes() / 1e6:,.0f} MB", flush=True)
+
+
+def _check_new(statistics: str | None) -> None:
+    """UserError where there is something at the file for the statistics: others may be scored against it."""
+    if statistics is not None and exists(statistics):
+        raise UserError(
+            f"--save-statistics {statistics} exists, and scores against it are bound to its content; give another "
+            "name, or move it away"
+        )
 
 
 def _made(where: str) -> Folder:

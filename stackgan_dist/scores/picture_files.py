@@ -30,6 +30,7 @@ from stackgan_dist.pack.sources.splits import SPLITS
 from stackgan_dist.pack.sources.webdataset import WebDatasetTars, tars_of
 from stackgan_dist.randomness import Stream, permutation
 from stackgan_dist.storage.folder import Folder
+from stackgan_dist.storage.output_folder import check_whole
 
 Read = Callable[[Record], bytes | Image.Image]
 Fit = Literal["crop", "squash"]
@@ -167,6 +168,7 @@ def _listed(where: str, captions: str | None) -> tuple[Read, list[Record], int]:
     """What reads a picture, the pictures whatever split they are in, and how many there are in all."""
     files = None if where.lower().endswith(TARS) else Files(where, "scores", "pictures or tars")
     names = [] if files is None else files.names()
+    check_whole(where, names)
     pictures = [name for name in names if name.lower().endswith(ENDINGS) and not is_hidden(name)]
     if other := besides(names):
         raise UserError(

@@ -1,7 +1,9 @@
 """A folder for each call of a command that writes pictures: what one call wrote never mixes with another's.
 
-Nothing but the order of writes and listings is asked of the store: a call puts a file of its own into a folder, then
-looks what is there. Of two calls at once the later to look sees both files, so at most one finds itself alone.
+Nothing but the order of writes and listings is asked of the store: a call puts a file of its own, its claim, into a
+folder, then looks what is there. Of two calls at once the later to look sees both files, so at most one finds itself
+alone. The claim goes when all is written, and stays when a call fails, is stopped or killed: what lies beside it may
+be a part, and commands that read pictures refuse it (`check_whole`).
 """
 
 from __future__ import annotations
@@ -11,10 +13,13 @@ import re
 import time
 import unicodedata
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from stackgan_dist.errors import UserError
+from stackgan_dist.storage.connect import split_url
+from stackgan_dist.storage.files import local_path
 from stackgan_dist.storage.folder import Folder
 
 _CLAIM = ".writing-"
@@ -26,15 +31,39 @@ def check_output(out: Folder | None, *, overwrite: bool) -> None:
     """UserError when `output_folder` would not take `out`, for commands that have long to do before they write."""
     names = [] if out is None or overwrite else out.names()
     if names:
+        part = ", of a call that did not finish or that is still writing" if claim_among(names) else ""
         raise UserError(
-            f"{out} holds {len(names):,} files already ({names[0]} is one); give another folder with --out, or replace "
-            "what an earlier call wrote there with --overwrite"
+            f"{out} holds {len(names):,} files already ({names[-1] if part else names[0]} is one){part}; give another "
+            "folder with --out, or replace what an earlier call wrote there with --overwrite"
         )
+
+
+def claim_among(names: Iterable[str]) -> str | None:
+    """The claim among these names of files, with their folders or without: what lies beside it may be a part."""
+    return next((name for name in names if name.rpartition("/")[2].startswith(_CLAIM)), None)
+
+
+def check_whole(where: object, names: Iterable[str]) -> None:
+    """UserError when the files `names`, which lie at `where`, may be a part of what a call was to write."""
+    if (claim := claim_among(names)) is not None:
+        raise UserError(
+            f"{where} holds {claim}, which a call that writes pictures there puts first and takes away when it has "
+            "finished: these may be a part of them. If it still runs, wait for it; else call it again with "
+            "--overwrite, or remove that file to take what is there for all of it"
+        )
+
+
+def on_this_disk(where: str, flag: str, why: str) -> Path:
+    """The path of `where`, which is one or a file:// URL; UserError for a store's URL, that says `why` none will do."""
+    path = None if split_url(where) is not None else local_path(where)
+    if path is None:
+        raise UserError(f"{flag} is {where}, which is not on a disk of this machine; {why}: give a path")
+    return path
 
 
 @contextmanager
 def output_folder(
-    out: Folder | None, parent: Folder, title: str, is_ours: Callable[[str], bool], *, overwrite: bool
+    out: Folder | None, parent: Folder, title: str, is_ours: Callable[[str], bool], *, overwrite: bool, call: str = ""
 ) -> Iterator[Folder]:
     """The folder to write to while inside: `out`, or a new one below `parent` called by a number and `title`.
 
@@ -44,23 +73,36 @@ def output_folder(
         title: any text; a few words of it stand in the name.
         is_ours: whether an earlier call of the same command wrote the file of this name.
         overwrite: remove what `is_ours` from `out`, and leave the rest of it alone.
+        call: the content of the claim, for commands that have to know whose it is (`claim_among`).
 
     Raises UserError when `out` holds something and shall not be overwritten, or cannot be written. Any
     OSError that is raised inside counts as a write's, so prints, whose reader may be gone, belong after it.
     """
     with _explained(out or parent):
         if out is None:
-            folder, claim = _new_folder(parent, title)
+            folder, claim = _new_folder(parent, title, call)
         else:
-            folder, claim = out, _take(out, is_ours, overwrite)
+            folder, claim = out, _take(out, is_ours, overwrite, call)
+        before = folder.names()
     try:
         with _explained(folder):
             yield folder
-    finally:
-        if out is None:
-            _leave(folder, claim)
-        else:
-            folder.remove(claim)
+    except BaseException:
+        # Whatever ends it, a signal too: with a file of this call in the folder the claim stays and says that it is a
+        # part. It stays as well where the store does not answer, and the first fault is the one to be told.
+        with suppress(OSError, UserError):
+            if folder.names() == before:
+                _give_back(folder, claim, new=out is None)
+        raise
+    with _explained(folder):
+        _give_back(folder, claim, new=out is None)
+
+
+def _give_back(folder: Folder, claim: str, *, new: bool) -> None:
+    if new:
+        _leave(folder, claim)
+    else:
+        folder.remove(claim)
 
 
 @contextmanager
@@ -71,11 +113,11 @@ def _explained(where: Folder) -> Iterator[None]:
         raise UserError(f"cannot write to {where}: {error.strerror}; give another folder with --out") from error
 
 
-def _new_folder(parent: Folder, title: str) -> tuple[Folder, str]:
+def _new_folder(parent: Folder, title: str, call: str) -> tuple[Folder, str]:
     while True:
         numbers = [int(found[1]) for name in parent.names() if (found := re.match(r"(\d{4,})(-|$)", name))]
         folder = parent / "-".join(filter(None, [f"{max(numbers, default=0) + 1:04d}", _words(title)]))
-        claim = _claim(folder)
+        claim = _claim(folder, call)
         if folder.names() == [claim]:
             return folder, claim
         _leave(folder, claim)
@@ -90,21 +132,24 @@ def _leave(folder: Folder, claim: str) -> None:
             folder.path.rmdir()
 
 
-def _take(out: Folder, is_ours: Callable[[str], bool], overwrite: bool) -> str:
+def _take(out: Folder, is_ours: Callable[[str], bool], overwrite: bool, call: str) -> str:
     check_output(out, overwrite=overwrite)
-    for name in out.names():
-        if is_ours(name) or name.startswith(_CLAIM):  # of a call that was killed
-            out.remove(name)
-    claim = _claim(out)
-    if [name for name in out.names() if name.startswith(_CLAIM)] != [claim]:
+    claim = _claim(out, call)  # first, so that a part of what is removed here has a claim beside it all the time
+    names = out.names()
+    if claim in names and overwrite:
+        for name in names:
+            if name != claim and (is_ours(name) or name.startswith(_CLAIM)):  # of a call that did not finish
+                out.remove(name)
+        names = out.names()
+    if [name for name in names if name.startswith(_CLAIM)] != [claim]:
         out.remove(claim)
         raise UserError(f"another call writes to {out} at this moment; give another folder with --out")
     return claim
 
 
-def _claim(folder: Folder) -> str:
+def _claim(folder: Folder, call: str) -> str:
     name = f"{_CLAIM}{uuid.uuid4().hex}"
-    folder.write(name, b"")
+    folder.write(name, call.encode())
     return name
 
 

@@ -81,7 +81,7 @@ def test_what_cannot_be_is_said(packed: Path, tmp_path: Path) -> None:
     data = stackgan_dist.open_dataset(str(packed))
     with pytest.raises(UserError, match=r"no shards at .*Make them:\n  python -m stackgan_dist.pack painted"):
         stackgan_dist.open_dataset(str(packed), image_size=256)
-    with pytest.raises(UserError, match=r"training\.batch-size is 1"):
+    with pytest.raises(UserError, match=r"training\.batch_size is 1"):
         data.batches(batch_size=1)
     with pytest.raises(UserError, match="rank 2 of 2 has no rows"):
         data.batches(rank=2, world_size=2)

@@ -64,6 +64,15 @@ def test_all_figures_of_a_stage2_run(
     assert (first != middle).any()
 
 
+def test_a_page_of_something_else_is_not_replaced(
+    three_runs: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "index.html").write_text("<title>My pages</title>")
+    with pytest.raises(UserError, match=r"holds index.html, which would be replaced, and no earlier call"):
+        _figures(monkeypatch, "--run", three_runs[1], "--out", tmp_path, "--overwrite")
+    assert (tmp_path / "index.html").read_text() == "<title>My pages</title>"
+
+
 def test_noises_with_and_without_conditioning_augmentation(
     three_runs: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from small_encoders import small_clip
 
 from stackgan_dist.classifiers.image_encoder import FolderEncoder, load_image_encoder
 from stackgan_dist.data.index import load_index
+from stackgan_dist.errors import UserError
 from stackgan_dist.scores import __main__ as scores
 from stackgan_dist.scores.picture_files import PictureFiles
 
@@ -212,14 +214,34 @@ def test_a_packed_set_of_other_sizes_says_which_it_has(
     )
 
 
+def test_what_a_stopped_call_of_generate_left_is_not_scored_as_all_of_it(foreign: Path, tmp_path: Path) -> None:
+    part = tmp_path / "generated" / "0001-a-bird"
+    shutil.copytree(foreign / "drawn", part)
+    assert PictureFiles(str(tmp_path), None, 8, 0, "crop").count == COUNT
+    (part / ".writing-0").touch()
+    for where in (part, tmp_path):
+        with pytest.raises(UserError, match=r"\.writing-0, .*may be a part.*--overwrite, or remove that file"):
+            PictureFiles(str(where), None, 8, 0, "crop")
+
+
 def test_statistics_are_saved_and_scored_against(
-    foreign: Path, packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    foreign: Path,
+    packed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     drawn, file = foreign / "drawn", tmp_path / "drawn.npz"
     whole = rows_of(
         monkeypatch, tmp_path / "a", "--pictures", drawn, "--against", packed, "--save-statistics", file, *FEW
     )
     rows = rows_of(monkeypatch, tmp_path / "b", "--pictures", drawn, "--against", file, *FEW)
+    kept = file.read_bytes()
+    monkeypatch.setattr(PictureFiles, "__init__", lambda *_: pytest.fail("looked at pictures first"))
+    with pytest.raises(SystemExit):
+        rows_of(monkeypatch, tmp_path / "c", "--pictures", drawn, "--against", file, "--save-statistics", file, *FEW)
+    assert f"--save-statistics {file} exists" in capsys.readouterr().err
+    assert file.read_bytes() == kept
     assert rows.keys() == {"inception", "frechet"}
     assert rows["frechet"]["distance"] == pytest.approx(0, abs=1e-6)
     assert rows["frechet"]["against_digest"] == hashlib.sha256(file.read_bytes()).hexdigest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +13,10 @@ import fsspec
 import pytest
 
 from stackgan_dist.errors import UserError
+from stackgan_dist.interruption import Interrupted
 from stackgan_dist.storage import output_folder as module
 from stackgan_dist.storage.folder import Folder
-from stackgan_dist.storage.output_folder import output_folder
+from stackgan_dist.storage.output_folder import check_whole, claim_among, on_this_disk, output_folder
 
 
 @pytest.fixture(params=["path", "memory"])
@@ -74,10 +76,10 @@ def test_calls_that_all_give_way_leave_no_folder_behind(root: Folder, monkeypatc
     claim = module._claim
     others: list[str] = []
 
-    def claim_after_another(folder: Folder) -> str:
+    def claim_after_another(folder: Folder, call: str) -> str:
         if not others:
-            others.append(claim(folder))
-        return claim(folder)
+            others.append(claim(folder, call))
+        return claim(folder, call)
 
     def other_gives_way(_: float) -> None:
         module._leave(parent / "0001-a-bird", others[0])
@@ -135,3 +137,73 @@ def test_a_write_that_fails_inside(root: Folder) -> None:
     ):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert (root / "out").names() == []
+
+
+def _stop_after(out: Folder | None, parent: Folder, *names: str, overwrite: bool = False) -> None:
+    """A call that SIGTERM ends when it has written these."""
+
+    def call() -> None:
+        with output_folder(out, parent, "a bird", lambda name: name.endswith(".png"), overwrite=overwrite) as folder:
+            for name in names:
+                folder.write(name, b"")
+            raise Interrupted(signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        call()
+
+
+def test_what_a_stopped_call_wrote_is_a_part_and_says_so(root: Folder) -> None:
+    parent = root / "generated"
+    _stop_after(None, parent, "0.png", "1.png")
+    folder = parent / "0001-a-bird"
+    claim = claim_among(folder.names())
+    assert claim is not None
+    assert folder.names() == [claim, "0.png", "1.png"]
+    with pytest.raises(UserError, match=rf"{claim}.*may be a part of them.*--overwrite, or remove that file"):
+        check_whole(folder, folder.names())
+    with pytest.raises(UserError, match=rf"generated/{claim}"):
+        check_whole(root, [f"generated/{claim}"])
+    with pytest.raises(UserError, match=r"holds 3 files already \(1.png is one\), of a call that did not finish"):
+        _stop_after(folder, parent)
+    with output_folder(folder, parent, "", lambda name: name.endswith(".png"), overwrite=True) as taken:
+        taken.write("0.png", b"")
+    assert folder.names() == ["0.png"]
+    check_whole(folder, folder.names())
+    assert _write(parent, "a bird", "a.png") == "0002-a-bird"
+
+
+def test_a_stopped_call_that_wrote_nothing_leaves_nothing(root: Folder) -> None:
+    _stop_after(None, root / "generated")
+    assert (root / "generated").names() == []
+    (root / "out").write("notes.txt", b"mine")
+    _stop_after(root / "out", root, overwrite=True)
+    assert (root / "out").names() == ["notes.txt"]
+
+
+def test_a_call_that_is_killed_while_it_replaces_leaves_its_claim(
+    root: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = root / "out"
+    for name in (f"{module._CLAIM}0", "0.png", "1.png"):
+        out.write(name, b"")
+    remove = Folder.remove
+
+    def killed_at_the_second(folder: Folder, name: str) -> None:
+        if name == "1.png":
+            raise Interrupted(signal.SIGTERM)
+        remove(folder, name)
+
+    monkeypatch.setattr(Folder, "remove", killed_at_the_second)
+    _stop_after(out, root, overwrite=True)
+    assert claim_among(out.names()) is not None
+    assert "1.png" in out.names()
+
+
+def test_what_must_be_on_a_disk(tmp_path: Path) -> None:
+    assert on_this_disk("a/b", "--out", "why") == Path("a/b")
+    assert on_this_disk(f"file://{tmp_path}/x", "--out", "why") == tmp_path / "x"
+    for url in ("s3://bucket/x", "nothing-serves-it://x"):
+        with pytest.raises(
+            UserError, match=f"--out is {url}, which is not on a disk of this machine; why: give a path"
+        ):
+            on_this_disk(url, "--out", "why")

@@ -7,8 +7,9 @@ for each. Picture j of sentence q has noise q * images + j for every method, as 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch.distributed as dist
@@ -123,16 +124,36 @@ def build_study(
 
 
 def make_room(folder: StudyFolder) -> None:
-    """Make the folders of a study; UserError where there is one already, or nothing can be written."""
+    """Make the folders of a study; UserError where there is anything but what a stopped build left, or on a fault."""
     if folder.study_file.exists():
         raise UserError(f"{folder.path} holds a study already; choose another --out, or remove it with its votes")
     try:
-        (folder.path / "pictures").mkdir(parents=True, exist_ok=True)
+        found = sorted(file.name for file in folder.path.iterdir()) if folder.path.is_dir() else []
+        if found and folder.building_file.name not in found:
+            raise UserError(
+                f"{folder.path} holds {len(found):,} files or folders already ({found[0]} is one), and is not what a "
+                f"build that was stopped left there (it has no {folder.building_file.name}); choose a new or an empty "
+                "folder for --out"
+            )
+        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.building_file.touch()  # before all else, so that what a build leaves is known by it
+        folder.pictures.mkdir(exist_ok=True)
         # What a build that was killed left: _complete must not take it for a picture of this one.
-        for picture in (folder.path / "pictures").glob("[0-9]*-[0-9]*.png"):
+        for picture in folder.picture_files():
             picture.unlink()
     except OSError as error:
         raise UserError(f"cannot write to {folder.path}: {error.strerror}; choose another --out") from error
+
+
+def check_inputs(folder: StudyFolder, inputs: Iterable[Path]) -> None:
+    """UserError where one of `inputs` lies in the study's folder, in which a build removes what another one left."""
+    own = (folder.path.resolve(), folder.pictures.resolve())
+    for path in inputs:
+        if any(path.resolve().is_relative_to(place) for place in own):
+            raise UserError(
+                f"{path} lies in {folder.path}, where the study's own pictures are to be written; choose an --out "
+                "beside it"
+            )
 
 
 def _complete(folder: StudyFolder, study: Study) -> None:

@@ -4,6 +4,7 @@ DIR/study.json      methods, sentences, how they were chosen; written last, so a
     pictures/       one PNG per sentence and method: the pictures that are ranked as one, side by side
     votes.sqlite    raters and votes (and its -wal and -shm), made by the first `serve`
     token           what opens the pages where the server is not bound to loopback, made when it is needed
+    .building       of a build that runs or was stopped; its pictures may be replaced
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,8 @@ SCHEMA = 1
 """Of studies by the paper's protocol: all versions read them."""
 PROTOCOL_SCHEMA = 2
 """Of studies by another one."""
+_PICTURES = "pictures"
+_PICTURE = re.compile(r"\d{5,}-\d+\.png")
 
 
 @dataclass(frozen=True)
@@ -111,14 +115,21 @@ class StudyFolder:
         self.study_file = path / "study.json"
         self.votes_file = path / "votes.sqlite"
         self.token_file = path / "token"
+        self.building_file = path / ".building"
+        self.pictures = path / _PICTURES
 
     def picture_file(self, question: int, method: int) -> Path:
         """Where the pictures of `method` for `question` are: one row of squares."""
-        return self.path / "pictures" / f"{question:05d}-{method}.png"
+        return self.pictures / f"{question:05d}-{method}.png"
+
+    def picture_files(self) -> list[Path]:
+        """Those that are there."""
+        return [file for file in self.pictures.iterdir() if _PICTURE.fullmatch(file.name)]
 
     def write(self, study: Study) -> None:
         """Write study.json, which makes the study complete."""
         write_bytes(str(self.study_file), study.to_bytes())
+        self.building_file.unlink(missing_ok=True)
 
     def read(self) -> Study:
         """The study; UserError when there is none, or it is not readable."""
@@ -131,6 +142,18 @@ class StudyFolder:
             ) from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{self.study_file} is not a study of this version: {error}; build it again") from error
+
+
+def study_of(file: Path) -> Path | None:
+    """The folder of the study that `file`, there or not, is a part of; None where it is none of a study's own files."""
+    file = file.resolve()
+    if file.parent.name == _PICTURES and (file.parent.parent / "study.json").exists():
+        return file.parent.parent
+    folder = StudyFolder(file.parent)
+    own = {file.name for file in (folder.study_file, folder.votes_file, folder.token_file, folder.building_file)}
+    own |= {f"{folder.votes_file.name}-{kind}" for kind in ("wal", "shm", "journal")}
+    # Some disks take Study.json for study.json.
+    return folder.path if folder.study_file.exists() and file.name.casefold() in own else None
 
 
 def _parse(fields: dict[str, Any]) -> Study:

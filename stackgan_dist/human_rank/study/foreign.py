@@ -27,6 +27,7 @@ from stackgan_dist.human_rank.study.protocol import Protocol
 from stackgan_dist.pack.pictures import PictureError, load_picture
 from stackgan_dist.progress import ProgressLine
 from stackgan_dist.randomness import permutation
+from stackgan_dist.storage.output_folder import check_whole
 
 _PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 _TABLES = tuple(f"{name}.{kind}" for name in ("captions", "metadata") for kind in ("csv", "tsv", "jsonl"))
@@ -50,6 +51,7 @@ class ForeignMethod:
         """The pictures in `folder`; UserError when there are none, or one has no caption."""
         if not folder.is_dir():
             raise UserError(f"{folder} is not a folder of pictures; give one with --pictures")
+        check_whole(folder, (path.relative_to(folder).as_posix() for path in folder.rglob(".*")))
         captions = _from_table(folder)
         pictures: dict[str, list[Path]] = defaultdict(list)
         others = {folder / name for name in besides([path.name for path in folder.iterdir()])}

@@ -204,3 +204,95 @@ def test_refusals(
 def test_a_method_needs_a_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not a folder of pictures"):
         ForeignMethod.read(tmp_path / "nowhere", "x")
+
+
+def _methods(folder: Path) -> tuple[Path, Path]:
+    return _by_name(folder / "ma"), _by_name(folder / "mb")
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "out", "message"),
+    [
+        ("study/pictures", "study", r"ma lies in .*study, where the study's own pictures are to be written"),
+        ("real", "real/..", r"ma lies in .*, where the study's own"),
+        ("elsewhere", "study", r"study holds 1 files or folders already \(pictures is one\).* has no \.building"),
+    ],
+)
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_build_removes_nothing_of_the_user_s(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    inputs: str,
+    out: str,
+    message: str,
+    begun: bool,
+) -> None:
+    methods = _methods(tmp_path / inputs)
+    for name in ("2024-05-01 holiday.png", "000-000.png", "00001-0.png"):
+        _picture(tmp_path / "study" / "pictures" / name, 0)
+    if begun:
+        (tmp_path / out / ".building").touch()
+    if not (begun and inputs == "elsewhere"):
+        before = _contents(tmp_path)
+        assert _build(monkeypatch, "--pictures", *methods, "--images", 2, "--out", tmp_path / out) == 2
+        assert re.search(message, capsys.readouterr().err)
+        assert _contents(tmp_path) == before
+        return
+    assert _build(monkeypatch, "--pictures", *methods, "--images", 2, "--out", tmp_path / out) == 0
+    names = sorted(file.name for file in (tmp_path / "study" / "pictures").iterdir())
+    assert names == [
+        "000-000.png", "00000-0.png", "00000-1.png", "00001-0.png", "00001-1.png", "2024-05-01 holiday.png",
+    ]  # fmt: skip
+
+
+def test_a_build_that_was_stopped_is_built_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    methods, study = _methods(tmp_path), tmp_path / "study"
+    arguments = ["--pictures", *methods, "--images", 2, "--out", study]
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StudyFolder, "write", stopped)
+        assert _build(patch, *arguments) == 130
+    assert (study / ".building").exists()
+    _picture(study / "pictures" / "00007-3.png", 0)  # of a study of more sentences
+    assert _build(monkeypatch, *arguments) == 0
+    assert sorted(file.name for file in study.iterdir()) == ["pictures", "study.json"]
+    assert not (study / "pictures" / "00007-3.png").exists()
+
+
+def test_a_part_of_what_generate_was_to_write_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours, theirs = _methods(tmp_path)
+    (theirs / ".writing-0").touch()
+    assert _build(monkeypatch, "--pictures", ours, theirs, "--images", 2, "--out", tmp_path / "study") == 2
+    assert re.search(r"mb holds \.writing-0, .*may be a part of them", capsys.readouterr().err)
+
+
+def test_folders_that_are_not_on_a_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    methods = _methods(tmp_path)
+    for arguments, flag in (
+        (["--pictures", *methods, "--out", "s3://bucket/study"], "--out is s3://bucket/study"),
+        (["--pictures", *methods[:1], "s3://bucket/mb", "--out", "study"], "--pictures is s3://bucket/mb"),
+    ):
+        assert _build(monkeypatch, *arguments, "--images", 2) == 2
+        assert f"{flag}, which is not on a disk of this machine" in capsys.readouterr().err
+    for door in ("serve", "report"):
+        monkeypatch.setattr(sys, "argv", ["human_rank", door, "s3://bucket/study"])
+        with pytest.raises(SystemExit):
+            human_rank.main()
+        assert "STUDY is s3://bucket/study, which is not on a disk" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"ma", "mb"}
+    urls = [f"file://{method}" for method in methods]
+    assert _build(monkeypatch, "--pictures", *urls, "--images", 2, "--out", f"file://{tmp_path}/study") == 0
+    assert StudyFolder(tmp_path / "study").read().sentences == 2

@@ -6,14 +6,17 @@ import csv
 import dataclasses
 import io
 import json
+import sys
+from pathlib import Path
 
 import pytest
 
 from stackgan_dist.errors import UserError
-from stackgan_dist.human_rank.study.folder import Study
+from stackgan_dist.human_rank import __main__ as human_rank
+from stackgan_dist.human_rank.study.folder import Study, StudyFolder
 from stackgan_dist.human_rank.study.order import slots_of
 from stackgan_dist.human_rank.study.report import as_csv, as_json, report, tasks_of
-from stackgan_dist.human_rank.study.votes import Vote
+from stackgan_dist.human_rank.study.votes import Vote, Votes
 
 TIME = "2026-01-02T03:04:05.678+00:00"
 
@@ -79,3 +82,55 @@ def test_exports_hold_every_vote(study: Study, votes: list[Vote]) -> None:
     assert content["votes"][6]["ranking"] == ["real", "noise", "noise"]
     assert [row["undone"] for row in rows] == [""] * 14 + [TIME]
     assert rows[0]["time"] == TIME
+
+
+def _report(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["human_rank", "report", *map(str, arguments)])
+    try:
+        human_rank.main()
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
+def test_no_file_of_a_study_is_replaced_by_a_report(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folders = StudyFolder(tmp_path / "S"), StudyFolder(tmp_path / "other")
+    for folder in folders:
+        folder.write(study)
+        folder.pictures.mkdir()
+        folder.picture_file(0, 0).write_bytes(b"picture")
+        folder.votes_file.write_bytes(b"votes")
+        folder.token_file.write_bytes(b"token")
+    (tmp_path / "link").symlink_to(tmp_path / "S")
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    for flag, file in (
+        ("--json", "S/study.json"),
+        ("--csv", "S/votes.sqlite"),
+        ("--csv", "S/votes.sqlite-wal"),
+        ("--csv", "S/../S/token"),
+        ("--csv", "link/Study.json"),
+        ("--csv", f"file://{tmp_path}/S/study.json"),
+        ("--csv", "S/pictures/00000-0.png"),
+        ("--json", "other/study.json"),
+    ):
+        assert _report(monkeypatch, "S", flag, file) == 2, file
+        assert f"{flag} {file} is a file of the study in {tmp_path}/" in capsys.readouterr().err
+    assert _report(monkeypatch, "S", "--csv", "a", "--json", "./a") == 2
+    assert "--csv and --json both name a; give two names" in capsys.readouterr().err
+    assert before == {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+
+
+def test_reports_may_lie_in_the_study_and_be_written_again(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = StudyFolder(tmp_path / "S")
+    folder.write(study)
+    Votes(folder.votes_file, study.digest)
+    for _ in range(2):
+        assert _report(monkeypatch, folder.path, "--csv", folder.path / "votes.csv", "--json", tmp_path / "S.json") == 2
+        assert "no vote to report yet" in capsys.readouterr().err  # which is found out when they are written
+    assert json.loads((tmp_path / "S.json").read_text())["digest"] == study.digest
+    assert (folder.path / "votes.csv").exists()
