@@ -1,6 +1,6 @@
 """A source of pictures of one's own: one line of cards.tsv is one picture (file, class, what it shows).
 
-    PYTHONPATH=examples stackgan pack own_source:Cards --root mine --encoder ngrams --sizes 76 --options test_share=0.2
+    PYTHONPATH=examples stackgan pack own_source:Cards --root cards --encoder ngrams --sizes 76 --options test_share=0.2
 
 ROOT holds cards.tsv and the folder scans/ with the pictures.
 """
@@ -26,8 +26,10 @@ class Cards:
         """All pictures of `split` without their pixels, in a fixed order."""
         if self.root is None:
             raise UserError("give the folder of cards.tsv and scans/ with --root")
-        lines = (Path(self.root) / "cards.tsv").read_text(encoding="utf-8").splitlines()
-        rows = [line.split("\t") for line in lines]
+        table = Path(self.root) / "cards.tsv"
+        if not table.is_file():
+            raise UserError(f"there is no {table}; --root must hold it, and the folder scans/")
+        rows = [line.split("\t") for line in table.read_text(encoding="utf-8").splitlines()]
         classes = sorted({name for _, name, _ in rows})
         test = set(classes[len(classes) - round(self.test_share * len(classes)) :])
         return [

@@ -8,7 +8,7 @@
 # you can mend, and with 1 for everything else. Paths count from the folder in which it is called.
 #
 # NNODES          number of nodes; MIN:MAX for a run that goes on while MIN of them are there       [1]
-# MASTER_ADDR     node where they meet; in an elastic run the one node that must stay               [localhost]
+# MASTER_ADDR     node where they meet; in an elastic run the one node that must stay    [one node: localhost]
 # MASTER_PORT     free port on it               [one node: any free one; several: 20000 to 29999, by RUN_ID]
 # NODE_RANK       0 on MASTER_ADDR, another number elsewhere; needed only where a node cannot tell from its
 #                 addresses that it is MASTER_ADDR                                                  [unset]
@@ -39,6 +39,12 @@ identity() {
 }
 nodes=${NNODES:-1}
 restarts=0
+# At localhost every node would wait for the others by itself.
+[ "$nodes" = 1 ] || [ -n "${MASTER_ADDR:-}" ] || {
+  echo "error: NNODES is $nodes and MASTER_ADDR is not set; give all nodes the name of one of them, e.g." \
+    "NNODES=$nodes MASTER_ADDR=node1 bash launch/torchrun.sh ..." >&2
+  exit 2
+}
 # Losing or gaining a node ends the ranks of all others, which must then be started again.
 [[ $nodes == *:* ]] && restarts=10
 if [ "$nodes" = 1 ] && [ -z "${MASTER_PORT:-}${RUN_ID:-}" ]; then

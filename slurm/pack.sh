@@ -14,7 +14,8 @@
 # What is packed already stays as it is: requeued or submitted again, a job goes on. Parts need not run at the same
 # time; the last one to finish writes the index. The shards are the same bytes for any number of parts.
 # The checkout is where this script lies, of which Slurm runs a copy.
-here=$(scontrol show job "${SLURM_JOB_ID:?this is a job: sbatch slurm/pack.sh}" | sed -nE 's|^ *Command=(.*)/slurm/[a-z0-9_]+\.sh.*|\1|p;T;q')
+[ -n "${SLURM_JOB_ID:-}" ] || { echo "error: this is a job: sbatch slurm/pack.sh" >&2; exit 2; }
+here=$(scontrol show job "$SLURM_JOB_ID" | sed -nE 's|^ *Command=(.*)/slurm/[a-z0-9_]+\.sh.*|\1|p;T;q')
 source "${here:-$SLURM_SUBMIT_DIR}/slurm/lib.sh"
 
 case ${1:-} in

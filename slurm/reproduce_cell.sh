@@ -13,7 +13,8 @@
 # Or, with --show instead of --cell, the table. slurm/reproduce.sh submits all of that. A training requeues itself as
 # stage1.sh does; what is finished stays.
 # The checkout is where this script lies, of which Slurm runs a copy.
-here=$(scontrol show job "${SLURM_JOB_ID:?this is a job: sbatch slurm/reproduce_cell.sh}" | sed -nE 's|^ *Command=(.*)/slurm/[a-z0-9_]+\.sh.*|\1|p;T;q')
+[ -n "${SLURM_JOB_ID:-}" ] || { echo "error: this is a job: sbatch slurm/reproduce_cell.sh" >&2; exit 2; }
+here=$(scontrol show job "$SLURM_JOB_ID" | sed -nE 's|^ *Command=(.*)/slurm/[a-z0-9_]+\.sh.*|\1|p;T;q')
 source "${here:-$SLURM_SUBMIT_DIR}/slurm/lib.sh"
 
 case " $* " in

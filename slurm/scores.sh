@@ -9,7 +9,8 @@
 #
 # The number of nodes does not change the scores.
 # The checkout is where this script lies, of which Slurm runs a copy.
-here=$(scontrol show job "${SLURM_JOB_ID:?this is a job: sbatch slurm/scores.sh}" | sed -nE 's|^ *Command=(.*)/slurm/[a-z0-9_]+\.sh.*|\1|p;T;q')
+[ -n "${SLURM_JOB_ID:-}" ] || { echo "error: this is a job: sbatch slurm/scores.sh" >&2; exit 2; }
+here=$(scontrol show job "$SLURM_JOB_ID" | sed -nE 's|^ *Command=(.*)/slurm/[a-z0-9_]+\.sh.*|\1|p;T;q')
 source "${here:-$SLURM_SUBMIT_DIR}/slurm/lib.sh"
 
 case ${1:-} in

@@ -13,7 +13,8 @@
 # The number of nodes does not change what is learned. Before the time limit (and when it is preempted) the job
 # saves, requeues itself and goes on, until the run is done. Cancelled, it saves if KillWait allows, and stays away.
 # The checkout is where this script lies, of which Slurm runs a copy.
-here=$(scontrol show job "${SLURM_JOB_ID:?this is a job: sbatch slurm/stage1.sh}" | sed -nE 's|^ *Command=(.*)/slurm/[a-z0-9_]+\.sh.*|\1|p;T;q')
+[ -n "${SLURM_JOB_ID:-}" ] || { echo "error: this is a job: sbatch slurm/stage1.sh" >&2; exit 2; }
+here=$(scontrol show job "$SLURM_JOB_ID" | sed -nE 's|^ *Command=(.*)/slurm/[a-z0-9_]+\.sh.*|\1|p;T;q')
 source "${here:-$SLURM_SUBMIT_DIR}/slurm/lib.sh"
 
 train "$@"  # by default the preset painted-stage1

@@ -12,7 +12,8 @@
 #
 # Starts from the preset's Stage-I run, or from another one (--stage1 runs/NAME). Requeues itself as stage1.sh does.
 # The checkout is where this script lies, of which Slurm runs a copy.
-here=$(scontrol show job "${SLURM_JOB_ID:?this is a job: sbatch slurm/stage2.sh}" | sed -nE 's|^ *Command=(.*)/slurm/[a-z0-9_]+\.sh.*|\1|p;T;q')
+[ -n "${SLURM_JOB_ID:-}" ] || { echo "error: this is a job: sbatch slurm/stage2.sh" >&2; exit 2; }
+here=$(scontrol show job "$SLURM_JOB_ID" | sed -nE 's|^ *Command=(.*)/slurm/[a-z0-9_]+\.sh.*|\1|p;T;q')
 source "${here:-$SLURM_SUBMIT_DIR}/slurm/lib.sh"
 
 case " $*" in

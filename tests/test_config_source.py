@@ -100,6 +100,12 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
     assert "there is no such file" in refused("")
 
 
+def test_other_endings_are_not_executed(tmp_path: Path) -> None:
+    file = tmp_path / "my.yaml"
+    file.write_text(HEAD + MINE)
+    assert "my.yaml ends in neither .py nor .json; give a Python file" in refused(file)
+
+
 def test_no_code_is_taken_from_a_url() -> None:
     for url in ("s3://bucket/my.py", "file:///my.py", "https://host/my.py"):
         assert "from which no code is executed" in refused(url)

@@ -65,6 +65,10 @@ def test_own_source_and_encoder(
         lines.append(f"{number}.jpg\t{place}\ta card of {place}, number {number}")
     (root / "cards.tsv").write_text("\n".join(lines))
 
+    with pytest.raises(SystemExit):
+        _pack(monkeypatch, "own_source:Cards", "--root", str(tmp_path / "cards"), "--out", str(out))
+    assert f"error: there is no {tmp_path}/cards/cards.tsv; --root must hold it" in capsys.readouterr().err
+
     own = ["own_source:Cards", "--root", str(root), "--encoder", "own_encoder:LetterPairs", "--out", str(out)]
     _pack(monkeypatch, *own, "--sizes", "16", "--options", "test_share=0.5")
     train, test = (load_index(str(out / split / "16")) for split in ("train", "test"))

@@ -1,9 +1,10 @@
-"""launch/nodes.sh on machines with as many GPUs as its `nvidia-smi` says."""
+"""launch/ on machines with as many GPUs as its `nvidia-smi` says, and on the first of several nodes."""
 
 from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,16 @@ def test_nodes_of_one_machine_share_no_gpu(
 def _script(path: Path, body: str) -> None:
     path.write_text(f"#!/bin/sh\n{body}\n")
     path.chmod(0o755)
+
+
+@pytest.mark.parametrize("nodes", ["4", "2:4"])
+def test_several_nodes_have_to_be_told_where_to_meet(nodes: str) -> None:
+    bare = {name: value for name, value in os.environ.items() if name != "MASTER_ADDR"}
+    ended = subprocess.run(
+        ["bash", str(ROOT / "launch/torchrun.sh"), "-m", "nothing"],
+        env={**bare, "NNODES": nodes, "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"error: NNODES is {nodes} and MASTER_ADDR is not set; ")

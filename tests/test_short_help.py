@@ -109,6 +109,10 @@ def test_subcommands_have_their_own() -> None:
         (["train", "--preset=Painted-Stage2"], "Did you mean painted-stage2?"),
         (["pack", "foldre"], "Did you mean folder?"),
         (["bench", "setp"], "Did you mean step?"),
+        (["human_rank", "sevre"], "Did you mean serve?"),
+        (["train", "--ranks", "4"], "`stackgan --ranks 4 train ...`"),
+        (["scores", "runs/x", "--ranks=4"], "it stands before the command"),
+        (["train", "--device", "cuda"], "CUDA_VISIBLE_DEVICES chooses the GPUs"),
         (["train", "--training.batch-sise", "8"], "--training.batch-size"),
         (["generate", "x", "a bird", "--sede", "8"], "--seed"),
     ],
@@ -118,6 +122,33 @@ def test_near_misses_are_told(
 ) -> None:
     assert _stackgan(monkeypatch, *arguments) == EXIT_USER_ERROR
     assert meant in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["train", "--no-such-flag"], "train"),
+        (["train", "--training.epochs", "x"], "train"),
+        (["generate"], "generate"),
+        (["pack", "verify"], "pack verify"),
+        (["human_rank", "build", "--oot", "x"], "human_rank build"),
+        (["bench", "scaling", "--rankz", "3"], "bench scaling"),
+    ],
+)
+def test_mistakes_point_to_all_options(
+    arguments: list[str], named: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _stackgan(monkeypatch, *arguments) == EXIT_USER_ERROR
+    said = capsys.readouterr().err
+    assert said.endswith(f"\nevery option, with its default and range: stackgan {named} --help-all\n")
+    assert not re.search(r"--help\b(?!-all)", said)
+
+
+def test_subcommands_are_shown_where_none_is_given(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _stackgan(monkeypatch, "human_rank") == 0
+    assert capsys.readouterr().out.startswith("usage: stackgan human_rank plan|build|serve|report")
 
 
 def test_what_is_near_nothing_is_not_guessed_at() -> None:

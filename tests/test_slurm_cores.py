@@ -1,4 +1,4 @@
-"""How many cores slurm/lib.sh gives a node's task, by a Slurm that only says what it is asked for."""
+"""What slurm/ does without a cluster: the cores of a node's task, by a Slurm that says what it is asked for."""
 
 from __future__ import annotations
 
@@ -38,3 +38,11 @@ def test_a_task_has_all_cores_of_the_job_and_too_few_are_said(
     )
     assert f"--cpus-per-task={cores} bash" in ended.stdout, ended.stderr
     assert ("want 4 for each" in ended.stdout) == said
+
+
+@pytest.mark.parametrize("job", ["stage1", "stage2", "pack", "scores", "inception_score", "reproduce_cell"])
+def test_a_job_outside_slurm_says_so_and_ends(job: str) -> None:
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("SLURM")}
+    ended = subprocess.run(["bash", str(ROOT / f"slurm/{job}.sh")], env=bare, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == f"error: this is a job: sbatch slurm/{job}.sh\n"

@@ -56,6 +56,11 @@ def load_config(file: str) -> Config:
         raise UserError(f"--config {file} is on a URL, from which no code is executed; copy it to a local file")
     elif not Path(file).is_file():
         raise UserError(f"--config {file}: there is no such file; give a Python file, or the config.json of a run")
+    elif not file.endswith(".py"):
+        raise UserError(
+            f"--config {file} ends in neither .py nor .json; give a Python file with `config = Config(...)` "
+            "(docs/configuration.md), or the config.json of a run"
+        )
     else:
         config = _from_python(file)
     try:

@@ -164,8 +164,10 @@ def _mistakes_told(command: str, given: Sequence[str]) -> Iterator[None]:
 def _without_footer(box: str) -> str:
     """tyro's box without its last lines, which name --help: that is the short help here."""
     lines = box.rstrip().splitlines()
-    last = next((number for number, line in enumerate(lines) if "For full helptext" in line), len(lines))
-    return "\n".join([*lines[: last - 1], *lines[-1:]])
+    footer = next((number for number, line in enumerate(lines) if "For full helptext" in line), None)
+    if footer is not None:
+        lines[footer - 1 :] = [line for line in lines[footer:] if "╰" in line]  # its lower edge, where it has one
+    return "\n".join(lines)
 
 
 def run_in_front(arguments: list[str]) -> list[str]:

@@ -10,7 +10,7 @@ from stackgan_dist.data.cache import ShardCache
 from stackgan_dist.data.cache_folder import default_cache_folder
 from stackgan_dist.data.captions import CaptionSet
 from stackgan_dist.data.index import Index, NoIndexError, load_index, stored_size
-from stackgan_dist.data.pack_command import missing_command
+from stackgan_dist.data.pack_command import missing_command, packed_splits
 from stackgan_dist.data.plan import Plan
 from stackgan_dist.data.text_pool import TextPool
 from stackgan_dist.errors import UserError
@@ -62,7 +62,10 @@ def open_packed(data: DataConfig, image_size: int, split: str | None = None) -> 
     try:
         index = load_index(folder)
     except NoIndexError:
-        raise NoIndexError(folder.url, missing_command(data.url, split, size)) from None
+        how = missing_command(data.url, split, size)
+        if split != "train" and (there := packed_splits(data.url, size)):
+            how += f"\nOr take a split that is there, with --split {' or --split '.join(there)}"
+        raise NoIndexError(folder.url, how) from None
     if index.image_size != size:
         raise UserError(
             f"{folder} holds pictures of {index.image_size} pixels, crops of {image_size} need {size}; "

@@ -40,6 +40,15 @@ def missing_command(url: str, split: str, size: int) -> str:
     return _command([*words, "--out", url, "--sizes", str(size)])
 
 
+def packed_splits(url: str, size: int) -> list[str]:
+    """The splits of the set in the folder `url` that have pictures of `size` pixels, that to train on first."""
+    try:
+        found = packed_folders(Folder.at(url))
+    except (UserError, OSError):
+        return []
+    return sorted((name.split("/")[0] for name in found if name.endswith(f"/{size}")), key=_place)
+
+
 def pack_command(
     url: str,
     like: Index,

@@ -53,5 +53,5 @@ def _check_stage1(config: ModelConfig, stage1: ModelConfig) -> None:
         if (found := getattr(config, field)) != (needed := getattr(stage1, field)):
             raise UserError(
                 f"{field} is {found} in stage 2 and {needed} in the stage-1 generator it starts from; both draw from "
-                f"the same noise, so set {field} to {needed}"
+                f"the same noise, so give --model.{field.replace('_', '-')} {needed}"
             )

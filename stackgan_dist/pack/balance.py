@@ -177,7 +177,8 @@ def _kind(entry: dict[str, str]) -> str:
     """The reason of a rejection without what it says of this picture alone: its name, and numbers."""
     name, reason = entry["id"], entry["reason"]
     for own in (name, name.rpartition(".")[0], name.rpartition("/")[2]):
-        reason = reason.replace(own, "NAME") if own else reason
+        if own:  # as a whole: the stem of e.png is in many words
+            reason = re.sub(rf"(?<!\w){re.escape(own)}(?!\w)", "NAME", reason)
     return re.sub(r"(?<!UTF-)\d+", "N", reason)
 
 

@@ -12,15 +12,13 @@ from stackgan_dist.data.index import INDEX_NAME
 from stackgan_dist.pack.balance import BALANCE_NAME, account_of, balance_of, read_split
 from stackgan_dist.pack.job import WHOLE, Part, plan_job
 from stackgan_dist.pack.listing import Listing, list_split
+from stackgan_dist.pack.places import LISTING_NAME, check_places
 from stackgan_dist.pack.recipe import Recipe
 from stackgan_dist.pack.sources import KeepingSource, open_source
 from stackgan_dist.pack.split import pack_split
 from stackgan_dist.storage.folder import Folder
 from stackgan_dist.text import encoder_name
 from stackgan_dist.text.files import has_file, keep_file, read_file
-
-LISTING_NAME = "listing"
-"""Folder beside the splits in which a KeepingSource keeps its listing until all of them are complete."""
 
 
 def pack(
@@ -48,11 +46,13 @@ def pack(
 
     Raises:
         UserError: the source is not as expected, something else is at `out`, too many pictures cannot be used, or a
-            shard would hold one class only. What is not finished has no index.
+            shard would hold one class only. What is not finished has no index, and what was there stays until the
+            packing of its split begins.
     """
     encoder = encoder_name(recipe.text_encoder)
     source = open_source(recipe.source, root, recipe.options)
     folder = Folder.at(out)
+    check_places(root, folder, recipe.splits, recipe.sizes)
     if isinstance(source, KeepingSource):
         source.keep_listing((folder / LISTING_NAME).url)
     listings = {split: list_split(recipe, split, source, limit) for split in recipe.splits}
@@ -63,6 +63,8 @@ def pack(
     ]
     if has_file(encoder):  # new sentences need it, wherever the set is taken
         keep_file(encoder, read_file(recipe.text_encoder)[0], folder)
+    if any(job.cleared for job in jobs):
+        folder.remove(BALANCE_NAME)  # it tells of what is about to go
     for job in jobs:
         if job.folders:
             pack_split(job, workers, max_rejects, part)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,11 +9,10 @@ from typing import Any, NamedTuple
 
 from stackgan_dist.data.index import INDEX_NAME, parse_index
 from stackgan_dist.errors import UserError
+from stackgan_dist.pack.claim import Found, claim, identity_of, look_and_check, other_pack, release, shard_name
 from stackgan_dist.pack.listing import Listing, cut, samples_per_shard, shards_of
-from stackgan_dist.pack.receipts import remove_receipts
 from stackgan_dist.pack.recipe import Recipe
 from stackgan_dist.pack.rejects import check_rejected, write_rejected
-from stackgan_dist.pack.shard_writer import TEMPORARY_SUFFIX
 from stackgan_dist.pack.sources import Record, Source
 from stackgan_dist.storage.folder import Folder
 from stackgan_dist.text.folders import same_encoder
@@ -48,21 +44,22 @@ class Job:
     made_by: dict[str, Any]
     folders: dict[int, Folder]
     """Side of the squares -> its folder."""
+    cleared: frozenset[int]
+    """The sizes whose folders are cleared when the packing of the split begins."""
     top: Folder
     """The folder above them."""
 
     @property
     def identity(self) -> str:
         """Of what is being packed, whatever its size in pixels."""
-        what = {"name": self.recipe.name, "text_encoder": self.encoder, **self.made_by}
-        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+        return identity_of(self.recipe.name, self.encoder, self.made_by)
 
     @property
     def shards(self) -> dict[str, range]:
         """Name of each shard -> its pictures."""
         count = len(self.listing.records)
         ranges = cut(count, shards_of(count, self.made_by["samples_per_shard"]))
-        return {f"shard-{number:06d}.tar": pictures for number, pictures in enumerate(ranges)}
+        return {shard_name(number): pictures for number, pictures in enumerate(ranges)}
 
     @property
     def title(self) -> str:
@@ -81,7 +78,7 @@ def plan_job(
     overwrite: bool,
     part: Part,
 ) -> Job:
-    """What is left to pack of a split, in folders below `top`, whose unfinished content is cleared away.
+    """What is left to pack of a split, in folders below `top`. Nothing that is good is touched yet.
 
     Raises UserError where too many pictures cannot be used, a shard would hold one class only, or something else is
     there.
@@ -100,27 +97,50 @@ def plan_job(
         "records": len(listing.records),
         "records_sha256": listing.digest,
     }
-    for pictures in cut(len(listing.records), shards_of(len(listing.records), per_shard)):
+    ranges = cut(len(listing.records), shards_of(len(listing.records), per_shard))
+    for pictures in ranges:
         shard = listing.records[pictures.start : pictures.stop]
         check_classes(len({_class_of(record) for record in shard}), listing.records, split, per_shard)
-    folders = {}
+    folders, cleared = {}, set()
     for size in recipe.sizes:
         folder = top / str(size)
-        state = _state(folder, recipe.name, encoder, made_by, overwrite)
+        found = look_and_check(folder)
+        state = _state(found, recipe.name, encoder, made_by, overwrite)
         if state == "packed":
             print(
                 f"{folder} is already packed ({len(listing.records)} pictures); --overwrite packs it again", flush=True
             )
+            if found.mark is not None:
+                release(folder)  # the pack that wrote the index was killed in that moment
             continue
+        found.check(list(map(shard_name, range(len(ranges)))))
         if state != "open":
             if part != WHOLE:
                 raise UserError(
                     f"{folder} is to be packed again ({state}), which parts that start at different times cannot agree "
                     "on; remove the folder first, or pack without --part"
                 )
-            clear(folder)
+            cleared.add(size)
         folders[size] = folder
-    return Job(recipe, encoder, split, source, listing, made_by, folders, top)
+    return Job(recipe, encoder, split, source, listing, made_by, folders, frozenset(cleared), top)
+
+
+def begin(job: Job) -> dict[int, Folder]:
+    """Claim the folders of `job`, and clear those that are to be; returns those in which something is to be packed.
+
+    Raises UserError where another pack has come first since the job was planned.
+    """
+    begun = {}
+    for size, folder in job.folders.items():
+        found = look_and_check(folder, job.shards)
+        if found.index is not None and size not in job.cleared:
+            if _state(found, job.recipe.name, job.encoder, job.made_by, overwrite=False) != "packed":
+                raise UserError(other_pack(folder))
+            print(f"{folder} has been packed meanwhile", flush=True)
+            continue
+        claim(found, job.identity, list(job.shards), clear_first=size in job.cleared)
+        begun[size] = folder
+    return begun
 
 
 def _class_of(record: Record) -> str:
@@ -142,28 +162,24 @@ def check_classes(classes: int, records: Sequence[Record], split: str, per_shard
     )
 
 
-def _state(folder: Folder, name: str, encoder: str, made_by: dict[str, Any], overwrite: bool) -> str:
+def _state(found: Found, name: str, encoder: str, made_by: dict[str, Any], overwrite: bool) -> str:
     """One of "packed", "open" (there is no index), and the reason why the folder is to be cleared first."""
-    where = folder.url_of(INDEX_NAME)
-    try:
-        data = folder.read(INDEX_NAME)
-    except (FileNotFoundError, NotADirectoryError):
-        return "--overwrite" if overwrite else "open"
-    except OSError as error:
-        raise UserError(f"cannot read {where}: {error.strerror or error}; check --out") from error
+    folder = found.folder
     if overwrite:
         return "--overwrite"
+    if found.index is None:
+        return "open"
     try:
-        index = parse_index(data, where)
+        index = parse_index(found.index, folder.url_of(INDEX_NAME))
     except UserError as error:
         raise UserError(f"{error} (--overwrite does so)") from error
-    found = {"name": index.name, "text_encoder": index.text_encoder, **index.recipe}
+    has = {"name": index.name, "text_encoder": index.text_encoder, **index.recipe}
     same = same_encoder(index.text_encoder, encoder)
     wanted = {"name": name, "text_encoder": index.text_encoder if same else encoder, **made_by}
-    differing = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
+    differing = sorted(key for key in {*has, *wanted} if has.get(key) != wanted.get(key))
     if differing:
         differences = "; ".join(
-            f"{key}: {_BRIEF.repr(found.get(key))} there, {_BRIEF.repr(wanted.get(key))} asked for" for key in differing
+            f"{key}: {_BRIEF.repr(has.get(key))} there, {_BRIEF.repr(wanted.get(key))} asked for" for key in differing
         )
         raise UserError(
             f"{folder} holds another data set ({differences}). Choose another --out, or replace it with --overwrite"
@@ -171,14 +187,3 @@ def _state(folder: Folder, name: str, encoder: str, made_by: dict[str, Any], ove
     there = folder.sizes()
     damaged = [shard.name for shard in index.shards if there.get(shard.name) != shard.bytes]
     return f"{damaged[0]} is missing or has another size than its index says" if damaged else "packed"
-
-
-def clear(folder: Folder, keep: set[str] | frozenset[str] = frozenset()) -> None:
-    """Remove what an earlier pack left but `keep`: the index first, for without it nothing there counts."""
-    names = folder.names()
-    leftovers = [name for name in names if re.fullmatch(r"shard-\d{6,}\.tar", name) or name.endswith(TEMPORARY_SUFFIX)]
-    for name in [INDEX_NAME, *leftovers]:
-        if name in names and name not in keep:
-            folder.remove(name)
-    if not keep:
-        remove_receipts([folder])

@@ -24,6 +24,7 @@ from PIL import Image
 
 from stackgan_dist.data.index import Shard
 from stackgan_dist.errors import UserError
+from stackgan_dist.pack.claim import check_claim
 from stackgan_dist.pack.pictures import Frame, PictureError, encode_jpeg, load_picture
 from stackgan_dist.pack.pool import AbandonedError, OnPicture
 from stackgan_dist.pack.sources import Record, Source
@@ -53,6 +54,8 @@ class Task:
     """(side of the squares in pixels, the folder), one tar for each."""
     name: str
     """File name of the tars."""
+    identity: str = ""
+    """Of the pack for which the folders are claimed; "": of none, and they are not looked at."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def pack_shard(task: Task, on_picture: OnPicture = lambda: True) -> Packed:
     `on_picture` is called after every picture; when it answers False, the shard is abandoned.
 
     Raises:
-        UserError: the encoder is not installed, or a folder cannot be written to.
+        UserError: the encoder is not installed, a folder cannot be written to, or another pack writes there.
         AbandonedError: `on_picture` said so.
     """
     encoder = _encoder(task.text_encoder) if task.text_encoder is not None else None
@@ -117,7 +120,11 @@ def pack_shard(task: Task, on_picture: OnPicture = lambda: True) -> Packed:
                 raise AbandonedError
         for tar in tars.values():
             tar.close()
-        shards = {size: publish_tar(parts[size], folder, task.name, len(kept)) for size, folder in task.folders if kept}
+        shards = {}
+        for size, folder in task.folders if kept else ():
+            if task.identity:  # at the last moment: what lies there may by now be another pack's
+                check_claim(folder, task.identity)
+            shards[size] = publish_tar(parts[size], folder, task.name, len(kept))
     return Packed(
         shards=shards,
         text_dim=task.embeddings[0].shape[1] if encoder is None else encoder.dim,
@@ -241,10 +248,19 @@ def temporary_tar(folder: Folder, name: str) -> Iterator[Path]:
 
 
 def publish_tar(part: Path, folder: Folder, name: str, samples: int) -> Shard:
-    """Put the finished tar `part` into `folder` as `name`, whole or not at all; returns its entry for the index."""
-    with part.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        sync(file.fileno(), part.parent)
-    shard = Shard(name=name, bytes=part.stat().st_size, sha256=digest, samples=samples)
-    folder.move_in(part, name)
+    """Put the finished tar `part` into `folder` as `name`, whole or not at all; returns its entry for the index.
+
+    Raises UserError where another pack has finished in the folder, and removed the tar.
+    """
+    try:
+        with part.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            sync(file.fileno(), part.parent)
+        shard = Shard(name=name, bytes=part.stat().st_size, sha256=digest, samples=samples)
+        folder.move_in(part, name)
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{part} was removed before it became {name}: another pack has written to {folder} at the same time. Wait "
+            "until nothing else writes there, and pack again"
+        ) from error
     return shard

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from stackgan_dist.data.index import INDEX_NAME, Index
-from stackgan_dist.pack.job import WHOLE, Job, Part, check_classes, clear
+from stackgan_dist.data.index import INDEX_NAME, Index, Shard
+from stackgan_dist.errors import UserError
+from stackgan_dist.pack.claim import check_claim, clear, look, other_pack, release
+from stackgan_dist.pack.job import WHOLE, Job, Part, begin, check_classes
 from stackgan_dist.pack.pool import run_tasks
-from stackgan_dist.pack.receipts import Receipt, read_receipts, remove_receipts, withdraw_receipts, write_receipt
+from stackgan_dist.pack.receipts import Receipt, read_receipts, withdraw_receipts, write_receipt
 from stackgan_dist.pack.rejects import check_rejected, write_rejected
 from stackgan_dist.pack.shard_writer import Packed, Task, pack_shard
 from stackgan_dist.storage.folder import Folder
@@ -18,8 +21,12 @@ from stackgan_dist.text import PUBLISHED
 def pack_split(job: Job, workers: int, max_rejects: float, part: Part) -> None:
     """Pack those shards of `part` that are not there, and finish the split where no other part has any left.
 
-    Raises UserError where too many pictures cannot be used, or a shard came to hold one class only.
+    Raises UserError where too many pictures cannot be used, a shard came to hold one class only, or another pack writes
+    there.
     """
+    job = dataclasses.replace(job, folders=begin(job))
+    if not job.folders:
+        return
     receipts = {size: _usable_receipts(job, folder) for size, folder in job.folders.items()}
     tasks = []
     for number, (name, pictures) in enumerate(job.shards.items()):
@@ -58,7 +65,7 @@ def pack_split(job: Job, workers: int, max_rejects: float, part: Part) -> None:
         f"{total / max(seconds, 1e-9):.0f} img/s -> {job.top}",
         flush=True,
     )
-    _finish(job, max_rejects)
+    _finish(job, max_rejects, part)
 
 
 def _task(job: Job, name: str, pictures: range, folders: tuple[tuple[int, Folder], ...]) -> Task:
@@ -70,6 +77,7 @@ def _task(job: Job, name: str, pictures: range, folders: tuple[tuple[int, Folder
         embeddings=job.listing.embeddings[pictures.start : pictures.stop],
         folders=folders,
         name=name,
+        identity=job.identity,
     )
 
 
@@ -96,18 +104,19 @@ def _keep(job: Job, task: Task, packed: Packed) -> None:
         write_receipt(folder, task.name, receipt)
 
 
-def _finish(job: Job, max_rejects: float) -> None:
-    """Write the indices if all shards of all parts are there."""
+def _finish(job: Job, max_rejects: float, part: Part) -> None:
+    """Write the indices if all shards of all parts are there. Raises UserError where another pack writes there."""
     found = {folder: read_receipts(folder, job.identity) for folder in job.folders.values()}
     left = {name for name in job.shards if any(name not in receipts for receipts in found.values())}
+    for folder in found:
+        check_claim(folder, job.identity)
     if left:
-        # Another part may have written the index and removed the receipts meanwhile.
-        if any(INDEX_NAME not in folder.names() for folder in found):
-            print(
-                f"{job.title}: {len(left)} of {len(job.shards)} shards are left to other parts; no index yet",
-                flush=True,
-            )
+        _leave(job, len(left), part)
         return
+    for folder, receipts in found.items():
+        there = folder.sizes()
+        if any(there.get(shard.name) != shard.bytes for shard in _shards(receipts.values())):
+            raise UserError(other_pack(folder))
     rejected = list(job.listing.rejected)
     for name in job.shards:
         rejected += next(iter(found.values()))[name].rejected
@@ -116,19 +125,39 @@ def _finish(job: Job, max_rejects: float) -> None:
     for size, folder in job.folders.items():
         index = _index(job, size, [found[folder][name] for name in job.shards])
         # Another part may finish at the same time. Its index is this one, and must not be missing for a moment.
-        clear(folder, keep={INDEX_NAME, *(shard.name for shard in index.shards)})
+        clear(look(folder), keep={INDEX_NAME, *(shard.name for shard in index.shards)})
         folder.write(INDEX_NAME, index.to_bytes())
         if enlarged := sum(receipt.enlarged for receipt in found[folder].values()):
             print(f"{job.title}: {enlarged} pictures are smaller than {size} px and were enlarged", flush=True)
-    remove_receipts(list(job.folders.values()))
+    for folder in job.folders.values():
+        release(folder)
     print(
         f"{job.title} is complete: {len(job.listing.records) + len(job.listing.rejected) - len(rejected)} pictures",
         flush=True,
     )
 
 
+def _leave(job: Job, left: int, part: Part) -> None:
+    """End where so many shards are `left`: to other parts, or to nobody, as another one has written the index."""
+    open_folders = [folder for folder in job.folders.values() if INDEX_NAME not in folder.names()]
+    if not open_folders:
+        for folder in job.folders.values():
+            release(folder)  # what this part has left there after the other one had finished
+        return
+    if part == WHOLE:  # all that was missing has been packed, so somebody has taken it away
+        raise UserError(
+            f"another pack writes to {open_folders[0]} at the same time: it has withdrawn {left} of {len(job.shards)} "
+            "shards; wait until it has ended, and pack again"
+        )
+    print(f"{job.title}: {left} of {len(job.shards)} shards are left to other parts; no index yet", flush=True)
+
+
+def _shards(receipts: Iterable[Receipt]) -> list[Shard]:
+    return [receipt.shard for receipt in receipts if receipt.shard is not None]
+
+
 def _index(job: Job, size: int, receipts: Sequence[Receipt]) -> Index:
-    shards = tuple(receipt.shard for receipt in receipts if receipt.shard is not None)
+    shards = tuple(_shards(receipts))
     return Index(
         name=job.recipe.name,
         split=job.split,

@@ -15,12 +15,13 @@ from typing import Annotated
 import numpy as np
 
 from stackgan_dist.cli.doors import front_door, parse_options
-from stackgan_dist.data.index import Index, Shard, load_index, parse_index
+from stackgan_dist.data.index import Index, NoIndexError, Shard, load_index, packed_folders, parse_index
 from stackgan_dist.data.plan import Plan, rows_of_rank
 from stackgan_dist.errors import UserError
 from stackgan_dist.machine import peak_memory_bytes
 from stackgan_dist.ranges import Range, Seed
 from stackgan_dist.schedule.nodes import Link, NodeEpoch, node_epoch
+from stackgan_dist.storage.folder import Folder
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ class Options:
     """The data set and the cluster."""
 
     url: str | None = None
-    """The folder of a packed set's index.json, e.g. s3://bucket/cub/train/76. Without it the set is a made-up one of
-    the three numbers below."""
+    """A packed set, whose training split is taken at its smallest size, or the folder of an index.json in it, e.g.
+    s3://bucket/cub/train/76. Without it the set is a made-up one of the three numbers below."""
     shards: Annotated[int, Range(at_least=1)] = 100_000
     """Without --url: the number of shards."""
     samples: Annotated[int, Range(at_least=1)] = 1_000_000_000
@@ -66,14 +67,14 @@ def main() -> None:
         )
     content = b"" if options.url else hypothetical_index(options).to_bytes()
     begin = time.process_time()
-    index = load_index(options.url) if options.url else parse_index(content, "the hypothetical index")
+    index = packed_index(options.url) if options.url else parse_index(content, "the hypothetical index")
     plan = Plan([shard.samples for shard in index.shards], options.seed, options.batch_size)
     opened_s = time.process_time() - begin
     del content
     sizes = np.array([shard.bytes for shard in index.shards], dtype=np.int64)
     print(
-        f"{index.name}: {len(index.shards):,} shards, {index.samples:,} samples, {sizes.sum() / 1e12:.2f} TB; "
-        f"index and plan open in {opened_s:.2f} s of CPU time"
+        f"{index.name}, {index.split}, {index.image_size} px: {len(index.shards):,} shards, {index.samples:,} samples, "
+        f"{sizes.sum() / 1e12:.2f} TB; index and plan open in {opened_s:.2f} s of CPU time"
     )
     begin = time.process_time()
     plan.locate(options.epoch * plan.steps_per_epoch, range(1))
@@ -98,6 +99,15 @@ def main() -> None:
         f"time; peak memory {peak_memory_bytes() / 1e6:.0f} MB"
     )
     show(plan, nodes, options)
+
+
+def packed_index(url: str) -> Index:
+    """The one in the folder `url`, or of the set there: of its training split, if it has one, at the smallest size."""
+    try:
+        return load_index(url)
+    except NoIndexError:
+        every = [load_index(folder) for folder in packed_folders(Folder.at(url)).values()]
+    return min(every, key=lambda index: (index.split != "train", index.image_size))
 
 
 def hypothetical_index(options: Options) -> Index:

@@ -100,7 +100,7 @@ def main() -> None:
             scores = run.score(opened)
             if ranks.is_main:
                 identity = _identity(opened, protocol)
-                rows = report_rows(scores, run.real, judges, identity, protocol.wrong_captions, subject.seed)
+                rows = report_rows(scores, run.real, judges, identity, run.wrong, subject.seed)
                 _report(rows, opened)
 
 

@@ -22,7 +22,14 @@ from stackgan_dist.scores.inception import InceptionScore
 from stackgan_dist.scores.judges import Judges
 from stackgan_dist.scores.picture_sums import Matches, PictureSums
 from stackgan_dist.scores.protocol import ScoreProtocol
-from stackgan_dist.scores.r_precision import Candidates, ClipCandidates, TextMap, TextMapSums, candidate_captions
+from stackgan_dist.scores.r_precision import (
+    Candidates,
+    ClipCandidates,
+    TextMap,
+    TextMapSums,
+    as_many_wrong,
+    candidate_captions,
+)
 from stackgan_dist.scores.real_side import RealSide, Recipe, measure_real_side
 from stackgan_dist.scores.subject import OpenSubject
 
@@ -88,25 +95,25 @@ class RunScores:
     What it costs is said first.
     """
 
+    wrong: int
+    """How many sentences of other classes R-precision holds a picture's own against: fewer than the protocol's where
+    there are not so many."""
+
     def __init__(
         self, subject: OpenSubject, judges: Judges, protocol: ScoreProtocol, ranks: Ranks, folder: str | None
     ) -> None:
         self._judges, self._protocol, self._ranks = judges, protocol, ranks
         settings, real, training = subject.subject, subject.captions, subject.training()
         pool = candidate_captions(real.captions(), protocol.wrong_pool, settings.seed)
+        classes = [caption.class_name for caption in pool]
+        self.wrong = as_many_wrong(classes, protocol.wrong_captions)
         self._candidates = Candidates(
-            torch.stack([torch.from_numpy(caption.embedding) for caption in pool]),
-            [caption.class_name for caption in pool],
-            protocol.wrong_captions,
-            settings.seed,
+            torch.stack([torch.from_numpy(caption.embedding) for caption in pool]), classes, self.wrong, settings.seed
         )
         self._clip_candidates = None
         if judges.clip is not None:
             self._clip_candidates = ClipCandidates(
-                judges.clip.embedded([caption.sentence for caption in pool]),
-                [caption.class_name for caption in pool],
-                protocol.wrong_captions,
-                settings.seed,
+                judges.clip.embedded([caption.sentence for caption in pool]), classes, self.wrong, settings.seed
             )
         size = subject.trained.config.model.image_size
         groups = protocol.diversity_sentences, protocol.diversity_pictures
@@ -120,7 +127,7 @@ class RunScores:
                 "image_size": size,
                 "captions_digest": real.index.digest,
                 "training_digest": training.index.digest,
-                "wrong_captions": protocol.wrong_captions,
+                "wrong_captions": self.wrong,
                 "wrong_pool": protocol.wrong_pool,
                 "map_pictures": protocol.map_pictures,
                 "diversity": groups,

@@ -27,7 +27,7 @@ class ScoreProtocol:
     """Precision, recall, density, coverage, nearness to training pictures, CMMD and the extrapolated Frechet distance:
     this many pictures of each kind are compared, or as many as there are; it bounds the memory."""
     wrong_captions: Annotated[int, Range(at_least=1)] = 99
-    """R-precision: this many sentences of other classes stand beside the picture's own one."""
+    """R-precision: this many sentences of other classes stand beside the picture's own one, or as many as there are."""
     wrong_pool: Annotated[int, Range(at_least=1)] = 1_000
     """R-precision: the wrong sentences are chosen among this many."""
     map_pictures: Annotated[int, Range(at_least=1)] = 10_000

@@ -10,6 +10,7 @@ et al., Benchmark for Compositional Text-to-Image Synthesis, 2021). Pure arithme
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -79,17 +80,29 @@ class TextMap:
         return torch.nn.functional.normalize(predicted, dim=1) @ torch.nn.functional.normalize(others, dim=1).T
 
 
+def as_many_wrong(classes: Sequence[str], wanted: int) -> int:
+    """The sentences of other classes that each among some of `classes` has at least, but no more than `wanted`.
+
+    1 where it has none, which Candidates refuses.
+    """
+    return max(1, min(wanted, _of_others(classes)))
+
+
+def _of_others(classes: Sequence[str]) -> int:
+    """The sentences of other classes that the commonest class leaves."""
+    return len(classes) - max(Counter(classes).values(), default=0)
+
+
 class _WrongSentences:
     """Which sentences a picture's own one is held against: `wrong` of other classes, drawn by the picture's number."""
 
     def __init__(self, classes: Sequence[str], wrong: int, seed: int) -> None:
         self._classes = np.array(classes)
         self._wrong, self._seed = wrong, seed
-        most = max(np.unique(self._classes, return_counts=True)[1]) if classes else 0
-        if len(classes) - most < wrong:
+        if (found := _of_others(classes)) < wrong:
             raise UserError(
-                f"R-precision holds a sentence against {wrong} of other classes, found {len(classes) - most}: pack "
-                "more pictures, or ask for fewer with --wrong-captions"
+                f"R-precision holds a sentence against {wrong} of other classes, found {found}: pack pictures of more "
+                "classes"
             )
 
     def matches(self, numbers: Tensor, class_names: Sequence[str], own: Tensor, others: Tensor) -> Tensor:

@@ -27,12 +27,14 @@ Row = dict[str, Any]
 
 
 def report_rows(
-    scores: Scores, real: RealSide | None, judges: Judges, identity: Mapping[str, Any], wrong_captions: int, seed: int
+    scores: Scores, real: RealSide | None, judges: Judges, identity: Mapping[str, Any], wrong: int, seed: int
 ) -> list[Row]:
     """A row for each score: its numbers, `notes` on what they cannot say, then network and `identity`.
 
-    `real`: None where the real side is a statistics file. The rows by other encoders come before the classifier's.
+    `real`: None where the real side is a statistics file. `wrong`: sentences that R-precision held a picture's own
+    against. The rows by other encoders come before the classifier's.
     """
+    asked = int(identity["protocol"]["wrong_captions"])
     rows: list[Row] = []
     for number, encoder in reversed(list(enumerate(judges.spaces))):
         own: list[Row] = []
@@ -44,9 +46,9 @@ def report_rows(
         if judges.clip is not None and number == judges.clip.space and scores.clip_scores is not None:
             own.append(_clip_row(scores, real, seed))
             if scores.clip_matches is not None:
-                own.append(_clip_r_precision_row(scores.clip_matches, scores.clip_wrong, real, wrong_captions, seed))
+                own.append(_clip_r_precision_row(scores.clip_matches, scores.clip_wrong, real, asked, seed))
         if number == 0 and scores.matches is not None:
-            own.append(_r_precision_row(scores, real, wrong_captions, seed))
+            own.append(_r_precision_row(scores, real, wrong, asked, seed))
         if scores.diversity is not None:
             own.append(_diversity_row(scores.diversity, real, number, seed))
         rows += [{**row, **encoder.describe(), **identity} for row in own]
@@ -145,22 +147,26 @@ def _clip_row(scores: Scores, real: RealSide | None, seed: int) -> Row:
 
 def _clip_r_precision_row(matches: Tensor, wrong: int, real: RealSide | None, asked: int, seed: int) -> Row:
     of_real = real.clip_r_precision if real is not None else None
-    fewer = f"only {wrong} other sentences to hold it against, not {asked}: chance is {1 / (1 + wrong):.1%}"
     return {
         "score": "clip r precision",
         "share": matches.mean().item(),
         "interval": intervals.of_mean(matches, seed, IntervalOf.CLIP_R_PRECISION),
         **({} if of_real is None else {"share_of_real_pictures": of_real}),
         "wrong_sentences": wrong,
-        "notes": [fewer] if wrong < asked else [],
+        "notes": _fewer(wrong, asked),
     }
 
 
-def _r_precision_row(scores: Scores, real: RealSide | None, wrong_captions: int, seed: int) -> Row:
+def _fewer(wrong: int, asked: int) -> list[str]:
+    said = f"only {wrong} other sentences to hold it against, not {asked}: chance is {1 / (1 + wrong):.1%}"
+    return [said] if wrong < asked else []
+
+
+def _r_precision_row(scores: Scores, real: RealSide | None, wrong: int, asked: int, seed: int) -> Row:
     assert scores.matches is not None
     assert real is not None
-    chance = 1 / (1 + wrong_captions)
-    notes = []
+    chance = 1 / (1 + wrong)
+    notes = _fewer(wrong, asked)
     if real.r_precision < _MEANINGLESS_R_PRECISION * chance:
         notes.append(f"real pictures reach {real.r_precision:.1%}, chance is {chance:.1%}: it can show nothing here")
     return {
@@ -168,6 +174,7 @@ def _r_precision_row(scores: Scores, real: RealSide | None, wrong_captions: int,
         "share": scores.matches.mean().item(),
         "interval": intervals.of_mean(scores.matches, seed, IntervalOf.R_PRECISION),
         "share_of_real_pictures": real.r_precision,
+        "wrong_sentences": wrong,
         "notes": notes,
     }
 

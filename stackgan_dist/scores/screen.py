@@ -63,7 +63,7 @@ def _lines(row: Row) -> list[str]:
         real = f"real pictures {row['share_of_real_pictures']:.1%}, " if "share_of_real_pictures" in row else ""
         return [f"R-prec. by CLIP    {row['share']:.1%}{_within(row['interval'], '.1%')} ({real}chance {chance:.1%})"]
     if score == "r precision":
-        chance = 1 / (1 + row["protocol"]["wrong_captions"])
+        chance = 1 / (1 + row.get("wrong_sentences", row["protocol"]["wrong_captions"]))  # old rows have no such field
         return [
             f"R-precision        {row['share']:.1%}{_within(row['interval'], '.1%')} "
             f"(real pictures {row['share_of_real_pictures']:.1%}, chance {chance:.1%})"

@@ -39,10 +39,8 @@ def resolve(url: str) -> tuple[Files, str]:
         raise UserError(f"{url} was not expanded by the shell; write {home}, or ./{url} for a folder of that name")
     if (one_slash := _ONE_SLASH.match(url)) is not None:
         scheme, rest = one_slash.groups()
-        raise UserError(
-            f"{url} is no URL and hardly a path; write {scheme}://{'/' if scheme == 'file' else ''}{rest}, or ./{url} for "
-            "a folder of that name"
-        )
+        meant = f"{scheme}://{'/' if scheme == 'file' else ''}{rest}"
+        raise UserError(f"{url} is no URL and hardly a path; write {meant}, or ./{url} for a folder of that name")
     parts = split_url(url)
     if parts is None:
         scheme, separator, path = url.partition("://") if url.startswith(("file://", "local://")) else ("", "", url)

@@ -72,7 +72,10 @@ class Feed:
     def __str__(self) -> str:
         if self._on_device is not None:
             return f"the set is in the memory of the device ({self._gb:.2g} GB of --data.device-gb {self._limit_gb:g})"
-        text = f"batches come from {self._config.data.workers} loader process(es) on each rank"
+        workers = self._config.data.workers
+        text = f"batches come from {workers} loader process{'es' if workers > 1 else ''} on each rank"
+        if not workers:
+            text = "batches are loaded in the rank itself"
         if self._limit_gb:
             text += f": the set takes {self._gb:.2g} GB, more than --data.device-gb {self._limit_gb:g}"
         return text

@@ -145,8 +145,9 @@ def _keep_words(data: PackedSet, folder: RunFolder) -> None:
 
 
 def _describe(config: Config, data: PackedSet, ranks: Ranks, last_step: int, steps_per_epoch: int) -> str:
+    epochs = f"{config.training.epochs:,} epoch{'s' if config.training.epochs > 1 else ''}"
     return (
         f"{config.model.image_size} px on {data.url} ({data.index.samples:,} pictures, {data.index.text_encoder}), "
         f"{ranks.world_size} rank(s) on {ranks.device.type}, batch {config.training.batch_size}, "
-        f"{last_step:,} steps (epochs: {config.training.epochs} of {steps_per_epoch})"
+        f"{last_step:,} steps ({epochs} of {steps_per_epoch:,})"
     )

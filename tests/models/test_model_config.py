@@ -25,7 +25,7 @@ from stackgan_dist.models import ModelConfig, Stage1Generator, build_generator
         ({"stage": 2, "image_size": 256, "residual_blocks": 0}, "--model.residual-blocks is 0, it must be from 1"),
         ({"stage": 2, "image_size": 128, "stage1_coarse": 65}, "--model.stage1-coarse is 65, it must be from 1 to 64"),
         ({"stage": 2, "image_size": 128, "stage1_coarse": 0}, "--model.stage1-coarse is 0, it must be from 1"),
-        ({"family": "gan-int-cls", "stage1_coarse": 8}, "stage1_coarse is 8, but it is StackGAN's"),
+        ({"family": "gan-int-cls", "stage1_coarse": 8}, "--model.stage1-coarse is 8, but it is StackGAN's"),
         ({"stage": 2}, "set --model.image-size to 128 or 256"),
         ({"recipe": "pytorch", "generator_width": 7}, "make it a multiple of 2"),
         ({"stage": 2, "image_size": 256, "generator_width": 6}, "make it a multiple of 4"),
@@ -66,8 +66,8 @@ def test_number_of_residual_blocks(image_size: Any, given: int | None, blocks: i
 @pytest.mark.parametrize(
     ("stage1", "message"),
     [
-        (ModelConfig(noise_dim=7), "set noise_dim to 7"),
-        (ModelConfig(condition_dim=7), "set condition_dim to 7"),
+        (ModelConfig(noise_dim=7), "give --model.noise-dim 7"),
+        (ModelConfig(condition_dim=7), "give --model.condition-dim 7"),
         (ModelConfig(image_size=128), "it needs a stage-1 generator of 64 pixels"),
         (ModelConfig(stage=2, image_size=128), "given a stage-2 generator"),
     ],

@@ -363,4 +363,4 @@ def test_tars_of_everything_add_up(tmp_path: Path) -> None:
     }
     assert ledgers(out)["rejected that stand for no picture"][1] == {"in test: the sample has no picture": 1}
     assert load_index(str(out / "test/16")).captions_per_image == 1  # the JSON gives three lines as one caption
-    assert not (out / "listing").exists()
+    assert not (out / ".pack-listing").exists()

@@ -171,12 +171,14 @@ def test_what_is_packed_stays_as_it_is(root: Path, tmp_path: Path, capsys: pytes
         go()
     (root / "red-99.jpg").unlink()
 
-    # a damaged set is not taken for packed; leftovers of an interrupted pack go
+    # a damaged set is not taken for packed; leftovers of an interrupted pack go, and what is no pack's stays
     shard = out / "train/16/shard-000001.tar"
     shard.write_bytes(shard.read_bytes()[:-512])
     (out / "train/16/shard-000007.tar").write_bytes(b"left over")
     (out / "train/16/.shard-000001.abc.tar.tmp").write_bytes(b"left over")
     assert "packed files" in go()
+    assert (out / "train/16/shard-000007.tar").read_bytes() == b"left over"
+    (out / "train/16/shard-000007.tar").unlink()
     assert _files(out / "train/16") == _files_under(before, "train/16")
 
 

@@ -115,6 +115,20 @@ def test_mlflow_has_each_step_once_over_two_starts(tmp_path: Path) -> None:
     assert client.get_run(name).data.metrics["loss/kl"] == 8
 
 
+def test_without_a_server_mlflow_s_variable_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="the mlflow extra is not installed")
+
+    def unusable(*_: object) -> None:
+        raise mlflow.exceptions.MlflowException("no such store")
+
+    monkeypatch.setattr("stackgan_dist.runs.loggers.mlflow_page.MlflowClient", unusable)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    _run(tmp_path, "mlflow", 0, 2, "done")
+    assert "mlflow fails (UserError: MLFLOW_TRACKING_URI is not set" in capsys.readouterr().out
+
+
 def test_a_service_that_fails_ends_nothing_and_is_said_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

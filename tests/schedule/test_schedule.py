@@ -6,12 +6,14 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from stackgan_dist.data.plan import Plan, rows_of_rank
 from stackgan_dist.randomness import permutation
+from stackgan_dist.schedule import __main__ as schedule
 from stackgan_dist.schedule.nodes import Link, node_epoch
 
 SIZES = [3, 11, 1, 8, 8, 5, 2, 9]
@@ -55,6 +57,19 @@ def test_a_slow_line_makes_ranks_wait_and_a_fast_one_does_not() -> None:
     assert fast.longest_wait_s == 0
     assert slow.fill_s == pytest.approx(100 * fast.fill_s)
     assert slow.fetched_bytes == 1000 * slow.fetches
+
+
+def test_a_set_is_given_by_its_folder_or_that_of_an_index(
+    packed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = []
+    for url in (packed, packed / "train" / "76"):
+        arguments = ["--url", str(url), "--nodes", "2", "--ranks-per-node", "1", "--batch-size", "8"]
+        monkeypatch.setattr(sys, "argv", ["schedule", *arguments])
+        schedule.main()
+        said.append(capsys.readouterr().out.partition("samples")[0])
+    assert said[0] == said[1]
+    assert said[0].startswith("painted, train, 76 px: ")
 
 
 def test_a_thousand_ranks_on_a_hundred_thousand_shards() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from stackgan_dist.data.captions import Caption
 from stackgan_dist.errors import UserError
-from stackgan_dist.scores.r_precision import RIDGE, Candidates, TextMap, TextMapSums
+from stackgan_dist.scores.r_precision import RIDGE, Candidates, TextMap, TextMapSums, as_many_wrong
 
 IDENTITY = TextMap(torch.zeros(8).double(), torch.zeros(8).double(), torch.eye(8).double())
 
@@ -81,6 +81,14 @@ def test_wrong_sentences_are_of_other_classes_and_chosen_by_number_alone() -> No
     single = [few.matches(IDENTITY, torch.tensor([n]), features[n : n + 1], own[n : n + 1]) for n in range(30)]
     assert torch.equal(torch.cat(single), whole)
     assert 0 < whole.sum() < 30
+
+
+def test_as_many_wrong_sentences_as_there_are() -> None:
+    classes = ["a", "a", "a", "b", "c"]
+    assert [as_many_wrong(classes, wanted) for wanted in (1, 2, 99)] == [1, 2, 2]
+    Candidates(torch.rand(5, 8), classes, as_many_wrong(classes, 99), seed=0)
+    with pytest.raises(UserError, match="found 0: pack pictures of more classes"):
+        Candidates(torch.rand(2, 8), ["a", "a"], as_many_wrong(["a", "a"], 99), seed=0)
 
 
 def test_too_few_sentences_or_pictures_are_user_errors() -> None:

@@ -227,7 +227,7 @@ def test_foreign_tars_are_packed_from_the_store(network: FaultyNetwork, folder: 
     network.requests.clear()
     network.decide = lambda request: faults[request.number % 4] if request.number % 3 == 0 else None
     source = WebDatasetTars(folder, test_fraction=0.0)
-    source.keep_listing(str(out / "listing"))
+    source.keep_listing(str(out / ".pack-listing"))
     there = WebDatasetTars(str(local), test_fraction=0.0)
     listed = source.records("train")
     assert listed == there.records("train")
@@ -237,7 +237,7 @@ def test_foreign_tars_are_packed_from_the_store(network: FaultyNetwork, folder: 
     network.decide = lambda _: None
     network.requests.clear()
     again = WebDatasetTars(folder, test_fraction=0.0)
-    again.keep_listing(str(out / "listing"))
+    again.keep_listing(str(out / ".pack-listing"))
     assert again.records("train") == listed
     assert not [request for request in network.of(".tar") if request.method == "GET" and request.range]
     _foreign_tar(local / "b.tar", 6)
@@ -248,7 +248,7 @@ def test_foreign_tars_are_packed_from_the_store(network: FaultyNetwork, folder: 
     pack(recipe, root=folder, out=str(out), workers=1)
     pack(recipe, root=str(local), out=str(tmp_path / "local"), workers=1)
     assert load_index(str(out / "train/16")).shards == load_index(str(tmp_path / "local/train/16")).shards
-    assert not (out / "listing").exists()
+    assert not (out / ".pack-listing").exists()
     write_bytes(join(folder, "b.tar"), (local / "b.tar").read_bytes()[:1500])
     with pytest.raises(UserError, match=r"b\.tar is cut short"):
         WebDatasetTars(folder, test_fraction=0.0).records("train")

@@ -7,6 +7,7 @@ given by its importable name (docs/extending.md).
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -17,6 +18,7 @@ from PIL import Image
 
 from stackgan_dist.errors import UserError
 from stackgan_dist.importable import is_importable, known_part, make_part
+from stackgan_dist.near_names import did_you_mean
 from stackgan_dist.pack.sources.account import Account
 
 
@@ -125,8 +127,18 @@ def open_source(name: str, root: str | None, options: Mapping[str, Any]) -> Sour
             f"unknown source {name!r}; known sources: {', '.join(SOURCES)}, and your own as MODULE:CLASS "
             "(docs/extending.md)"
         )
+    made = known_part(SOURCES[name])
+    known = [*inspect.signature(made).parameters][1:]  # behind the root
+    for option in options:
+        if option not in known:
+            raise UserError(
+                f"{name} has no option {option!r}.{did_you_mean(option, known)} Its --options are {', '.join(known)}"
+            )
     try:
-        source: Source = known_part(SOURCES[name])(root, **options)
+        source: Source = made(root, **options)
     except TypeError as error:
-        raise UserError(f"source {name!r} does not take these options: {error}") from error
+        given = ", ".join(f"{option}={value!r}" for option, value in options.items())
+        raise UserError(
+            f"{name} does not take the options {given}; one of them is of another type ({error}), see shards/README.md"
+        ) from error
     return source

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from stackgan_dist.errors import UserError
-from stackgan_dist.pack.sources import Record
+from stackgan_dist.pack.sources import SOURCES, Record
 from stackgan_dist.pack.sources.account import Account
 from stackgan_dist.pack.sources.names import Names
 from stackgan_dist.storage.folder import Folder
@@ -52,7 +52,7 @@ class Files:
             raise UserError(f"{source} reads files: add --root DIR (or a URL) with {layout} in it")
         self.root = root
         self.folder = Folder.at(root)
-        self._layout = layout
+        self._wanted = f"{'--root' if source in SOURCES else 'it'} must hold {layout.rstrip(',')}"
 
     def url(self, name: str) -> str:
         """URL of the file or folder `name`."""
@@ -71,9 +71,9 @@ class Files:
         try:
             return self.read(name)
         except OSError as error:
-            advice = hint or f"--root must hold {self._layout}"
+            self._check_root()
             raise UserError(
-                f"there is no {self.url(name)} ({error.strerror or type(error).__name__}); {advice}"
+                f"there is no {self.url(name)} ({error.strerror or type(error).__name__}); {hint or self._wanted}"
             ) from error
 
     def names(self, folder: str = "") -> list[str]:
@@ -87,7 +87,8 @@ class Files:
         """
         below = self.folder / folder if folder else self.folder
         if not below.is_there():
-            raise UserError(f"there is no folder {below}; --root must hold {self._layout}")
+            self._check_root()
+            raise UserError(f"there is no folder {below}; {self._wanted}")
         prefix = f"{folder}/" if folder else ""
         if below.path is None:
             return Tree([f"{prefix}{name}" for name in below.files_below()], {})
@@ -96,6 +97,10 @@ class Files:
             sorted(name for name, kind in found.items() if not kind),
             {name: kind for name, kind in sorted(found.items()) if kind},
         )
+
+    def _check_root(self) -> None:
+        if not self.folder.is_there():
+            raise UserError(f"there is no folder {self.folder}; {self._wanted}")
 
 
 def _walk(top: Path, prefix: str) -> Iterator[tuple[str, str]]:

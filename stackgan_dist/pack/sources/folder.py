@@ -21,7 +21,7 @@ from stackgan_dist.pack.pictures import ENDINGS
 from stackgan_dist.pack.sources import Record
 from stackgan_dist.pack.sources.account import Account, endings_of, of_ending, printable, some_names
 from stackgan_dist.pack.sources.captions.entry import Columns, Entry, listed
-from stackgan_dist.pack.sources.captions.find import FIRST, CaptionsFile, CaptionsFiles, split_in
+from stackgan_dist.pack.sources.captions.find import FIRST, CaptionsFile, CaptionsFiles, chosen_splits, split_in
 from stackgan_dist.pack.sources.captions.placed import placed
 from stackgan_dist.pack.sources.captions.texts import PictureTexts, read_text
 from stackgan_dist.pack.sources.files import Files
@@ -123,7 +123,8 @@ class PictureFolder:
         """(what is known of each picture, the files that say it, what to call them; "" for the pictures' own texts)."""
         names = PictureNames(pictures)
         captions = CaptionsFiles(self._files, self._columns, names)
-        chosen = [CaptionsFile(str(PurePosixPath(name)), split_in(name)) for name in self._asked]
+        asked = [str(PurePosixPath(name)) for name in self._asked]
+        chosen = [CaptionsFile(name, split) for name, split in chosen_splits(asked, split_in).items()]
         if not chosen:
             chosen = [CaptionsFile(name) for name in FIRST if name in files][:1]
         if not chosen:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from stackgan_dist.errors import UserError
 from stackgan_dist.pack.sources.account import Account
@@ -60,10 +60,15 @@ def splits_by_folder(names: Sequence[str], account: Account) -> dict[str, str]:
 def decided_by(chosen: dict[str, str], account: Account) -> dict[str, str]:
     """The splits of what `chosen` gives one or "", as splits_by_folder has it; empty where these decide nothing."""
     known = set(chosen.values())
-    if not known & {"test", "val"}:
+    if not decides(known):
         return {}
     rest = "" if "train" in known else "train"
     return val_as_test({name: split or rest for name, split in chosen.items()}, account)
+
+
+def decides(splits: Iterable[str]) -> bool:
+    """Whether what is called after `splits` divides a set: training alone, or nothing, does not."""
+    return not {"test", "val"}.isdisjoint(splits)
 
 
 def val_as_test(chosen: dict[str, str], account: Account) -> dict[str, str]:

@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunStatus
 from mlflow.exceptions import MlflowException
 
+from stackgan_dist.errors import UserError
 from stackgan_dist.runs.loggers import Logger, Opening, RunState
 
 _MOST_AT_ONCE = 100
@@ -77,5 +78,16 @@ class MlflowPage:
 
 
 def open_page(opening: Opening) -> Logger:
-    """The page of this run: a new one, or that of an earlier start."""
-    return MlflowPage(opening)
+    """The page of this run: a new one, or that of an earlier start.
+
+    Raises UserError where MLflow's own default store, which needs the whole of MLflow, cannot be used.
+    """
+    try:
+        return MlflowPage(opening)
+    except MlflowException as error:
+        if "MLFLOW_TRACKING_URI" in os.environ:
+            raise
+        raise UserError(
+            "MLFLOW_TRACKING_URI is not set, and MLflow's default store is not usable here; set it to the URL of a "
+            "server, or to file:///FOLDER together with MLFLOW_ALLOW_FILE_STORE=true"
+        ) from error

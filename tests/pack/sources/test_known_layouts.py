@@ -187,6 +187,16 @@ class TestImagefolder:
             source.records("train")
             assert any("columns that are not read: n." in note for note in source.account(["train"]).notes)
 
+    @pytest.mark.parametrize("asked", [{}, {"captions": "train/metadata.jsonl"}])
+    def test_training_alone_decides_no_split(self, asked: dict[str, str], tmp_path: Path) -> None:
+        names = [f"{number}.jpg" for number in range(20)]
+        _touch(tmp_path, *(f"train/{name}" for name in names))
+        rows = [json.dumps({"file_name": name, "text": f"bird {name}"}) for name in names]
+        _write(tmp_path, "train/metadata.jsonl", "\n".join(rows))
+        train, test = (_records(tmp_path, split, test_fraction=0.2, **asked) for split in ("train", "test"))
+        assert len(train) + len(test) == 20
+        assert 2 <= len(test) < len(train)
+
     def test_pictures_inside_a_parquet_file_are_told(self, tmp_path: Path) -> None:
         pyarrow = pytest.importorskip("pyarrow")
         parquet = pytest.importorskip("pyarrow.parquet")

@@ -12,9 +12,10 @@ from stackgan_dist.errors import UserError
 from stackgan_dist.pack.listing import list_split
 from stackgan_dist.pack.pictures import Frame, load_picture
 from stackgan_dist.pack.recipe import Recipe
-from stackgan_dist.pack.sources import EmbeddedSource
+from stackgan_dist.pack.sources import SOURCES, EmbeddedSource, open_source
 from stackgan_dist.pack.sources.coco import Coco
 from stackgan_dist.pack.sources.cub import Cub
+from stackgan_dist.pack.sources.files import Files
 
 BIRDS = {"001.Auk/Auk_1": "10.0 20.0 40.0 20.0", "001.Auk/Auk_2": "0.0 0.0 60.0 50.0", "002.Wren/Wren_1": "1 1 9 8"}
 SPLITS = {"train": ["001.Auk/Auk_2", "001.Auk/Auk_1"], "test": ["002.Wren/Wren_1"]}
@@ -146,3 +147,25 @@ def test_coco_layout_faults(coco: Path) -> None:
     (coco / "annotations/captions_val2017.json").write_text('{"images": []')
     with pytest.raises(UserError, match="is not a file of COCO captions"):
         Coco(str(coco)).records("test")
+
+
+@pytest.mark.parametrize("name", [name for name in SOURCES if name != "painted"])
+def test_a_root_that_is_not_there_is_said_and_not_a_file_in_it(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"there is no folder {tmp_path}/nowhere; --root must hold "):
+        open_source(name, f"{tmp_path}/nowhere", {}).records("train")
+
+
+def test_the_root_of_other_commands_is_not_called_root(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nowhere; it must hold pictures or tars$"):
+        Files(f"{tmp_path}/nowhere", "scores", "pictures or tars").names()
+
+
+def test_options_that_do_not_fit_are_named_with_those_that_there_are() -> None:
+    with pytest.raises(
+        UserError, match=r"coco has no option 'ft'\. Did you mean fit\? Its --options are year, partial, fit"
+    ):
+        open_source("coco", "x", {"ft": "pad"})
+    with pytest.raises(
+        UserError, match=r"painted does not take the options pictures='x'; one of them is of another type"
+    ):
+        open_source("painted", None, {"pictures": "x"})

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -20,7 +20,7 @@ from stackgan_dist.pack.sources.captions.parquet import columns_of, read_parquet
 from stackgan_dist.pack.sources.captions.table import SEPARATORS, Form, cells, first_line, form_of, read_table
 from stackgan_dist.pack.sources.files import Files
 from stackgan_dist.pack.sources.names import AmbiguousNameError, PictureNames, is_hidden
-from stackgan_dist.pack.sources.splits import split_in_words, split_of
+from stackgan_dist.pack.sources.splits import decides, split_in_words, split_of
 
 FIRST = ("captions.jsonl", "captions.csv")
 """Looked for directly under the root, before anything else."""
@@ -69,7 +69,7 @@ class CaptionsFiles:
         candidates = _candidates(names)
         fitting = [name for name in candidates[:_MOST_TRIED] if self._fits(name)]
         if len({PurePosixPath(name).name for name in fitting}) <= 1:  # one, or metadata.csv in each of some folders
-            return [CaptionsFile(name, split_of(name)) for name in fitting]
+            return [CaptionsFile(name, split) for name, split in chosen_splits(fitting, split_of).items()]
         splits = {name: split_in(name) for name in fitting}
         if all(splits.values()) and len({*splits.values()}) == len(fitting):
             return [CaptionsFile(name, split) for name, split in splits.items()]
@@ -203,6 +203,12 @@ def _candidates(names: Sequence[str]) -> list[str]:
     found = [name for name in names if name.lower().endswith(_ENDINGS) and not is_hidden(name)]
     written = [name for name in found if "lemma" not in name.lower()]  # beside Flickr's captions as they were written
     return sorted(written, key=lambda name: (PurePosixPath(name).stem.lower() != "metadata", name.count("/"), name))
+
+
+def chosen_splits(names: Sequence[str], split: Callable[[str], str]) -> dict[str, str]:
+    """Name of each captions file -> the `split` of its pictures, "" for all where that would leave none to test on."""
+    found = {name: split(name) for name in names}
+    return found if decides(found.values()) else dict.fromkeys(found, "")
 
 
 def split_in(name: str) -> str:
