@@ -274,7 +274,7 @@ class Config:
             )
         if training.reading_weight and model.stage == 2:
             raise UserError(
-                "--training.reading-weight is for Stage-I, which draws from noise; Stage-II has "
+                "--training.reading-weight is for Stage-I, which starts from noise; Stage-II has "
                 "--training.reconstruction-weight instead"
             )
 

@@ -39,7 +39,7 @@ from stackgan_dist.storage.files import write_bytes
 from stackgan_dist.storage.output_folder import on_this_disk
 
 _PROTOCOLS = {
-    "test": "fine-tuned on the test classes, those that scores draw pictures for, as in the paper's protocol",
+    "test": "fine-tuned on the test classes, those that scores generate pictures for, as in the paper's protocol",
     "train": "fine-tuned on the training classes, unlike the paper's protocol, which takes the test classes",
 }
 

@@ -431,7 +431,7 @@ def test_colour_agreement_counts_what_captions_ask_for(run: Path, monkeypatch: p
 
 
 def test_colour_agreement_says_how_sharp_the_pictures_are(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for stage, names in (("stage1", {"drawn", "real"}), ("stage2", {"drawn", "real", "Stage-I enlarged"})):
+    for stage, names in (("stage1", {"generated", "real"}), ("stage2", {"generated", "real", "Stage-I enlarged"})):
         row = _score(monkeypatch, colour_agreement, run / stage, "--samples", 3)
         steps = {name.removeprefix("steps of "): pair for name, pair in row.items() if name.startswith("steps of ")}
         assert steps.keys() == names
@@ -442,9 +442,9 @@ def test_colour_agreement_counts_birds_with_stray_parts(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     row = _score(monkeypatch, colour_agreement, run / "stage1", "--samples", 8)
-    assert 0 <= row["stray parts of drawn"] <= 1
+    assert 0 <= row["stray parts of generated"] <= 1
     assert row["stray parts of real"] == 0
-    assert f"drawn {row['stray parts of drawn']:.1%}, real 0.0%" in capsys.readouterr().out
+    assert f"generated {row['stray parts of generated']:.1%}, real 0.0%" in capsys.readouterr().out
 
 
 def test_several_pictures_in_a_row_have_the_same_caption(run: Path) -> None:

@@ -64,7 +64,7 @@ def main() -> None:
         pictures = subject.generated(options.samples, ranks)
         batches = made_ahead(pictures.batches(ranks.rank, ranks.world_size), ranks.device)
         for batch in with_progress(batches, "colour agreement", options.samples, ranks):
-            found.add_drawn(batch)
+            found.add_generated(batch)
         settings = options.subject
         real = RealPictures(
             subject.captions.captions(), found.image_size, settings.batch_size, settings.seed, options.samples
@@ -115,18 +115,18 @@ class _Found:
         self.image_size = image_size
         self._parts = torch.zeros(len(PARTS), 2, dtype=torch.float64)
         """Of every part: right, asked."""
-        self._stray = {name: torch.zeros(2, dtype=torch.float64) for name in ("drawn", "real")}
+        self._stray = {name: torch.zeros(2, dtype=torch.float64) for name in ("generated", "real")}
         """With stray parts, all."""
-        names = ("drawn", "Stage-I enlarged", "real")
+        names = ("generated", "Stage-I enlarged", "real")
         self._steps = {name: torch.zeros(3, dtype=torch.float64) for name in names}
         """Along outlines, elsewhere, pictures."""
 
-    def add_drawn(self, batch: GeneratedBatch) -> None:
+    def add_generated(self, batch: GeneratedBatch) -> None:
         """Generated pictures, and the Stage-I images that they started from."""
         birds = find_birds(batch.images)
         found = agreement(birds, [caption.sentence for caption in batch.captions])
         self._parts += torch.tensor([found.get(part, (0, 0)) for part in PARTS], dtype=torch.float64)
-        self._add("drawn", batch.images, birds)
+        self._add("generated", batch.images, birds)
         if batch.low_resolution is not None:
             size = (self.image_size, self.image_size)
             self._add("Stage-I enlarged", F.interpolate(batch.low_resolution, size, mode="bicubic"))
