@@ -27,7 +27,7 @@ from stackgan_dist.models import ModelConfig
 from stackgan_dist.ranges import Range, Seed
 from stackgan_dist.runs.trained import load_trained
 from stackgan_dist.storage.folder import Folder
-from stackgan_dist.storage.output_folder import output_folder
+from stackgan_dist.storage.output_folder import check_output, output_folder
 
 _SMALLEST_CELL = 128
 
@@ -72,10 +72,13 @@ def main() -> None:
             'stackgan generate runs/demo "a small red bird"'
         )
     check_sentences(options.sentences)
-    trained = load_trained(options.run, print, raw=options.weights == "raw")
+    if len(options.sentences) > 2 and not any(" " in sentence.strip() for sentence in options.sentences):
+        print(f"note: {len(options.sentences)} sentences of one word each; one of several words stands in quotes")
     out = None if options.out is None else Folder.at(options.out)
+    check_output(out, overwrite=options.overwrite)
     if out is not None and options.overwrite:
         _check_ours(out)
+    trained = load_trained(options.run, print, raw=options.weights == "raw")
     place = _place(trained.config.model, options.place)
     generator = TextToImage(
         trained, usable_device(options.device), options.encoder, lambda line: print(f"note: {line}")

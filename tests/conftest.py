@@ -46,7 +46,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
     return ByFile(config, log)
 
 
-LONGEST = ("tests/cluster/", "tests/distributed/", "tests/test_generate_and_score.py", "tests/test_")
+LONGEST = (
+    "tests/cluster/",
+    "tests/distributed/",
+    "tests/test_score_commands.py",
+    "tests/test_generate.py",
+    "tests/test_",
+)
 """What takes long, longest first; the rest follows."""
 
 
@@ -140,6 +146,19 @@ def three_runs(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
             tiny_config(str(packed), folder, "stage2", model=model), (stage1.config.model, stage1.weights)
         )
     return without, first, second
+
+
+@pytest.fixture(scope="session")
+def gaudy_stages(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with runs of both stages, five steps each, whose pictures are not grey but gaudy."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stackgan, "initialise", gaudy)
+        train_alone(tiny_config(str(packed), folder, "stage1"), None)
+        first = load_trained(str(folder / "stage1"), print)
+        model = tiny_model(stage=2, image_size=128)
+        train_alone(tiny_config(str(packed), folder, "stage2", model=model), (first.config.model, first.weights))
+    return folder
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ MARK = "python -m stackgan_dist"
 RUN_BY = {
     "data/index.py": "data/test_pack_command.py::test_an_index_alone_points_to_the_help",
     "data/pack_command.py": "data/test_pack_command.py::test_what_lies_beside_says_how",
-    "generation/generate.py": "test_generate_and_score.py::test_it_generates_at_the_given_place",
+    "generation/generate.py": "test_generate.py::test_it_generates_at_the_given_place",
     "human_rank/__main__.py": "human_rank/study/test_build.py::test_the_commands_that_it_suggests",
     "human_rank/study/folder.py": "human_rank/study/test_build.py::test_the_commands_that_it_suggests",
-    "human_rank/web/picture_generator.py": "test_generate_and_score.py::test_it_generates_at_the_given_place",
+    "human_rank/web/picture_generator.py": "test_generate.py::test_it_generates_at_the_given_place",
     "reproduce/reproduction.py": "reproduce/test_reproduce.py::test_one_cell_needs_what_it_starts_from",
 }
 """File of the package -> the test that runs what it suggests."""

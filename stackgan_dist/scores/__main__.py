@@ -101,7 +101,7 @@ def main() -> None:
             if ranks.is_main:
                 identity = _identity(opened, protocol)
                 rows = report_rows(scores, run.real, judges, identity, run.wrong, subject.seed)
-                _report(rows, opened)
+                _report([_with_training(row, run.other_training) for row in rows], opened)
 
 
 def _appearing(options: Options, folder: RunFolder, judges: Judges, ranks: Ranks) -> Iterator[OpenSubject]:
@@ -129,6 +129,14 @@ def _is_recorded(folder: RunFolder, judges: Judges, identity: dict[str, Any]) ->
     known = {name: identity[name] for name in decisive}
     found = [recorded_scores(folder.root, {**space.describe(), **known}) for space in judges.spaces]
     return all(found) and ROWS[-1] in found[0]
+
+
+def _with_training(row: Row, other: str | None) -> Row:
+    """`row`, if training pictures count in it, with a note where the run was trained on others."""
+    if other is None or row["score"] not in ("memorisation", "r precision"):
+        return row
+    note = f"the training pictures of {other} are not those that the run was trained on"
+    return {**row, "notes": [*row["notes"], note]}
 
 
 def _report(rows: list[Row], opened: OpenSubject) -> None:

@@ -98,12 +98,15 @@ class RunScores:
     wrong: int
     """How many sentences of other classes R-precision holds a picture's own against: fewer than the protocol's where
     there are not so many."""
+    other_training: str | None
+    """Where the training pictures lie, if they are not those that the run was trained on."""
 
     def __init__(
         self, subject: OpenSubject, judges: Judges, protocol: ScoreProtocol, ranks: Ranks, folder: str | None
     ) -> None:
         self._judges, self._protocol, self._ranks = judges, protocol, ranks
         settings, real, training = subject.subject, subject.captions, subject.training()
+        self.other_training = training.url if training.index.digest != subject.trained.data.digest else None
         pool = candidate_captions(real.captions(), protocol.wrong_pool, settings.seed)
         classes = [caption.class_name for caption in pool]
         self.wrong = as_many_wrong(classes, protocol.wrong_captions)
