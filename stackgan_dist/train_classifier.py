@@ -35,8 +35,7 @@ from stackgan_dist.models.config import ImageSize
 from stackgan_dist.overlap import made_ahead
 from stackgan_dist.ranges import Range, Seed, Timeout
 from stackgan_dist.runs.checkpoint import to_bytes
-from stackgan_dist.storage.files import write_bytes
-from stackgan_dist.storage.output_folder import on_this_disk
+from stackgan_dist.storage.files import on_this_disk, write_bytes
 
 _PROTOCOLS = {
     "test": "fine-tuned on the test classes, those that scores generate pictures for, as in the paper's protocol",

@@ -379,7 +379,7 @@ def _path_or_none(where: str) -> Path | None:
 
 def _path(where: str, flag: str) -> Path:
     """The path of `where`; UserError for a URL of a store."""
-    from stackgan_dist.storage.output_folder import on_this_disk
+    from stackgan_dist.storage.files import on_this_disk
 
     return on_this_disk(where, flag, "studies, and the pictures that go into them, are files of a disk")
 

@@ -71,6 +71,14 @@ def local_path(url: str) -> Path | None:
     return files.path(key)
 
 
+def on_this_disk(where: str, flag: str, why: str) -> Path:
+    """The path of `where`, which is one or a file:// URL; UserError for a store's URL, that says `why` none will do."""
+    path = None if split_url(where) is not None else local_path(where)
+    if path is None:
+        raise UserError(f"{flag} is {where}, which is not on a disk of this machine; {why}: give a path")
+    return path
+
+
 def read_bytes(url: str, accept: Callable[[bytes], bool] = lambda _: True) -> bytes:
     """The whole content of `url`; FileNotFoundError when there is nothing.
 

@@ -15,11 +15,8 @@ import unicodedata
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from stackgan_dist.errors import UserError
-from stackgan_dist.storage.connect import split_url
-from stackgan_dist.storage.files import local_path
 from stackgan_dist.storage.folder import Folder
 
 _CLAIM = ".writing-"
@@ -51,14 +48,6 @@ def check_whole(where: object, names: Iterable[str]) -> None:
             "finished: these may be a part of them. If it still runs, wait for it; else call it again with "
             "--overwrite, or remove that file to take what is there for all of it"
         )
-
-
-def on_this_disk(where: str, flag: str, why: str) -> Path:
-    """The path of `where`, which is one or a file:// URL; UserError for a store's URL, that says `why` none will do."""
-    path = None if split_url(where) is not None else local_path(where)
-    if path is None:
-        raise UserError(f"{flag} is {where}, which is not on a disk of this machine; {why}: give a path")
-    return path
 
 
 @contextmanager

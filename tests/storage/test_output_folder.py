@@ -15,8 +15,9 @@ import pytest
 from stackgan_dist.errors import UserError
 from stackgan_dist.interruption import Interrupted
 from stackgan_dist.storage import output_folder as module
+from stackgan_dist.storage.files import on_this_disk
 from stackgan_dist.storage.folder import Folder
-from stackgan_dist.storage.output_folder import check_whole, claim_among, on_this_disk, output_folder
+from stackgan_dist.storage.output_folder import check_whole, claim_among, output_folder
 
 
 @pytest.fixture(params=["path", "memory"])
