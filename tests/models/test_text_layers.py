@@ -165,7 +165,7 @@ def test_no_text_is_left_behind() -> None:
 
 
 def test_a_stage2_that_is_told_no_text_cannot_read_it() -> None:
-    with pytest.raises(UserError, match="--model.no-text-in-stage2"):
+    with pytest.raises(UserError, match=r"--model\.no-text-in-stage2"):
         replace(STAGE2, text_in_stage2=False)
-    with pytest.raises(UserError, match="--model.text-every-layer"):
+    with pytest.raises(UserError, match=r"--model\.text-every-layer"):
         ModelConfig(family="gan-int-cls", text_every_layer=True)
