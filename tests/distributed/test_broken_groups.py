@@ -121,6 +121,15 @@ def test_a_rank_that_hangs_is_named_before_the_watchdog_comes(tmp_path: Path) ->
         assert f", process {ranks[1].pid}) did not answer" in message
 
 
+def test_the_watchdog_of_any_group_comes_after_the_host_s_own_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DeepSpeed's groups take it from here, too."""
+    cuda = torch.device("cuda", 0)
+    assert process_group.group_timeout(60, torch.device("cpu")) == timedelta(seconds=60)
+    assert process_group.group_timeout(60, cuda) == timedelta(seconds=120)
+    monkeypatch.setenv("STACKGAN_BACKEND", "gloo")
+    assert process_group.group_timeout(60, cuda) == timedelta(seconds=60)
+
+
 def _launching_rank() -> None:
     """Rank 0 stands in a launch, since its device waits for rank 1, which hangs."""
     _as_nccl()
