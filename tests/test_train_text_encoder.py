@@ -176,3 +176,38 @@ def test_a_set_without_classes_is_refused(packed: Path, tmp_path: Path, monkeypa
         file.write_text(json.dumps({**json.loads(file.read_text()), "classes": []}))
     with pytest.raises(UserError, match="tells classes apart"):
         _door(monkeypatch, "train_text_encoder", "--data", tmp_path / "set", *TINY, "--run.folder", tmp_path)
+
+
+def test_folders_of_other_things_are_refused(
+    encoders: Path, packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["train_text_encoder", "--data", packed, *TINY, "--run.folder", tmp_path, "--run.name"]
+    theirs = tmp_path / "project" / "checkpoints" / "epoch-3.ckpt"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_bytes(b"somebody's")
+    with pytest.raises(UserError, match=r"holds checkpoints, and neither config\.json, rows nor checkpoints"):
+        _door(monkeypatch, *arguments, "project")
+    assert [path.name for path in theirs.parent.iterdir()] == [theirs.name]
+
+    train = ["train", *MODEL, "--data.url", packed, "--run.folder", tmp_path, "--run.name"]
+    _door(monkeypatch, *train, "generator")
+    with pytest.raises(UserError, match="what is trained: a text encoder here, something else there"):
+        _door(monkeypatch, *arguments, "generator")
+    shutil.copytree(encoders / "tiny", tmp_path / "encoder")
+    with pytest.raises(UserError, match="what is trained: a generator here, something else there"):
+        _door(monkeypatch, *train, "encoder")
+    assert (tmp_path / "encoder" / "DONE").exists()
+    for name in ("metrics.jsonl", "checkpoints"):  # either says that it is a training's
+        folder = tmp_path / f"without-{name}"
+        shutil.copytree(encoders / "tiny", folder, ignore=shutil.ignore_patterns(name))
+        _door(
+            monkeypatch,
+            "train_text_encoder",
+            "--data",
+            packed,
+            *TINY,
+            "--run.folder",
+            tmp_path,
+            "--run.name",
+            folder.name,
+        )

@@ -129,10 +129,10 @@ class RunFolder:
         """UserError where something lies here that a training would write over or remove, and that none has written."""
         names = self.root.names()
         taken = [name for name in _WRITTEN if name in names]
-        if taken and not self._has_config():
+        if taken and not (self._has_config() or self._has_rows() or self._has_checkpoint()):
             raise UserError(
-                f"{self.url} holds {', '.join(taken)}, and no {_CONFIG} of a run: that is something else's; choose "
-                "another --run.name"
+                f"{self.url} holds {', '.join(taken)}, and neither {_CONFIG}, rows nor checkpoints of a training: that "
+                "is something else's; choose another folder or name"
             )
 
     def _has_config(self) -> bool:
@@ -142,6 +142,17 @@ class RunFolder:
             return False
         # That of an exported model says of which step its weights are.
         return isinstance(content, dict) and {"config", "data"} <= content.keys() and "step" not in content
+
+    def _has_rows(self) -> bool:
+        """Whether metrics.jsonl begins with a row of a training; that of a text encoder has no config.json."""
+        try:
+            first = json.loads(self.root.read(self.metrics_file.name).partition(b"\n")[0])
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
+            return False
+        return isinstance(first, dict) and {"step", "images"} <= first.keys()
+
+    def _has_checkpoint(self) -> bool:
+        return any("commit.json" in (self.checkpoints / name).names() for name in self.checkpoints.names())
 
     def _lock(self, handle: TextIO, patience_s: float) -> None:
         deadline = time.monotonic() + patience_s

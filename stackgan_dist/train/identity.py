@@ -37,6 +37,8 @@ class RunIdentity:
 
     def differences(self, content: Mapping[str, Any], where: str) -> list[str]:
         """See Identity."""
+        if "config" not in content:
+            return ["what is trained: a generator here, something else there"]
         changed = differences(self.config, from_json(content["config"], where))
         if (theirs := content["data"]["digest"]) != self.data.digest:
             changed.append(f"digest of the data's index: {self.data.digest[:12]} here, {theirs[:12]} there")

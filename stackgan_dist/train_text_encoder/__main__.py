@@ -137,7 +137,7 @@ def main() -> None:
         with listen_for_stop() as stop:  # only here is there something to save first
 
             def own() -> None:
-                owning.enter_context(folder.owned(min(60.0, run.timeout_s / 2), stop.ask))
+                owning.enter_context(folder.owned(min(60.0, run.timeout_s / 2), stop.ask, folder.refuse_foreign))
 
             main_first(own, ranks)
             if options.evaluate:

@@ -101,6 +101,8 @@ class EncoderIdentity:
 
     def differences(self, content: Mapping[str, Any], where: str) -> list[str]:
         """See Identity."""
+        if "identity" not in content:
+            return ["what is trained: a text encoder here, something else there"]
         theirs = json.loads(content["identity"])
         return [
             f"{name}: {self.values.get(name)} here, {theirs.get(name)} there"

@@ -369,7 +369,7 @@ def test_a_folder_of_something_else_is_left_as_it_is(config: Config, tmp_path: P
     file.write_text("somebody's")
     (tmp_path / "project" / ".draft.tmp").write_text("somebody's")
     with (
-        pytest.raises(UserError, match=rf"holds {theirs.partition('/')[0]}, and no config.json of a run"),
+        pytest.raises(UserError, match=rf"holds {theirs.partition('/')[0]}, and neither config.json, rows nor"),
         folder.owned(1, check=folder.refuse_foreign),
     ):
         pass
