@@ -32,7 +32,7 @@ from stackgan_dist.runs.exported import CARD, CONFIG, SAMPLES, WEIGHTS, to_confi
 from stackgan_dist.runs.score_rows import recorded_scores
 from stackgan_dist.runs.trained import Trained, load_trained
 from stackgan_dist.storage.folder import Folder
-from stackgan_dist.storage.output_folder import check_output, claim_among, output_folder
+from stackgan_dist.storage.output_folder import check_output, claim_among, content_of, output_folder
 from stackgan_dist.text.files import find_file, has_file, keep_file
 
 _ONNX = "model.onnx"
@@ -128,7 +128,7 @@ def _of_earlier_call(out: Folder, to: str) -> frozenset[str]:
     there = sorted(names & _FILES[to])
     if not there:
         return frozenset()
-    is_folder = CONFIG in names and _is_config(_content(out, CONFIG))
+    is_folder = CONFIG in names and _is_config(content_of(out, CONFIG))
     if to == "safetensors" and is_folder:
         raise UserError(
             f"{out} is an exported model, whose {CONFIG} names its {WEIGHTS} by their sha256; give another --out for "
@@ -136,7 +136,7 @@ def _of_earlier_call(out: Folder, to: str) -> frozenset[str]:
         )
     if to == "folder":
         claim = claim_among(names)
-        is_part = claim is not None and _content(out, claim) == f"{_CALL} folder".encode()
+        is_part = claim is not None and content_of(out, claim) == f"{_CALL} folder".encode()
         is_begun = CONFIG not in names and (there == [WEIGHTS] or claim is not None)  # as older versions left it
         is_ours = is_folder or is_part or (is_begun and _is_ours(out, WEIGHTS))
     else:
@@ -161,15 +161,7 @@ def _is_config(content: bytes) -> bool:
 
 def _is_ours(out: Folder, name: str) -> bool:
     """Whether an ONNX or a safetensors file has metadata of this package."""
-    return _MARK in _content(out, name)
-
-
-def _content(out: Folder, name: str) -> bytes:
-    """Of a file; nothing where it is none, or cannot be read."""
-    try:
-        return out.read(name)
-    except OSError:
-        return b""
+    return _MARK in content_of(out, name)
 
 
 def _about(trained: Trained) -> dict[str, Any]:

@@ -8,7 +8,6 @@ call's own.
 from __future__ import annotations
 
 import dataclasses
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -39,7 +38,7 @@ from stackgan_dist.generation.grid import to_png
 from stackgan_dist.ranges import Range, Seed
 from stackgan_dist.runs.trained import Trained, load_discriminator, load_trained
 from stackgan_dist.storage.folder import Folder
-from stackgan_dist.storage.output_folder import check_output, output_folder
+from stackgan_dist.storage.output_folder import check_output, check_replaced, output_folder
 
 _WORDS = 5
 _BATCH = 64
@@ -94,7 +93,7 @@ def main() -> None:
     out = None if options.out is None else Folder.at(options.out)
     check_output(out, overwrite=options.overwrite)
     if out is not None and options.overwrite:
-        _check_ours(out)
+        check_replaced(out, [_PAGE] if out.exists(_PAGE) else [], f"<title>{_TITLE} ".encode(), "figures")
     trained = load_trained(options.run, print, raw=options.weights == "raw")
     device = usable_device(options.device)
     painter = Painter(trained.generator(device), trained.config.model, options.seed)
@@ -137,20 +136,6 @@ def main() -> None:
     print(f"{len(figures)} figures by {trained.checkpoint}; all of them: {folder.url_of(_PAGE)}")
     for reason in missing:
         print(f"  {reason}")
-
-
-def _check_ours(out: Folder) -> None:
-    """UserError where a call would replace a page that no earlier one wrote: many folders have an index.html."""
-    if not out.exists(_PAGE):
-        return
-    content = b""
-    with suppress(OSError):  # it is a folder, or cannot be read
-        content = out.read(_PAGE)
-    if f"<title>{_TITLE} ".encode() not in content:
-        raise UserError(
-            f"{out} holds {_PAGE}, which would be replaced, and no earlier call of `figures` wrote it; give another "
-            "folder with --out, or move it away"
-        )
 
 
 def _sentences(options: Options, trained: Trained) -> list[Sentence]:

@@ -184,11 +184,12 @@ def build(options: Build) -> None:
     from stackgan_dist.human_rank.study.folder import Method, StudyFolder
     from stackgan_dist.human_rank.study.protocol import Protocol
     from stackgan_dist.runs.trained import load_trained
+    from stackgan_dist.storage.files import local_path
 
     _check(options)
     folder = StudyFolder(_path(options.out, "--out"))
     given = [*options.runs, *options.pictures, *(each for each in (options.real, options.data) if each is not None)]
-    check_inputs(folder, filter(None, map(_path_or_none, given)))
+    check_inputs(folder, filter(None, map(local_path, given)))
     protocol = Protocol(
         options.at_once, options.ties, options.aspects, options.adaptive, options.certainty, options.most_per_pair,
         options.completion,
@@ -329,14 +330,14 @@ def report(options: Report) -> None:
         from stackgan_dist.human_rank.study import report as reporting
     except ImportError as error:
         raise UserError(f"the report needs the study extra ({error}): pip install 'stackgan_dist[study]'") from error
-    from stackgan_dist.human_rank.study.folder import StudyFolder
+    from stackgan_dist.human_rank.study.folder import StudyFolder, check_exports
     from stackgan_dist.human_rank.study.rating import codes_of
     from stackgan_dist.human_rank.study.votes import Votes
     from stackgan_dist.storage.files import write_bytes
 
     folder = StudyFolder(_path(options.study, "STUDY"))
     study = folder.read()
-    _check_exports(options)
+    check_exports(options.csv, options.json)
     store = Votes(folder.votes_file, study.digest) if folder.votes_file.exists() else None
     votes, asked = ([], {}) if store is None else (store.all(), store.asked())
     tasks = reporting.tasks_of(study, votes, asked)
@@ -351,30 +352,6 @@ def report(options: Report) -> None:
         print("\ncompletion codes of raters who are done")
         for rater, code in codes_of(study, store):
             print(f"  rater {rater}: {code}")
-
-
-def _check_exports(options: Report) -> None:
-    """UserError where what is written out would replace a part of a study, or one file would be written twice."""
-    from stackgan_dist.human_rank.study.folder import study_of
-
-    paths = {}
-    for flag, file in (("--csv", options.csv), ("--json", options.json)):
-        path = None if file is None else _path_or_none(file)
-        if path is not None and (study := study_of(path)) is not None:
-            raise UserError(
-                f"{flag} {file} is a file of the study in {study}, which would be lost by it; give another name"
-            )
-        paths[flag] = file if path is None else str(path.resolve())
-    if options.csv is not None and paths["--csv"] == paths["--json"]:
-        raise UserError(f"--csv and --json both name {options.csv}; give two names")
-
-
-def _path_or_none(where: str) -> Path | None:
-    """The path of `where`; None for a URL of a store."""
-    from stackgan_dist.storage.connect import split_url
-    from stackgan_dist.storage.files import local_path
-
-    return None if split_url(where) is not None else local_path(where)
 
 
 def _path(where: str, flag: str) -> Path:

@@ -138,14 +138,10 @@ def resume(identity: Identity, state: State, folder: RunFolder, ranks: Ranks) ->
     UserError when the checkpoint is of another training.
     """
     messages: list[str] = []
-    found: list[FoundCheckpoint | None] = [None]
-
-    def look() -> None:
-        found[0] = find_newest(folder.checkpoints, messages.append)
-
+    found: list[FoundCheckpoint | None] = []  # on rank 0, which sends it
     with explained_peer_loss("while starting"):
-        main_first(look, ranks)
-        data = broadcast_bytes(found[0].data if found[0] else None, ranks)
+        main_first(lambda: found.append(find_newest(folder.checkpoints, messages.append)), ranks)
+        data = broadcast_bytes(found[0].data if found and found[0] else None, ranks)
     if data is None:
         return 0, messages
     content = from_bytes(data, f"the newest checkpoint of {folder.url}")

@@ -66,14 +66,16 @@ def join(url: str, *names: str) -> str:
 
 
 def local_path(url: str) -> Path | None:
-    """The path of `url` where it lies on a local file system, else None."""
+    """The path of `url` where it lies on a local file system, else None, without looking for what serves the store."""
+    if split_url(url) is not None:
+        return None
     files, key = resolve(url)
     return files.path(key)
 
 
 def on_this_disk(where: str, flag: str, why: str) -> Path:
     """The path of `where`, which is one or a file:// URL; UserError for a store's URL, that says `why` none will do."""
-    path = None if split_url(where) is not None else local_path(where)
+    path = local_path(where)
     if path is None:
         raise UserError(f"{flag} is {where}, which is not on a disk of this machine; {why}: give a path")
     return path

@@ -50,6 +50,24 @@ def check_whole(where: object, names: Iterable[str]) -> None:
         )
 
 
+def check_replaced(out: Folder, names: Iterable[str], mark: bytes, command: str) -> None:
+    """UserError when one of the files `names` in `out` lacks `mark`, which all that an earlier call wrote holds."""
+    for name in names:
+        if mark not in content_of(out, name):
+            raise UserError(
+                f"{out} holds {name}, which would be replaced, and no earlier call of `{command}` wrote it; give "
+                "another folder with --out, or move it away"
+            )
+
+
+def content_of(folder: Folder, name: str) -> bytes:
+    """Of a file; nothing where it is none, or cannot be read."""
+    try:
+        return folder.read(name)
+    except OSError:
+        return b""
+
+
 @contextmanager
 def output_folder(
     out: Folder | None, parent: Folder, title: str, is_ours: Callable[[str], bool], *, overwrite: bool, call: str = ""

@@ -20,7 +20,7 @@ from typing import Any
 
 from stackgan_dist.errors import UserError
 from stackgan_dist.human_rank.study.protocol import PAPER, Protocol
-from stackgan_dist.storage.files import write_bytes
+from stackgan_dist.storage.files import local_path, write_bytes
 
 SCHEMA = 1
 """Of studies by the paper's protocol: all versions read them."""
@@ -154,6 +154,20 @@ def study_of(file: Path) -> Path | None:
     own |= {f"{folder.votes_file.name}-{kind}" for kind in ("wal", "shm", "journal")}
     # Some disks take Study.json for study.json.
     return folder.path if folder.study_file.exists() and file.name.casefold() in own else None
+
+
+def check_exports(csv: str | None, as_json: str | None) -> None:
+    """UserError where what is written to these would replace a part of a study, or one file would be written twice."""
+    paths = {}
+    for flag, file in (("--csv", csv), ("--json", as_json)):
+        path = None if file is None else local_path(file)
+        if path is not None and (study := study_of(path)) is not None:
+            raise UserError(
+                f"{flag} {file} is a file of the study in {study}, which would be lost by it; give another name"
+            )
+        paths[flag] = file if path is None else str(path.resolve())
+    if csv is not None and paths["--csv"] == paths["--json"]:
+        raise UserError(f"--csv and --json both name {csv}; give two names")
 
 
 def _parse(fields: dict[str, Any]) -> Study:
